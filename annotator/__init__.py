@@ -1,0 +1,63 @@
+"""Raw recordings of conversations to emotion-labelled transcripts.
+
+    from annotator import RunSettings, run
+    result = run([Path("videos")], Path("labels.parquet"), RunSettings())
+    result.table                      # a polars DataFrame, one row per utterance
+
+The command ``annotate`` does the same; see the README.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from annotator.records import AnnotateError, RecordingError, SetupError, UsageError
+
+if TYPE_CHECKING:
+    from annotator.pipeline import RunResult, run  # noqa: TID251 - the public name
+    from annotator.settings import RunSettings
+
+__version__ = version("conversation-annotator")
+
+__all__ = [
+    "AnnotateError",
+    "RecordingError",
+    "RunResult",
+    "RunSettings",
+    "SetupError",
+    "UsageError",
+    "__version__",
+    "run",
+]
+
+_LAZY = {
+    "RunResult": "annotator.pipeline",
+    "RunSettings": "annotator.settings",
+    "run": "annotator.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Heavy libraries load when they are first needed, so that `annotate --help` answers at once.
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'annotator' has no attribute {name!r}")
+
+
+def _check_own_model() -> None:
+    """Raises: SetupError when another top-level package named ``model`` hides ours."""
+    ours = Path(__file__).resolve().parent.parent / "model" / "__init__.py"
+    spec = importlib.util.find_spec("model")
+    found = Path(spec.origin).resolve() if spec and spec.origin else None
+    if found != ours:
+        raise SetupError(
+            f"The package 'model' that Python finds is {found}, which hides the annotator's own ({ours}). "
+            "Run from another folder, or take that one off PYTHONPATH."
+        )
+
+
+_check_own_model()

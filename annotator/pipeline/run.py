@@ -1,0 +1,212 @@
+"""A run from its inputs to its outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from annotator import diarize, media, table, transcribe, weights
+from annotator.pipeline.job import Entry, Job
+from annotator.pipeline.outputs import manifest, work_manifests, write_outputs
+from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
+from annotator.pipeline.workdir import WorkDir
+from annotator.predict import Predictor
+from annotator.records import SetupError, UsageError
+from annotator.settings import RunSettings
+
+log = logging.getLogger("annotator")
+
+VERSIONED = (
+    "conversation-annotator",
+    "torch",
+    "transformers",
+    "opensmile",
+    "polars",
+    "silero-vad",
+    "pyannote.audio",
+)
+
+
+@dataclass
+class RunResult:
+    """What a run did."""
+
+    out: Path
+    total: int  # inputs of this run
+    annotated: int = 0  # of them done now, not taken from an earlier run
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    table: pl.DataFrame | None = None  # None when the run was stopped
+    stopped_by: int | None = None  # the signal
+
+    @property
+    def exit_code(self) -> int:
+        """0, 3 or 128 + signal, as in the contract."""
+        if self.stopped_by is not None:
+            return 128 + self.stopped_by
+        return 3 if self.failures else 0
+
+
+def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: bool = True) -> RunResult:
+    """Annotate recordings into one table, with its failures file, its record and its work folder.
+
+    Raises: UsageError and SetupError; whatever is finished by then stays, and the same call goes on.
+    """
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise UsageError(
+            f"--out {out} ends neither in .parquet nor in .csv: the ending says which table to write."
+        )
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: name a file, such as {out / 'labels.parquet'}.")
+    found = media.find(inputs)
+    if not found:
+        raise UsageError(
+            f"There is no recording in {', '.join(map(str, inputs))}. "
+            f"Recordings are told by their ending: {' '.join(sorted(media.MEDIA_SUFFIXES))}."
+        )
+    folder = weights.checkpoint_folder(settings.model)
+    device = resolve_device(settings.device)
+    backends = choose_backends(settings, device)
+    predictor = Predictor(folder, device, settings.modalities)
+    work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
+    entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
+    if settings.shard:
+        index, of = settings.shard
+        entries = [e for e in entries if shard_of(e.file, of) == index]
+    started = time.time()
+    with work.locked():
+        job = Job(entries, settings, backends, predictor, folder, work, progress)
+        job.run()
+        result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
+        if job.stop.signal is None:
+            plain = settings.model_dump(mode="json", exclude={"fresh", "retry_failed", "report"})
+            # Shards of one output end side by side: the last one to merge must see all.
+            with work.merging():
+                table.write_json(work.manifest_file, manifest(job, plain, versions()))
+                manifests = work_manifests(work)
+                files = [f for _, m in manifests for f in m["files"]]
+                record = {
+                    "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+                    "wall_seconds": round(time.time() - started, 3),
+                    "seconds_per_stage": {k: round(v, 3) for k, v in job.seconds.items()},
+                    "settings": plain,
+                    "versions": versions(),
+                    "model": predictor.name,
+                    "device": device,
+                    "backends": {
+                        "diarizer": backends.diarizer,
+                        "transcriber": backends.transcriber,
+                        "face_detector": backends.face_detector,
+                    },
+                    "counts": {
+                        "inputs": len(files),
+                        "annotated_now": job.annotated,
+                        "failed": sum(f["part"] is None for f in files),
+                        "without_speech": sum("no_speech" in f.get("flags", ()) for f in files),
+                        "rows": sum(f.get("rows", 0) for f in files),
+                    },
+                    "recordings": files,
+                }
+                result.table, result.failures = write_outputs(manifests, out, record)
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shapes the numbers."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONED}
+    return found | {"python": platform.python_version(), "ffmpeg": media.ffmpeg_version()}
+
+
+def shard_of(file: str, shards: int) -> int:
+    """The shard that a recording belongs to: by its name, so that every machine agrees."""
+    return int.from_bytes(hashlib.sha256(file.encode()).digest()[:8], "big") % shards
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes the GPU where there is one.
+
+    Raises: UsageError when a device is asked for that isn't there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"There is no device {device}: this machine has {torch.cuda.device_count()}. Use --device cpu."
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("There is no device mps on this machine. Use --device cpu.")
+    return device
+
+
+def choose_backends(settings: RunSettings, device: str) -> Backends:
+    """Settle what each stage uses, and log one line a stage that says what and why.
+
+    Raises: UsageError for an unknown name; SetupError when a backend that was asked for can't run.
+    """
+    for_turns, for_words = diarizer_settings(settings, device), transcriber_settings(settings, device)
+    diarizer = choose(
+        "diarizer",
+        settings.diarizer,
+        ("pyannote", "embedded"),
+        list(diarize.DIARIZERS),
+        lambda name: diarize.available(name, for_turns),
+    )
+    transcriber = choose(
+        "transcriber",
+        settings.transcriber,
+        ("whisper", "none"),
+        list(transcribe.TRANSCRIBERS),
+        lambda name: transcribe.available(name, for_words),
+    )
+    detector = settings.face_detector
+    yunet = weights.yunet_file()
+    if detector == "yunet" and yunet is None:
+        raise SetupError(
+            "The face detector yunet has no weights: name its file in ANNOTATE_YUNET or put it into "
+            f"{weights.cache_folder()}, or use hog."
+        )
+    if detector == "auto":
+        detector = "yunet" if yunet else "hog"
+    log.info("face detector: %s", detector)
+    return Backends(
+        diarizer=diarizer,
+        transcriber=transcriber,
+        face_detector=detector,
+        yunet_file=yunet if detector == "yunet" else None,
+        device=device,
+        take_sidecar_turns=settings.diarizer == "auto",
+        take_subtitles=settings.transcriber in ("auto", "subtitles"),
+    )
+
+
+def choose(
+    stage: str, asked: str, order: Sequence[str], known: Sequence[str], lacks: Callable[[str], str | None]
+) -> str:
+    """The first backend of ``order`` that lacks nothing, or the one that was asked for."""
+    if asked != "auto":
+        if asked not in known:
+            raise UsageError(f"Unknown {stage} {asked!r}: choose from auto, {', '.join(known)}.")
+        if problem := lacks(asked):
+            raise SetupError(f"The {stage} {asked} can't run: {problem}")
+        log.info("%s: %s, as asked", stage, asked)
+        return asked
+    passed_over = []
+    for name in order:
+        problem = lacks(name)
+        if problem is None:
+            log.info("%s: %s%s", stage, name, f" ({'; '.join(passed_over)})" if passed_over else "")
+            return name
+        passed_over.append(f"{name} can't run: {problem}")
+    raise SetupError(f"No {stage} can run. {' '.join(passed_over)}")

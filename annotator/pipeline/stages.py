@@ -1,0 +1,250 @@
+"""One recording through every stage before the network, in a worker process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator.records import (
+    Audio,
+    Conversation,
+    Evidence,
+    Features,
+    Media,
+    RecordingError,
+    Transcript,
+    Turn,
+    Utterance,
+)
+from annotator.settings import RunSettings
+from annotator.table import written_whole
+
+CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
+
+
+@dataclass(frozen=True)
+class Backends:
+    """What each stage uses in this run; settled once, before the workers start."""
+
+    diarizer: str
+    transcriber: str
+    face_detector: str
+    yunet_file: Path | None
+    device: str
+    take_sidecar_turns: bool  # an RTTM beside the recording goes before the diarizer
+    take_subtitles: bool  # subtitles go before recognition
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """All that a worker needs to build its tools."""
+
+    settings: RunSettings
+    backends: Backends
+    encoders: Mapping[str, Mapping[str, Any]]  # modality -> spec, from the checkpoint
+    model_folder: Path
+    scratch: Path
+    threads: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recording: as probed, and where its result goes."""
+
+    media: Media
+    key: str
+    out: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recording ready for the network."""
+
+    utterances: tuple[Utterance, ...]
+    features: Mapping[str, Features]
+    face_coverage: tuple[float | None, ...]
+    text_source: str | None
+    language: str | None
+    flags: tuple[str, ...]  # of the whole recording
+    duration_s: float
+    seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
+
+    def conversations(self) -> list[Conversation]:
+        """One a dialogue, in order."""
+        result = []
+        ids = np.array([u.dialogue_id for u in self.utterances])
+        for dialogue in dict.fromkeys(ids.tolist()):
+            rows = np.flatnonzero(ids == dialogue)
+            numbers: dict[str, int] = {}
+            speakers = [numbers.setdefault(self.utterances[i].speaker, len(numbers)) for i in rows]
+            features = {m: Features(f.values[rows], f.present[rows]) for m, f in self.features.items()}
+            result.append(Conversation(np.array(speakers, np.int64), features))
+        return result
+
+    def save(self, path: Path) -> None:
+        arrays: dict[str, NDArray[Any]] = {}
+        for modality, f in self.features.items():
+            arrays[f"{modality}.values"] = np.ascontiguousarray(f.values)
+            arrays[f"{modality}.present"] = np.ascontiguousarray(f.present)
+        plain = asdict(self)
+        del plain["features"]
+        with written_whole(path) as temporary:
+            save_file(arrays, temporary, metadata={"recording": json.dumps(plain)})
+
+    @classmethod
+    def load(cls, path: Path) -> Prepared:
+        with safe_open(path, framework="np") as file:
+            plain = json.loads(file.metadata()["recording"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        modalities = [name.removesuffix(".values") for name in arrays if name.endswith(".values")]
+        plain["utterances"] = tuple(
+            Utterance(**{**u, "flags": tuple(u["flags"])}) for u in plain["utterances"]
+        )
+        plain["face_coverage"] = tuple(plain["face_coverage"])
+        plain["flags"] = tuple(plain["flags"])
+        plain["features"] = {m: Features(arrays[f"{m}.values"], arrays[f"{m}.present"]) for m in modalities}
+        return cls(**plain)
+
+
+def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
+    """Build the tools of a worker once; returns the function that prepares a recording."""
+    import torch
+
+    torch.set_num_threads(setup.threads)
+    settings, backends = setup.settings, setup.backends
+    wanted = [m for m in settings.modalities if m in setup.encoders]
+    encoders = {
+        m: encode.make_encoder(m, dict(setup.encoders[m]), setup.model_folder, backends.device)
+        for m in wanted
+    }
+    diarizer: diarize.Diarizer | None = None
+    subtitles = transcribe.make_transcriber("subtitles", transcriber_settings(settings, backends.device))
+    transcriber = transcribe.make_transcriber(
+        backends.transcriber, transcriber_settings(settings, backends.device)
+    )
+    face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
+
+    def diarized(recording: Media, audio: Audio) -> list[Turn]:
+        nonlocal diarizer
+        rttm = next((p for p in recording.sidecars if p.suffix.lower() == ".rttm"), None)
+        if backends.take_sidecar_turns and rttm is not None:
+            return diarize.read_rttm(rttm)
+        if diarizer is None:
+            diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
+        return diarizer(audio)
+
+    def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+        if backends.take_subtitles:
+            found = subtitles(recording, audio, turns)
+            if found.source is not None:
+                return found
+        return transcriber(recording, audio, turns)
+
+    def prepare(task: Task) -> dict[str, Any]:
+        recording, seconds = task.media, {}
+        with_faces = "face" in encoders and recording.has_video
+        audio_file = setup.scratch / f"{task.key}.pcm"
+        tracker = faces.FaceTracker(face_settings) if with_faces else None
+        try:
+            with timed(seconds, "decode"):
+                decoded = media.decode(
+                    recording,
+                    audio_file,
+                    tracker.add if tracker else None,
+                    frame_rate_hz=settings.frame_rate,
+                )
+            audio = decoded.audio
+            with timed(seconds, "diarize"):
+                turns = diarized(recording, audio) if audio is not None else []
+            with timed(seconds, "transcribe"):
+                transcript = transcribed(recording, audio, turns)
+            if audio is None and not transcript.words:
+                raise RecordingError(
+                    "diarize",
+                    "no_sound",
+                    "There is neither sound nor a transcript, so there are no utterances to label. "
+                    "Put a subtitle file of the same name beside it.",
+                )
+            with timed(seconds, "utterances"):
+                build = utterances.UtteranceSettings(dialogue_gap_s=settings.dialogue_gap)
+                built = utterances.build(turns, transcript, decoded.duration_s, build)
+                built = [with_sound_flags(u, audio) for u in built]
+            crops = coverage = None
+            with timed(seconds, "faces"):
+                if tracker is not None:
+                    crops, coverage = faces.choose(tracker.finish(), built, audio)
+            evidence = Evidence(audio, crops, coverage)
+            features = {}
+            for modality, encoder in encoders.items():
+                with timed(seconds, f"encode_{modality}"):
+                    features[modality] = encoder(evidence, built)
+            prepared = Prepared(
+                utterances=tuple(built),
+                features=features,
+                face_coverage=coverage if coverage is not None else (None,) * len(built),
+                text_source=transcript.source,
+                language=transcript.language or settings.language,
+                flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
+                duration_s=decoded.duration_s,
+                seconds=seconds,
+            )
+            prepared.save(task.out)
+        finally:
+            audio_file.unlink(missing_ok=True)
+        return {"duration_s": decoded.duration_s}
+
+    return prepare
+
+
+def diarizer_settings(settings: RunSettings, device: str) -> diarize.DiarizerSettings:
+    return diarize.DiarizerSettings(
+        speakers=settings.speakers,
+        min_speakers=settings.min_speakers,
+        max_speakers=settings.max_speakers,
+        device=device,
+        offline=settings.offline,
+    )
+
+
+def transcriber_settings(settings: RunSettings, device: str) -> transcribe.TranscriberSettings:
+    return transcribe.TranscriberSettings(
+        language=settings.language,
+        device=device,
+        offline=settings.offline,
+        batch_size=settings.batch_size,
+        extract_subtitles=media.extract_subtitles,
+    )
+
+
+def with_sound_flags(utterance: Utterance, audio: Audio | None) -> Utterance:
+    """Add ``silent`` and ``clipped`` by what the utterance sounds like."""
+    if audio is None:
+        return utterance
+    samples = audio.window(utterance.start, utterance.end)
+    flags = list(utterance.flags)
+    if not samples.any():
+        flags.append("silent")
+    elif np.mean(np.abs(samples) >= 32767 / 32768) > CLIPPED_SHARE:
+        flags.append("clipped")
+    return Utterance(**{**utterance.__dict__, "flags": tuple(flags)})
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the body's wall time to ``seconds[stage]``."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,209 @@
+"""What flows between the stages, and how they fail. Imports nothing of ours.
+
+    AnnotateError
+      UsageError       a bad option, path or key           exit 2
+      SetupError       weights, disk, a missing library    exit 1
+      RecordingError   one recording can't be annotated    a row in the failures file
+
+Times are seconds from the start of the recording (presentation time 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000  # of all audio after decoding
+MODALITIES = ("text", "audio", "face")
+
+
+class AnnotateError(Exception):
+    """Base of every error that a user may see. Its text says what is wrong and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(AnnotateError):
+    """The command can't be carried out as given."""
+
+    exit_code = 2
+
+
+class SetupError(AnnotateError):
+    """The machine lacks something: weights, disk space, a library."""
+
+    exit_code = 1
+
+
+class RecordingError(AnnotateError):
+    """One recording can't be annotated; the others can.
+
+    Args:
+        stage: where it failed (``find``, ``probe``, ``decode``, ``diarize``, ...).
+        error: a short name of the kind of fault, stable for scripts (``not_media``, ``no_streams``, ...).
+        message: a sentence for people.
+    """
+
+    def __init__(self, stage: str, error: str, message: str) -> None:
+        super().__init__(message)
+        self.stage, self.error, self.message = stage, error, message
+
+    def __reduce__(self) -> tuple[type[RecordingError], tuple[str, str, str]]:
+        # Crosses process boundaries; the default would pass the message alone.
+        return (type(self), (self.stage, self.error, self.message))
+
+
+@dataclass(frozen=True)
+class SubtitleStream:
+    """A text subtitle stream inside a recording: ffmpeg's stream index and ISO 639 language, if told."""
+
+    index: int
+    language: str | None
+
+
+@dataclass(frozen=True)
+class Media:
+    """A recording as probed, before decoding."""
+
+    path: Path
+    duration_s: float | None  # as declared by the container; None when it does not say
+    has_audio: bool
+    has_video: bool
+    width: int | None = None  # upright, pixels
+    height: int | None = None
+    subtitles: tuple[SubtitleStream, ...] = ()
+    sidecars: tuple[Path, ...] = ()  # transcript and speaker files that lie beside it
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Decoded sound: 16-bit mono at 16 kHz, usually memory-mapped, so length costs no memory."""
+
+    samples: NDArray[np.int16]  # (n,)
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / RATE_HZ
+
+    def window(self, start: float, end: float) -> NDArray[np.float32]:
+        """Samples from ``start`` to ``end`` seconds as float32 in [-1, 1); shorter at the ends."""
+        first, last = max(0, round(start * RATE_HZ)), max(0, round(end * RATE_HZ))
+        return self.samples[first:last].astype(np.float32) / np.float32(32768)
+
+
+@dataclass(frozen=True)
+class FaceTracks:
+    """Faces found in the sampled frames of a recording, k observations in m frames."""
+
+    frame_times: NDArray[np.float64]  # (m,) presentation time of each sampled frame, seconds
+    cuts: NDArray[np.float64]  # (c,) times of shot changes, seconds
+    times: NDArray[np.float64]  # (k,) time of each observation
+    tracks: NDArray[np.int32]  # (k,) which track it belongs to; a track never crosses a cut
+    boxes: NDArray[np.float32]  # (k, 4) left, top, right, bottom as shares of width and height
+    crops: NDArray[np.uint8]  # (k, 48, 48) upright grey face
+    persons: NDArray[np.int32]  # (k,) tracks joined by appearance; the same person has the same number
+
+
+@dataclass(frozen=True, order=True)
+class Turn:
+    """One speaker speaks from ``start`` to ``end``. Turns of different speakers may overlap."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word (or any piece of text without inner spaces) with its times."""
+
+    start: float
+    end: float
+    text: str
+    speaker: str | None = None  # as the transcript names it
+    confidence: float | None = None  # 0-1, from recognition
+    cue: int | None = None  # the subtitle cue or segment that it came from, for punctuation-free splitting
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said, in time order. ``source`` is None when there is no transcript at all."""
+
+    words: tuple[Word, ...] = ()
+    source: str | None = None  # sidecar, embedded, whisper, ...
+    language: str | None = None  # ISO 639-1
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What one speaker says without a long pause: a row of the table, a node of the graph."""
+
+    dialogue_id: int
+    utterance_id: int  # within the dialogue, from 0
+    start: float
+    end: float
+    speaker: str
+    overlap: float  # share of the utterance during which someone else speaks
+    text: str | None = None
+    asr_confidence: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the encoders look at: the sound, and for each utterance the speaker's face crops."""
+
+    audio: Audio | None
+    faces: tuple[NDArray[np.uint8], ...] | None  # per utterance (k_i, 48, 48); None without video
+    face_coverage: tuple[float | None, ...] | None = None  # per utterance, share of frames with the face
+
+
+@dataclass(frozen=True)
+class Features:
+    """One modality's vectors, one an utterance. Rows where ``present`` is False are zero and mean nothing."""
+
+    values: NDArray[np.float32]  # (n, d)
+    present: NDArray[np.bool_]  # (n,)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A dialogue as the network sees it, from a run or from a corpus.
+
+    Speakers are numbered in order of appearance; features hold one entry a modality of the checkpoint.
+    """
+
+    speakers: NDArray[np.int64]  # (n,)
+    features: Mapping[str, Features]
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Calibrated probabilities of a conversation's utterances."""
+
+    emotion: NDArray[np.float32]  # (n, C), rows sum to 1
+    sentiment: NDArray[np.float32]  # (n, 3): positive, neutral, negative
+    used: NDArray[np.bool_]  # (n, 3): which of MODALITIES the prediction used
+
+    @classmethod
+    def joined(cls, parts: Sequence[Prediction], classes: int) -> Prediction:
+        """The predictions of several conversations one after the other; none gives zero rows."""
+        empty = cls(
+            np.zeros((0, classes), np.float32),
+            np.zeros((0, 3), np.float32),
+            np.zeros((0, len(MODALITIES)), np.bool_),
+        )
+        whole = [empty, *parts]
+        return cls(
+            np.concatenate([p.emotion for p in whole]),
+            np.concatenate([p.sentiment for p in whole]),
+            np.concatenate([p.used for p in whole]),
+        )

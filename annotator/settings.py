@@ -1,0 +1,126 @@
+"""What a user can set, from flags and a TOML file. Unknown keys are refused with the near miss."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from annotator.records import MODALITIES, UsageError
+
+
+class RunSettings(BaseModel):
+    """Settings of ``annotate run``. A TOML file may hold any of them, with ``-`` or ``_`` in the keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "starter"
+    diarizer: str = "auto"
+    transcriber: str = "auto"
+    speakers: int | None = Field(None, ge=1)
+    min_speakers: int | None = Field(None, ge=1)
+    max_speakers: int | None = Field(None, ge=1)
+    language: str | None = None
+    modalities: tuple[str, ...] = MODALITIES
+    dialogue_gap: float = Field(60.0, gt=0)  # seconds
+    device: str = "auto"
+    batch_size: int = Field(32, ge=1)  # conversations a batch
+    workers: int | None = Field(None, ge=1)  # processes; None: one a core, four at most
+    shard: tuple[int, int] | None = None  # i of N
+    work_dir: Path | None = None
+    fresh: bool = False
+    retry_failed: bool = False
+    offline: bool = False
+    report: Path | None = None
+    face_detector: Literal["auto", "yunet", "hog"] = "auto"
+    frame_rate: float = Field(4.0, gt=0, le=30)  # sampled frames a second
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _modalities(cls, value: Any) -> Any:
+        names = [n.strip() for n in value.split(",")] if isinstance(value, str) else list(value)
+        for name in names:
+            if name not in MODALITIES:
+                raise ValueError(f"{name!r} is no modality: choose from {', '.join(MODALITIES)}")
+        if not names:
+            raise ValueError(f"at least one modality is needed: {', '.join(MODALITIES)}")
+        return tuple(m for m in MODALITIES if m in names)
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _shard(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"(\d+)/(\d+)", value.strip())
+        if not match or not 0 <= int(match[1]) <= int(match[2]) or int(match[2]) == 0:
+            raise ValueError(f"{value!r} is no shard: write i/N, such as 0/4, with i from 0 to N - 1")
+        # 4/4 means the same as 0/4, so counting from one works too.
+        return int(match[1]) % int(match[2]), int(match[2])
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError(f"{value!r} is no device: choose auto, cpu, cuda, cuda:N or mps")
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def _language(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z]{2}", value):
+            raise ValueError(f"{value!r} is no language code: two letters of ISO 639-1, such as en")
+        return value
+
+    @model_validator(mode="after")
+    def _speaker_bounds(self) -> RunSettings:
+        low, high = self.min_speakers, self.max_speakers
+        if low and high and low > high:
+            raise ValueError(f"min-speakers ({low}) is above max-speakers ({high})")
+        if self.speakers and (low or high):
+            raise ValueError("give either speakers or min-speakers and max-speakers, not both")
+        return self
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or min(os.cpu_count() or 1, 4)
+
+
+def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
+    """Settings from a TOML file, overridden by the flags that were given (those not None).
+
+    Raises: UsageError naming the file, the key, and the near miss of an unknown one.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            raw = tomllib.loads(config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"There is no settings file {config}: check the path of --config.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"The settings file {config} can't be read: {error}.") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"The settings file {config} is not valid TOML: {error}.") from None
+        for key, value in raw.items():
+            name = key.replace("-", "_")
+            if name not in RunSettings.model_fields:
+                near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(sorted(RunSettings.model_fields))
+                raise UsageError(f"Unknown key {key!r} in {config}.{hint} Known keys: {known}.")
+            values[name] = value
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        parts = []
+        for e in error.errors():
+            where = (
+                "--" + "-".join(str(p) for p in e["loc"][:1]).replace("_", "-") if e["loc"] else "settings"
+            )
+            parts.append(f"{where}: {e['msg'].removeprefix('Value error, ')}")
+        raise UsageError("; ".join(parts) + ".") from None

@@ -1,0 +1,187 @@
+"""The table: its schema, parts that are written whole or not at all, the merge, Parquet and CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from annotator.records import Prediction, SetupError, Utterance
+
+SENTIMENTS = ("positive", "neutral", "negative")
+SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
+FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
+# A spreadsheet takes a cell that begins with one of these for a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
+    """Columns and types of the table for a model with these labels, in order."""
+    text, f32, f64, i32, flag = pl.String(), pl.Float32(), pl.Float64(), pl.Int32(), pl.Boolean()
+    columns: dict[str, pl.DataType] = {
+        "file": text,
+        "file_id": text,
+        "dialogue_id": i32,
+        "utterance_id": i32,
+        "start": f64,
+        "end": f64,
+        "speaker": text,
+        "overlap": f32,
+        "text": text,
+        "text_source": text,
+        "language": text,
+        "asr_confidence": f32,
+        "emotion": text,
+        "confidence": f32,
+    }
+    columns |= {f"p_{label}": f32 for label in labels}
+    columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS}
+    columns |= {"has_text": flag, "has_audio": flag, "has_face": flag, "face_coverage": f32}
+    columns |= {"quality": pl.List(pl.String()), "model": text}
+    return columns
+
+
+def rows(
+    file_id: str,
+    utterances: Sequence[Utterance],
+    predictions: Prediction,
+    labels: Sequence[str],
+    *,
+    text_source: str | None,
+    language: str | None,
+    face_coverage: Sequence[float | None],
+    quality: Sequence[Sequence[str]],
+    model: str,
+) -> pl.DataFrame:
+    """The rows of one recording, without the column ``file`` (paths are joined at the merge)."""
+    emotion, sentiment, used = predictions.emotion, predictions.sentiment, predictions.used
+    best = emotion.argmax(1) if len(emotion) else []
+    coarse = sentiment.argmax(1) if len(sentiment) else []
+    data: dict[str, Any] = {
+        "file_id": [file_id] * len(utterances),
+        "dialogue_id": [u.dialogue_id for u in utterances],
+        "utterance_id": [u.utterance_id for u in utterances],
+        "start": [u.start for u in utterances],
+        "end": [u.end for u in utterances],
+        "speaker": [u.speaker for u in utterances],
+        "overlap": [u.overlap for u in utterances],
+        "text": [u.text for u in utterances],
+        "text_source": [text_source if u.text is not None else None for u in utterances],
+        "language": [language if u.text is not None else None for u in utterances],
+        "asr_confidence": [u.asr_confidence for u in utterances],
+        "emotion": [labels[i] for i in best],
+        "confidence": [float(emotion[row, i]) for row, i in enumerate(best)],
+    }
+    data |= {f"p_{label}": emotion[:, i] for i, label in enumerate(labels)}
+    data["sentiment"] = [SENTIMENTS[i] for i in coarse]
+    data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS)}
+    data |= {f"has_{m}": used[:, i] for i, m in enumerate(("text", "audio", "face"))}
+    data["face_coverage"] = list(face_coverage)
+    data["quality"] = [list(q) for q in quality]
+    data["model"] = [model] * len(utterances)
+    columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
+    return pl.DataFrame(data, schema=columns)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes ``path`` when the body ends well, and vanishes when it doesn't.
+
+    The content is synced before the rename and the folder after it, so that neither a kill
+    nor a power cut leaves half a file under the final name.
+
+    Raises: SetupError when the disk is full or the folder can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise SetupError(
+            f"{path} can't be written: {error.strerror or error}. Free some space or choose another place; "
+            "the same command goes on from what is finished."
+        ) from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+
+
+def write_part(path: Path, part: pl.DataFrame, facts: dict[str, Any]) -> None:
+    """Write the rows of one recording, with facts about it, whole or not at all."""
+    with written_whole(path) as temporary:
+        part.write_parquet(temporary, metadata={"facts": json.dumps(facts)})
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """The facts of a finished part; None where there is no sound one, so that it is made anew."""
+    try:
+        facts: dict[str, Any] = json.loads(pl.read_parquet_metadata(path)["facts"])
+    except (OSError, pl.exceptions.PolarsError, KeyError, ValueError):
+        return None
+    return facts
+
+
+def merge(parts: Sequence[tuple[str, Path]], labels: Sequence[str]) -> pl.DataFrame:
+    """Join paths to parts: every ``(file, part)`` contributes the part's rows under its own name.
+
+    Two files with one content share the part. Sorted by file, start and order of the utterances.
+    """
+    columns = schema(labels)
+    frames = [pl.DataFrame(schema=columns)]
+    for file, path in parts:
+        part = pl.read_parquet(path)
+        frames.append(part.select(pl.lit(file).alias("file"), pl.all()).select(list(columns)))
+    whole = pl.concat(frames)
+    return whole.sort("file", "start", "dialogue_id", "utterance_id", maintain_order=True)
+
+
+def write_table(table: pl.DataFrame, path: Path, metadata: dict[str, str]) -> None:
+    """Write the table as Parquet (with ``metadata`` as key-value pairs) or CSV, by the ending of ``path``."""
+    with written_whole(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            for_spreadsheet(table).write_csv(temporary)
+        else:
+            table.write_parquet(temporary, metadata=metadata)
+
+
+def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
+    """Lists joined by ``;``, and text cells that a spreadsheet would run as a formula escaped by ``'``."""
+    joined = [pl.col(n).list.join(";").alias(n) for n, kind in table.schema.items() if kind == pl.List]
+    table = table.with_columns(joined) if joined else table
+    starts = pl.any_horizontal
+    escaped = [
+        pl.when(starts([pl.col(name).str.starts_with(s) for s in FORMULA_STARTS]))
+        .then(pl.concat_str(pl.lit("'"), pl.col(name)))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name, kind in table.schema.items()
+        if kind == pl.String
+    ]
+    return table.with_columns(escaped) if escaped else table
+
+
+def write_failures(path: Path, failures: Sequence[dict[str, Any]]) -> None:
+    """Write the failures file: one row per input that failed, only the header when none did."""
+    kinds = {name: pl.String() if name != "attempts" else pl.Int32() for name in FAILURE_COLUMNS}
+    frame = pl.DataFrame([{n: f[n] for n in FAILURE_COLUMNS} for f in failures], schema=kinds).sort("file")
+    with written_whole(path) as temporary:
+        for_spreadsheet(frame).write_csv(temporary)

@@ -1,0 +1,406 @@
+"""Turns and words to utterances: who said what, from when to when. Pure; the only state is what is passed in.
+
+1. Each word gets a speaker: the transcript's name, else the turn that overlaps it most, else a turn close
+   by, else the speaker before. Diarized labels that clearly go with a transcript's name take that name.
+2. Words of one speaker form runs, broken at pauses and wherever someone else's word falls between two.
+3. Runs are split at ends of sentences when they get long, and at their best places when they are too long.
+4. Speech without words becomes an utterance without text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, count, groupby
+
+from annotator.records import Transcript, Turn, Utterance, Word
+
+FIRST_SPEAKER = "SPEAKER_00"
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "۔", "।")
+_CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、", "،")
+_CLOSERS = "\"'”’»)]」』"
+_MOMENT_S = 0.01  # the least length of anything
+
+
+@dataclass(frozen=True)
+class UtteranceSettings:
+    """How speech is cut, all in seconds but ``overlapped``.
+
+    Args:
+        dialogue_gap_s: this long without an utterance, and a new dialogue starts.
+        pause_s: a longer silence between words or turns of a speaker ends the utterance.
+        long_s: an utterance this long ends at the next end of a sentence.
+        max_length_s: no utterance is longer, but for a single word that is.
+        min_length_s: what is split off a long utterance is at least this long where that can be.
+        reach_s: a word outside all turns goes to one no further away than this.
+        untold_s: speech without words becomes an utterance from this length on.
+        slack_s: speech this close to a word counts as told by it.
+        glitch_s: a change of speaker for one word within a cue is ignored if it is shorter than this.
+        too_short_s: shorter utterances are flagged ``too_short``.
+        overlapped: share of overlap above which an utterance is flagged ``overlapped``.
+    """
+
+    dialogue_gap_s: float = 60.0
+    pause_s: float = 0.8
+    long_s: float = 6.0
+    max_length_s: float = 15.0
+    min_length_s: float = 1.0
+    reach_s: float = 2.0
+    untold_s: float = 2.0
+    slack_s: float = 0.5
+    glitch_s: float = 1.0
+    too_short_s: float = 0.4
+    overlapped: float = 0.5
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """An utterance in the making."""
+
+    start: float
+    end: float
+    speaker: str
+    words: tuple[Word, ...] = ()
+
+
+def build(
+    turns: Sequence[Turn],
+    transcript: Transcript,
+    duration_s: float,
+    settings: UtteranceSettings | None = None,
+) -> list[Utterance]:
+    """Utterances in order of start, numbered by dialogue and within it.
+
+    Each word is in exactly one utterance, in order; each utterance has a speaker and start < end. Times are
+    clipped to the recording, except those of words that lie wholly after its end.
+
+    Args:
+        turns: who speaks when, in any order, overlaps allowed.
+        duration_s: length of the recording in seconds; 0 or less where it is not known.
+    """
+    settings = settings or UtteranceSettings()
+    turns = sorted(
+        replace(t, start=max(0.0, t.start), speaker=t.speaker.strip() or FIRST_SPEAKER)
+        for t in turns
+        if math.isfinite(t.start) and math.isfinite(t.end) and t.end > max(0.0, t.start)
+    )
+    words = sorted(transcript.words, key=lambda w: w.start)
+    labels = _labels(words, turns, settings.reach_s)
+    names = _names(words, labels, {t.speaker for t in turns})
+    turns = sorted(replace(t, speaker=names[t.speaker]) for t in turns)
+    speakers = _speakers(words, [None if label is None else names[label] for label in labels], settings)
+    pieces = [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
+    pieces += _untold(turns, words, settings)
+    return _numbered(pieces, turns, duration_s, settings)
+
+
+def _sweep(
+    spans: Sequence[tuple[float, float]], turns: Sequence[Turn]
+) -> Iterator[tuple[list[Turn], Turn | None]]:
+    """For each span, in order of start: the turns that it touches, and the last that ended before it."""
+    active: list[Turn] = []
+    ended: Turn | None = None
+    following = 0
+    for start, end in spans:
+        while following < len(turns) and turns[following].start < end:
+            active.append(turns[following])
+            following += 1
+        for turn in active:
+            if turn.end <= start and (ended is None or turn.end > ended.end):
+                ended = turn
+        active = [t for t in active if t.end > start]
+        yield [t for t in active if t.start < end], ended
+
+
+def _labels(words: Sequence[Word], turns: Sequence[Turn], reach_s: float) -> list[str | None]:
+    """The diarized label of each word: of the turn that covers most of it, else of a close one.
+
+    At a tie, as where two speak at once, the label of the word before stays.
+    """
+    spans = [(w.start, max(w.end, w.start + _MOMENT_S)) for w in words]
+    starts = [turn.start for turn in turns]
+    labels: list[str | None] = []
+    last: str | None = None
+    for (start, end), (touched, ended) in zip(spans, _sweep(spans, turns), strict=True):
+        best: str | None = None
+        if touched:
+            shared = [min(end, t.end) - max(start, t.start) for t in touched]
+            most = max(shared) - 1e-9
+            rivals = [t.speaker for t, s in zip(touched, shared, strict=True) if s >= most]
+            best = last if last in rivals else rivals[0]
+        else:
+            i = bisect_left(starts, end)
+            near = [(start - ended.end, 0, ended.speaker)] if ended else []
+            near += [(turns[i].start - end, 1, turns[i].speaker)] if i < len(turns) else []
+            if near and min(near)[0] <= reach_s:
+                best = min(near)[2]
+        last = best or last
+        labels.append(best)
+    return labels
+
+
+def _names(words: Sequence[Word], labels: Sequence[str | None], known: set[str]) -> dict[str, str]:
+    """What each diarized label is called in the table.
+
+    A label takes a name of the transcript if it was heard under that name for three words or a second at
+    least, and for most of the label's named time. Two labels may take one name: diarization splits people
+    more often than it joins them. A numbered label that the transcript happens to use too, for someone
+    else, gets a number that is free; a real name means the same person in both.
+    """
+    seconds: dict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    heard: Counter[tuple[str, str]] = Counter()
+    for word, label in zip(words, labels, strict=True):
+        if label is not None and (name := _told(word)):
+            seconds[label][name] += max(word.end - word.start, _MOMENT_S)
+            heard[label, name] += 1
+    named = {name for word in words if (name := _told(word))}
+    taken = named | known
+    out: dict[str, str] = {}
+    for label in sorted(known):
+        numbered = re.fullmatch(r"SPEAKER_\d+", label) is not None
+        name = max(seconds[label], key=lambda n: seconds[label][n]) if label in seconds else None
+        if label in named and not numbered:
+            out[label] = label
+        elif (
+            name is not None
+            and (seconds[label][name] >= 1.0 or heard[label, name] >= 3)
+            and seconds[label][name] >= 0.6 * sum(seconds[label].values())
+        ):
+            out[label] = name
+        elif label in named:
+            out[label] = next(n for i in count() if (n := f"SPEAKER_{i:02d}") not in taken)
+            taken.add(out[label])
+        else:
+            out[label] = label
+    return out
+
+
+def _told(word: Word) -> str | None:
+    """The transcript's name of who says a word."""
+    return (word.speaker or "").strip() or None
+
+
+def _speakers(words: Sequence[Word], heard: Sequence[str | None], settings: UtteranceSettings) -> list[str]:
+    """Each word's speaker; glitches within a cue are smoothed."""
+    speakers: list[str] = []
+    for word, name in zip(words, heard, strict=True):
+        speakers.append(_told(word) or name or (speakers[-1] if speakers else FIRST_SPEAKER))
+    by_cue: defaultdict[int, list[int]] = defaultdict(list)
+    for i, word in enumerate(words):
+        if word.cue is not None and _told(word) is None:
+            by_cue[word.cue].append(i)
+    for indices in by_cue.values():
+        runs = [list(group) for _, group in groupby(indices, key=lambda i: speakers[i])]
+        for k, run in enumerate(runs):
+            if len(run) > 1 or len(runs) == 1:
+                continue
+            (i,) = run
+            before, after = (runs[k - 1] if k else None), (runs[k + 1] if k + 1 < len(runs) else None)
+            if words[i].end - words[i].start > settings.glitch_s:
+                continue
+            if before and after:
+                if speakers[before[-1]] == speakers[after[0]]:
+                    speakers[i] = speakers[after[0]]
+            # A cue's first or last word runs over the border because its time is an estimate, unless
+            # a sentence ends there: then someone did say just this.
+            elif after and len(after) > 1 and not _ends(words[i], _SENTENCE_ENDS):
+                speakers[i] = speakers[after[0]]
+            elif before and len(before) > 1 and not _ends(words[before[-1]], _SENTENCE_ENDS):
+                speakers[i] = speakers[before[-1]]
+    return speakers
+
+
+def _ends(word: Word, marks: tuple[str, ...]) -> bool:
+    return word.text.rstrip(_CLOSERS).endswith(marks)
+
+
+def _runs(words: Sequence[Word], speakers: Sequence[str], pause_s: float) -> list[tuple[str, list[Word]]]:
+    """Words of one speaker in a row, without a long pause and without someone else's word in a gap.
+
+    Words that sound at the same time, as in two cues that overlap, are not between each other.
+    """
+    runs: list[tuple[str, list[Word]]] = []
+    latest: dict[str, tuple[int, int, float]] = {}  # speaker: its run, the index of its last word, its end
+    for i, (word, speaker) in enumerate(zip(words, speakers, strict=True)):
+        run, last, end = latest.get(speaker, (-1, -1, -math.inf))
+        joins = run >= 0 and word.start - end <= pause_s
+        if joins:
+            between = (words[k] for k in range(last + 1, i) if speakers[k] != speaker)
+            joins = not any(end <= (w.start + w.end) / 2 <= word.start for w in between)
+        if joins:
+            runs[run][1].append(word)
+        else:
+            run = len(runs)
+            runs.append((speaker, [word]))
+        latest[speaker] = (run, i, max(end if joins else -math.inf, word.end))
+    return runs
+
+
+def _split(run: tuple[str, list[Word]], settings: UtteranceSettings) -> Iterator[_Piece]:
+    """Cut a run where sentences end once it is long, then whatever is still too long at its best places."""
+    speaker, words = run
+    parts: list[list[Word]] = [[]]
+    end = words[0].end
+    for i, word in enumerate(words):
+        parts[-1].append(word)
+        end = max(end, word.end)
+        is_long = end - parts[-1][0].start >= settings.long_s and _ends(word, _SENTENCE_ENDS)
+        if is_long and i < len(words) - 2 and words[-1].end - end >= settings.min_length_s:
+            parts.append([])
+    for part in (cut for sentences in parts for cut in _cut(sentences, settings)):
+        yield _Piece(part[0].start, max(w.end for w in part), speaker, tuple(part))
+
+
+def _cut(words: Sequence[Word], settings: UtteranceSettings) -> Iterator[Sequence[Word]]:
+    """Words in parts of about equal length, none of them too long unless it is a single word."""
+    ends = list(accumulate((w.end for w in reversed(words)), max))[::-1]  # of each word and those after it
+    first = 0
+    while len(words) - first > 1 and ends[first] - words[first].start > settings.max_length_s:
+        at = _best_cut(words, first, ends[first] - words[first].start, settings)
+        yield words[first:at]
+        first = at
+    yield words[first:]
+
+
+def _best_cut(words: Sequence[Word], first: int, length: float, settings: UtteranceSettings) -> int:
+    """Where to end what begins at ``first``: at a full stop, a comma, a cue, a gap, near an even share."""
+    start = words[first].start
+    share = length / math.ceil(length / (0.7 * settings.max_length_s))
+    best, best_score, end = first + 1, -math.inf, words[first].end
+    for i in range(first + 1, len(words)):
+        before, after = words[i - 1], words[i]
+        end = max(end, before.end)
+        if end - start > settings.max_length_s:
+            break
+        score = -abs(end - start - share) / share
+        score += 0.4 if _ends(before, _SENTENCE_ENDS) else 0.2 if _ends(before, _CLAUSE_ENDS) else 0.0
+        score += 0.15 if before.cue != after.cue else 0.0
+        score += min(0.3, max(0.0, after.start - before.end))
+        # Single words and snippets only where nothing else is possible.
+        score -= 2.0 * ((i == first + 1) + (i == len(words) - 1))
+        score -= 1.0 * (min(end - start, length - (after.start - start)) < settings.min_length_s)
+        if score > best_score:
+            best, best_score = i, score
+    return best
+
+
+def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSettings) -> list[_Piece]:
+    """Speech that no word tells of. Without any words that is all speech, however short."""
+    told: list[list[float]] = []
+    for word in words:
+        start, end = word.start - settings.slack_s, word.end + settings.slack_s
+        if told and start <= told[-1][1]:
+            told[-1][1] = max(told[-1][1], end)
+        else:
+            told.append([start, end])
+    least = settings.untold_s if words else 0.0
+    pieces = []
+    at = 0
+    for turn in sorted(_joined(turns, settings.pause_s)):
+        while at < len(told) and told[at][1] <= turn.start:
+            at += 1
+        start, k = turn.start, at
+        gaps = []
+        while k < len(told) and told[k][0] < turn.end:
+            gaps.append((start, told[k][0]))
+            start = max(start, told[k][1])
+            k += 1
+        gaps.append((start, turn.end))
+        for a, b in gaps:
+            if b - a > 0 and b - a >= least:
+                parts = max(1, math.ceil((b - a) / settings.max_length_s - 1e-9))
+                cuts = [a + (b - a) * i / parts for i in range(parts)] + [b]
+                pieces += [_Piece(cuts[i], cuts[i + 1], turn.speaker) for i in range(parts)]
+    return pieces
+
+
+def _joined(turns: Sequence[Turn], pause_s: float) -> list[Turn]:
+    """Turns of a speaker without a long pause between become one, unless another's falls in the gap."""
+    out: list[Turn] = []
+    latest: dict[str, tuple[int, int]] = {}  # speaker: where its last turn is in out, and among turns
+    for i, turn in enumerate(turns):
+        place, last = latest.get(turn.speaker, (-1, -1))
+        joins = place >= 0 and turn.start - out[place].end <= pause_s
+        if joins:
+            end = out[place].end
+            between = (t for t in turns[last + 1 : i] if t.speaker != turn.speaker)
+            joins = not any(end <= (t.start + t.end) / 2 <= turn.start for t in between)
+        if joins:
+            out[place] = replace(out[place], end=max(out[place].end, turn.end))
+        else:
+            place = len(out)
+            out.append(turn)
+        latest[turn.speaker] = (place, i)
+    return out
+
+
+def _numbered(
+    pieces: Sequence[_Piece], turns: Sequence[Turn], duration_s: float, settings: UtteranceSettings
+) -> list[Utterance]:
+    """Utterances with times clipped, overlap, flags and numbers."""
+    clipped = sorted((_clip(p, duration_s) for p in pieces), key=lambda p: (p.start, p.end, p.speaker))
+    voices = turns or sorted(
+        Turn(w.start, w.end, p.speaker) for p in clipped for w in p.words if w.end > w.start
+    )
+    out: list[Utterance] = []
+    dialogue, number, spoken = 0, 0, -math.inf
+    touched = _sweep([(p.start, p.end) for p in clipped], voices)
+    for piece, (around, _) in zip(clipped, touched, strict=True):
+        if out and piece.start - spoken >= settings.dialogue_gap_s:
+            dialogue, number = dialogue + 1, 0
+        spoken = max(spoken, piece.end)
+        overlap = _overlap(piece, around)
+        scores = [w.confidence for w in piece.words if w.confidence is not None]
+        flags = {
+            "no_transcript": not piece.words,
+            "too_short": piece.end - piece.start < settings.too_short_s,
+            "overlapped": overlap > settings.overlapped,
+        }
+        out.append(
+            Utterance(
+                dialogue_id=dialogue,
+                utterance_id=number,
+                start=piece.start,
+                end=piece.end,
+                speaker=piece.speaker,
+                overlap=overlap,
+                text=" ".join(w.text for w in piece.words) if piece.words else None,
+                asr_confidence=sum(scores) / len(scores) if scores else None,
+                flags=tuple(flag for flag, holds in flags.items() if holds),
+            )
+        )
+        number += 1
+    return out
+
+
+def _clip(piece: _Piece, duration_s: float) -> _Piece:
+    start, end = max(0.0, piece.start), max(0.0, piece.end)
+    if 0 < duration_s and start < duration_s:
+        end = min(end, duration_s)
+    if end - start < _MOMENT_S:
+        end = start + _MOMENT_S
+        if 0 < duration_s and start < duration_s < end and duration_s > _MOMENT_S:
+            start, end = duration_s - _MOMENT_S, duration_s
+    return replace(piece, start=start, end=end)
+
+
+def _overlap(piece: _Piece, around: Sequence[Turn]) -> float:
+    """Share of an utterance during which someone else's turn sounds.
+
+    Where the speaker has no turn there (a transcript's name that no label goes with), the voice heard
+    longest is taken for theirs.
+    """
+    shared: defaultdict[str, float] = defaultdict(float)
+    for turn in around:
+        shared[turn.speaker] += min(piece.end, turn.end) - max(piece.start, turn.start)
+    own = {piece.speaker} if piece.speaker in shared else {max(shared, key=lambda s: shared[s], default="")}
+    seconds, reached = 0.0, piece.start
+    for turn in sorted(t for t in around if t.speaker not in own):
+        start, end = max(reached, turn.start), min(piece.end, turn.end)
+        seconds += max(0.0, end - start)
+        reached = max(reached, end)
+    return min(1.0, max(0.0, seconds / (piece.end - piece.start)))

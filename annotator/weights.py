@@ -1,0 +1,51 @@
+"""Where pretrained parts come from: a path, the bundle that ships, the cache. Never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from annotator.records import UsageError
+
+STARTER = Path(__file__).resolve().parent.parent / "model" / "starter"
+
+
+def cache_folder() -> Path:
+    """Where downloaded parts are kept: ``$ANNOTATE_CACHE``, else the user's cache folder."""
+    if chosen := os.environ.get("ANNOTATE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "conversation-annotator"
+
+
+def yunet_file() -> Path | None:
+    """The YuNet face detector, where the user has put or named one: ``$ANNOTATE_YUNET`` or the cache."""
+    if chosen := os.environ.get("ANNOTATE_YUNET"):
+        return Path(chosen)
+    found = sorted(cache_folder().glob("yunet*.onnx"))
+    return found[0] if found else None
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The folder of a checkpoint: ``starter`` or a path.
+
+    Raises: UsageError with the remedy when there is none.
+    """
+    folder = STARTER if name == "starter" else Path(name)
+    if not (folder / "model.json").is_file():
+        hint = (
+            "The bundle is missing from this installation: install the package again."
+            if name == "starter"
+            else "Give the folder that `annotate train` or `annotate finetune` wrote, or `starter`."
+        )
+        raise UsageError(f"There is no checkpoint at {name!r} (no model.json). {hint}")
+    return folder
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of a checkpoint's files, hex."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""Fixtures shared by the tests: where the optional data lie, and an ffmpeg to make media with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No test may reach a model hub, and none may wait for one.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Public corpora beside the project; tests that need them are skipped where they are absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the public corpora are not beside the project (../shared/data)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    """The ffmpeg that comes with imageio-ffmpeg, to make test media with."""
+    path: str = imageio_ffmpeg.get_ffmpeg_exe()
+    return path
