@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotator.records import AnnotateError, RecordingError, SetupError, UsageError
 
 if TYPE_CHECKING:
+    __version__: str
     from annotator.pipeline import RunResult, run  # noqa: TID251 - the public name
     from annotator.settings import RunSettings
-
-__version__ = version("conversation-annotator")
 
 __all__ = [
     "AnnotateError",
@@ -43,6 +41,10 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     # Heavy libraries load when they are first needed, so that `annotate --help` answers at once.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("conversation-annotator")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'annotator' has no attribute {name!r}")

@@ -189,6 +189,112 @@ def report(
 
 
 @app.command()
+def prepare(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="meld, emorynlp, iemocap, features or table.")
+    ],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The source's folder or file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CORPUS", help="The corpus folder to write.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Make a corpus for training."""
+    from tqdm import tqdm
+
+    from annotator.pipeline import resolve_device
+    from train.prepare import prepare as make
+
+    set_up_logging(quiet, verbose=False)
+    with tqdm(unit="utterance", disable=True if quiet else None) as bar:
+
+        def on_progress(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        corpus = make(source, path, out, device=resolve_device(device), on_progress=on_progress)
+    for split, counts in corpus.header.counts.items():
+        typer.echo(f"{split}: {counts['utterances']} utterances in {counts['dialogues']} dialogues")
+    typer.echo(f"{out}")
+
+
+@app.command()
+def train(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
+    preset: Annotated[str, typer.Option(help="default, or paper for exactly arXiv 2501.15063.")] = "default",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the corpus at most.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Dialogues a batch.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    modalities: Annotated[
+        str | None, typer.Option(help="Which of the corpus' to use. [default: all]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also log there.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network from scratch; the same command goes on after a stop."""
+    from annotator.pipeline import resolve_device
+    from annotator.records import UsageError
+    from train.loop import train_corpus
+    from train.settings import TrainSettings
+
+    set_up_logging(quiet, verbose=False)
+    if preset not in ("default", "paper"):
+        raise UsageError(f"Unknown preset {preset!r}: choose default or paper.")
+    given = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": resolve_device(device),
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = TrainSettings.paper(**changes) if preset == "paper" else TrainSettings(**changes)
+    trained = train_corpus(
+        corpus,
+        out,
+        preset="paper" if preset == "paper" else "default",
+        settings=settings,
+        modalities=modalities.split(",") if modalities else None,
+        progress=not quiet,
+        tensorboard=tensorboard,
+    )
+    best = trained.best
+    typer.echo(
+        f"epoch {best.number}: weighted F1 {best.weighted_f1:.4f}, accuracy {best.accuracy:.4f} on validation"
+    )
+    typer.echo(f"{out}")
+
+
+@app.command()
+def evaluate(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for figures, tables and pictures.")
+    ],
+    model: Annotated[str, typer.Option(help="Checkpoint folder, or 'starter'.")] = "starter",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure a checkpoint: accuracy, F1, per class, confusion, calibration, subsets of modalities."""
+    from annotator.pipeline import resolve_device
+    from annotator.weights import checkpoint_folder
+    from train.evaluate import evaluate as measure
+
+    set_up_logging(quiet=False, verbose=False)
+    metrics = measure(
+        corpus, checkpoint_folder(model), split, out, against=against, device=resolve_device(device)
+    )
+    for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
+        typer.echo(f"{name:<12} {metrics[name]:.4f}")
+    typer.echo(f"{out}")
+
+
+@app.command()
 def doctor() -> None:
     """Show what is installed, what each stage would use, and what is missing and how to get it."""
     from annotator import doctor as examination

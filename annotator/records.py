@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # every command imports this file, and `annotate --help` needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 RATE_HZ = 16_000  # of all audio after decoding
 MODALITIES = ("text", "audio", "face")
@@ -91,6 +93,8 @@ class Audio:
 
     def window(self, start: float, end: float) -> NDArray[np.float32]:
         """Samples from ``start`` to ``end`` seconds as float32 in [-1, 1); shorter at the ends."""
+        import numpy as np
+
         first, last = max(0, round(start * RATE_HZ)), max(0, round(end * RATE_HZ))
         return self.samples[first:last].astype(np.float32) / np.float32(32768)
 
@@ -196,6 +200,8 @@ class Prediction:
     @classmethod
     def joined(cls, parts: Sequence[Prediction], classes: int) -> Prediction:
         """The predictions of several conversations one after the other; none gives zero rows."""
+        import numpy as np
+
         empty = cls(
             np.zeros((0, classes), np.float32),
             np.zeros((0, 3), np.float32),

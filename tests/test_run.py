@@ -1,0 +1,276 @@
+"""``annotate run`` through the real entry point, on real media: tables, failures, faults, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from annotator.table import schema
+
+from .media import run_ffmpeg, subtitles, talk
+
+ROOT = Path(__file__).resolve().parents[1]
+ANNOTATE = [sys.executable, "-m", "annotator"]
+MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+
+
+def annotate(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ANNOTATE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+    )
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
+    """Good recordings and bad ones, side by side."""
+    root = tmp_path_factory.mktemp("videos")
+    talk(root / "good.wav", 6)
+    subtitles(root / "good.srt", [(0.5, 2.5, "I am so happy today!"), (3.0, 5.5, "Why would you do that?")])
+    (root / "a").mkdir()
+    (root / "b").mkdir()
+    talk(root / "a" / "x.wav", 4, pitch_hz=200, seed=1)
+    shutil.copyfile(root / "a" / "x.wav", root / "b" / "x.wav")  # one content under two names
+    (root / "text.mp4").write_text("I am no film")
+    (root / "empty.wav").write_bytes(b"")
+    run_ffmpeg(ffmpeg, "-f", "lavfi", "-i", "testsrc=d=2:s=160x120:r=8", str(root / "mute.mp4"))
+    run_ffmpeg(ffmpeg, "-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "3", str(root / "silence.wav"))
+    talk(root / "short.wav", 0.1)
+    (root / "corrupt.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(range(256)) * 20)
+    (root / "notes.txt").write_text("not asked for")
+    return root
+
+
+@pytest.fixture(scope="session")
+def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("out") / "labels.parquet"
+    return out, annotate("run", folder, "--out", out)
+
+
+def test_a_batch_with_bad_inputs_ends_with_3_and_reasons(
+    done: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, ended = done
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    failures = pl.read_csv(out.with_suffix(".failures.csv"))
+    assert failures.columns == ["file", "stage", "error", "message", "attempts"]
+    assert failures["file"].to_list() == ["corrupt.mp4", "empty.wav", "mute.mp4", "text.mp4"]
+    assert failures["message"].null_count() == 0
+    assert dict(zip(failures["file"], failures["error"], strict=True))["mute.mp4"] == "no_sound"
+
+
+def test_the_table_is_as_promised(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    table = pl.read_parquet(done[0])
+    assert dict(table.schema) == schema(MELD)
+    assert {"good.wav", "a/x.wav", "b/x.wav"} <= set(table["file"])
+    assert table["file"].is_sorted()
+    for names in (["p_" + m for m in MELD], ["p_positive", "p_neutral_sentiment", "p_negative"]):
+        assert (table.select(pl.sum_horizontal(names)).to_series() - 1).abs().max() < 1e-5  # type: ignore[operator]
+    good = table.filter(file="good.wav")
+    assert good["text"].to_list() == ["I am so happy today!", "Why would you do that?"]
+    assert good["text_source"].unique().to_list() == ["sidecar"]
+    assert good["has_text"].all() and good["has_audio"].all() and not good["has_face"].any()
+    assert good["face_coverage"].null_count() == len(good)
+    mute = table.filter(file="a/x.wav")
+    assert mute["text"].null_count() == len(mute) and not mute["has_text"].any()
+    assert_frame_equal(mute.drop("file"), table.filter(file="b/x.wav").drop("file"))
+
+
+def test_a_recording_without_speech_is_counted_not_failed(
+    done: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    record = json.loads(done[0].with_suffix(".run.json").read_text())
+    by_file = {r["file"]: r for r in record["recordings"]}
+    assert "no_speech" in by_file["silence.wav"]["flags"] and by_file["silence.wav"]["rows"] == 0
+    assert record["counts"]["without_speech"] >= 1
+    assert record["counts"]["failed"] == 4
+    assert record["seconds_per_stage"]["decode"] > 0
+    assert record["versions"]["torch"]
+
+
+def test_nothing_temporary_is_left(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    work = done[0].with_suffix(".work")
+    assert not [p for p in done[0].parent.rglob("*") if ".tmp" in p.name or p.suffix == ".pcm"]
+    assert not (work / "tmp").exists()
+
+
+def test_again_does_nothing_again_and_csv_equals_parquet(
+    folder: Path, done: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    csv = tmp_path / "labels.csv"
+    ended = annotate("run", folder, "--out", csv, "--work-dir", done[0].with_suffix(".work"))
+    assert ended.returncode == 3, ended.stderr
+    record = json.loads(csv.with_suffix(".run.json").read_text())
+    assert record["counts"]["annotated_now"] == 0
+    kinds = schema(MELD) | {"quality": pl.String()}
+    ours = pl.read_parquet(done[0]).with_columns(pl.col("quality").list.join(";"))
+    theirs = pl.read_csv(csv, schema=kinds).with_columns(pl.col("quality").fill_null(""))
+    assert_frame_equal(theirs, ours, check_exact=True)
+
+
+def test_edited_is_done_again_and_moved_is_not(folder: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "v", tmp_path / "labels.parquet"
+    videos.mkdir()
+    shutil.copyfile(folder / "good.wav", videos / "one.wav")
+    shutil.copyfile(folder / "a" / "x.wav", videos / "two.wav")
+    assert annotate("run", videos, "--out", out).returncode == 0
+    before = pl.read_parquet(out)
+    stat = (videos / "two.wav").stat()
+    talk(videos / "two.wav", 4, pitch_hz=90, seed=5)
+    os.utime(videos / "two.wav", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (videos / "one.wav").rename(videos / "uno.wav")
+    assert annotate("run", videos, "--out", out).returncode == 0
+    record = json.loads(out.with_suffix(".run.json").read_text())
+    assert record["counts"]["annotated_now"] == 1
+    after = pl.read_parquet(out)
+    assert_frame_equal(before.filter(file="one.wav").drop("file"), after.filter(file="uno.wav").drop("file"))
+    assert set(before.filter(file="two.wav")["file_id"]) != set(after.filter(file="two.wav")["file_id"])
+
+
+def test_killed_and_started_again_gives_the_table_of_a_clean_run(folder: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for i in range(6):
+        talk(videos / f"{i}.wav", 3 + i / 2, pitch_hz=100 + 20 * i, seed=i)
+    clean, killed = tmp_path / "clean.parquet", tmp_path / "killed.parquet"
+    process = subprocess.Popen(
+        [*ANNOTATE, "run", str(videos), "--out", str(killed), "--workers", "1", "--batch-size", "1"],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    parts = killed.with_suffix(".work") / "parts"
+    until = time.monotonic() + 120
+    while process.poll() is None and len(list(parts.glob("*.parquet"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.exists(), "it was to be killed in the middle"
+    finished = {p.name: p.stat().st_mtime_ns for p in parts.glob("*.parquet")}
+    assert 2 <= len(finished) < 6
+    assert annotate("run", videos, "--out", killed).returncode == 0
+    assert annotate("run", videos, "--out", clean).returncode == 0
+    assert_frame_equal(pl.read_parquet(killed), pl.read_parquet(clean), check_exact=True)
+    assert {n: (parts / n).stat().st_mtime_ns for n in finished} == finished, "finished parts were redone"
+    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+
+
+def test_shards_merge_to_the_whole(folder: Path, done: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    folders = []
+    for i in range(2):
+        ended = annotate("run", folder, "--out", tmp_path / f"s{i}.parquet", "--shard", f"{i}/2")
+        assert ended.returncode in (0, 3), ended.stderr
+        folders.append(tmp_path / f"s{i}.work")
+    alone = annotate("merge", tmp_path / "m.parquet", "--from", folders[0])
+    assert alone.returncode == 2 and "1/2" in alone.stderr
+    ended = annotate("merge", tmp_path / "m.parquet", "--from", *folders)
+    assert ended.returncode == 3, ended.stderr
+    assert_frame_equal(pl.read_parquet(tmp_path / "m.parquet"), pl.read_parquet(done[0]), check_exact=True)
+    failed = [pl.read_csv(p.with_suffix(".failures.csv"))["file"].to_list() for p in (tmp_path / "m.x", done[0])]
+    assert failed[0] == failed[1]
+
+
+def test_sigterm_finishes_what_is_in_hand(folder: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for i in range(5):
+        talk(videos / f"{i}.wav", 4, pitch_hz=100 + 20 * i, seed=i)
+    out = tmp_path / "labels.parquet"
+    process = subprocess.Popen(
+        [*ANNOTATE, "run", str(videos), "--out", str(out), "--workers", "1", "--batch-size", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    parts = out.with_suffix(".work") / "parts"
+    until = time.monotonic() + 120
+    while process.poll() is None and not list(parts.glob("*.parquet")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors and "goes on from here" in errors
+    assert not out.exists() and len(list(parts.glob("*.parquet"))) >= 1
+    assert annotate("run", videos, "--out", out).returncode == 0
+    assert pl.read_parquet(out)["file"].n_unique() == 5
+
+
+def test_a_second_run_on_one_output_is_refused(folder: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "labels.parquet"
+    work = out.with_suffix(".work")
+    work.mkdir()
+    with open(work / "lock", "w") as lock:
+        lock.write("process 1 on here")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = annotate("run", folder / "good.wav", "--out", out)
+    assert ended.returncode == 1
+    assert "process 1 on here" in ended.stderr and "--work-dir" in ended.stderr
+    assert annotate("run", folder / "good.wav", "--out", out).returncode == 0  # the holder is gone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["missing/", "--out", "t.parquet"], "missing"),
+        (["{folder}", "--out", "t.xlsx"], ".parquet"),
+        (["{empty}", "--out", "t.parquet"], "no recording"),
+        (["{folder}", "--out", "t.parquet", "--frobnicate"], "frobnicate"),
+        (["{folder}", "--out", "t.parquet", "--diarizer", "magic"], "choose from"),
+        (["{folder}", "--out", "t.parquet", "--model", "nowhere"], "annotate train"),
+        (["{folder}", "--out", "t.parquet", "--device", "cuda:9"], "--device cpu"),
+        (["{folder}", "--out", "t.parquet", "--config", "{toml}"], "batch_size"),
+    ],
+)
+def test_usage_faults_exit_2_with_the_remedy(
+    folder: Path, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "s.toml").write_text("bach_size = 3\n")
+    places = {"folder": folder, "empty": tmp_path / "empty", "toml": tmp_path / "s.toml"}
+    ended = annotate("run", *[a.format(**places) for a in arguments])
+    assert ended.returncode == 2, ended.stderr
+    assert expected in ended.stderr and "Traceback" not in ended.stderr
+    assert not list(tmp_path.glob("t.*"))
+
+
+def test_a_backend_that_lacks_its_weights_says_so_with_1(folder: Path, tmp_path: Path) -> None:
+    ended = annotate(
+        "run", folder / "good.wav", "--out", tmp_path / "t.parquet", "--diarizer", "pyannote", "--offline"
+    )
+    assert ended.returncode == 1
+    assert "pyannote" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_help_loads_no_heavy_library() -> None:
+    """What makes --help answer at once; benchmarks/startup.py has the time."""
+    ended = annotate("--help")
+    assert ended.returncode == 0
+    for command in ("run", "report", "merge", "prepare", "train", "evaluate", "doctor"):
+        assert command in ended.stdout
+    code = "import sys, annotator.cli; print([m for m in ('torch', 'polars', 'numpy.linalg', 'cv2') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() in ("[]", "['numpy.linalg']")
+
+
+def test_doctor_names_every_stage() -> None:
+    ended = annotate("doctor")
+    assert ended.returncode == 0, ended.stderr
+    for word in ("ffmpeg", "pyannote", "embedded", "whisper", "yunet", "hog", "starter"):
+        assert word in ended.stdout
