@@ -1,0 +1,133 @@
+"""Read a table that a run wrote, Parquet or CSV, and refuse what is not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from annotator.records import MODALITIES, UsageError
+
+SENTIMENTS = {"positive": "p_positive", "neutral": "p_neutral_sentiment", "negative": "p_negative"}
+# What the page shows. A table may have more columns; they are left alone.
+COLUMNS: dict[str, pl.DataType] = {
+    "file": pl.String(),
+    "dialogue_id": pl.Int32(),
+    "start": pl.Float64(),
+    "end": pl.Float64(),
+    "speaker": pl.String(),
+    "text": pl.String(),
+    "emotion": pl.String(),
+    "confidence": pl.Float64(),
+    "sentiment": pl.String(),
+    **{column: pl.Float64() for column in SENTIMENTS.values()},
+    **{f"has_{modality}": pl.Boolean() for modality in MODALITIES},
+    "quality": pl.List(pl.String()),
+    "model": pl.String(),
+}
+MOST_LABELS = 100
+MAY_BE_NULL = ("text", "quality")
+# A cell of a CSV table that begins like this was escaped for spreadsheets; the apostrophe is not the text's.
+ESCAPED_FORMULA = r"\A'([=+\-@\t\r])"
+REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
+
+
+def read_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The rows of a table file, and what its metadata say of the run (nothing in a CSV file).
+
+    Raises: UsageError when the file is missing, can't be read or is not such a table.
+    """
+    kind = path.suffix.lower()
+    if kind not in (".parquet", ".csv"):
+        raise UsageError(f"{path} is neither a .parquet nor a .csv file. {REMEDY}")
+    if not path.is_file():
+        raise UsageError(f"{path} is not there, or not a file. {REMEDY}")
+    facts: dict[str, str] = {}
+    try:
+        if kind == ".csv":
+            table = from_spreadsheet(pl.read_csv(path, infer_schema=False))
+        else:
+            names = list(pl.read_parquet_schema(path))
+            labels = [f"p_{label}" for label in labels_of(names)]
+            table = pl.read_parquet(path, columns=[n for n in names if n in COLUMNS or n in labels])
+            known = ("conversation-annotator", "settings", "versions")
+            metadata = pl.read_parquet_metadata(path)
+            facts = {name: metadata[name] for name in known if name in metadata}
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} can't be read as a {kind} table ({reason}). {REMEDY}") from error
+    return checked(table, str(path)), facts
+
+
+def labels_of(columns: list[str]) -> list[str]:
+    """The model's labels: ``p_<label>`` columns between ``confidence`` and ``sentiment``, in their order."""
+    if "confidence" not in columns or "sentiment" not in columns:
+        return []
+    between = columns[columns.index("confidence") + 1 : columns.index("sentiment")]
+    return [name.removeprefix("p_") for name in between if name.startswith("p_")]
+
+
+def from_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
+    """Undo what CSV does to the table: apostrophes before formulas, lists joined by ``;``, flags as words."""
+    table = table.with_columns(pl.all().str.replace(ESCAPED_FORMULA, "$1"))
+    truth = {"true": True, "false": False}
+    flags = [f"has_{m}" for m in MODALITIES if f"has_{m}" in table.columns]
+    table = table.with_columns(
+        # What is neither true nor false becomes null, which `checked` refuses.
+        pl.col(name).str.to_lowercase().replace_strict(truth, default=None, return_dtype=pl.Boolean())
+        for name in flags
+    )
+    if "quality" in table.columns:
+        table = table.with_columns(pl.col("quality").fill_null("").str.split(";"))
+    return table
+
+
+def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The columns that the page needs, in their types, sorted by file and start.
+
+    Raises: UsageError when columns are missing or hold what such a table never holds.
+    """
+
+    def refuse(why: str) -> UsageError:
+        return UsageError(f"{name} is not a table of `annotate run`: {why}. {REMEDY}")
+
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise refuse(f"it lacks the {'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}")
+    labels = labels_of(table.columns)
+    if not labels:
+        raise refuse("it has no p_<label> columns between confidence and sentiment")
+    if len(labels) > MOST_LABELS:
+        raise refuse(f"it has {len(labels)} labels, more than the {MOST_LABELS} that a page can show")
+    kinds: dict[str, pl.DataType] = {}
+    for column, kind in COLUMNS.items():
+        kinds[column] = kind
+        if column == "confidence":
+            kinds |= {f"p_{label}": pl.Float64() for label in labels}
+    cast = []
+    for column, kind in kinds.items():
+        try:
+            cast.append(table.get_column(column).cast(kind))
+        except pl.exceptions.PolarsError as error:
+            raise refuse(f"the column {column} holds something else than it should") from error
+    table = pl.DataFrame(cast)
+    numbers = [column for column, kind in kinds.items() if kind == pl.Float64()]
+    shares = [column for column in numbers if column not in ("start", "end")]
+    for column in kinds:
+        if column not in MAY_BE_NULL and table[column].has_nulls():
+            raise refuse(f"the column {column} has empty or unreadable cells")
+    for column in numbers:
+        if not table[column].is_finite().all():
+            raise refuse(f"the column {column} has values that are no numbers")
+    for column in shares:
+        # A little room, because probabilities went through 32 bits and perhaps through a spreadsheet.
+        if not table[column].is_between(-1e-3, 1 + 1e-3).all():
+            raise refuse(f"the column {column} has values that are no probabilities")
+    if not ((table["start"] >= 0) & (table["end"] >= table["start"])).all():
+        raise refuse("some utterances end before they start, or start before 0")
+    for column, allowed in (("emotion", labels), ("sentiment", list(SENTIMENTS))):
+        odd = table.filter(~pl.col(column).is_in(allowed)).get_column(column)
+        if len(odd):
+            raise refuse(f"the {column} {odd[0]!r} is none of {', '.join(allowed)}")
+    quality = pl.col("quality").fill_null([]).list.eval(pl.element().filter(pl.element().fill_null("") != ""))
+    return table.with_columns(quality).sort("file", "start", "dialogue_id", maintain_order=True)
