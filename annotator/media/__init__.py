@@ -1,0 +1,32 @@
+"""Find, probe and decode recordings. The only caller of ffmpeg, which runs in a sandboxed child process.
+
+find.py       recordings in files and folders, their names in the table, what lies beside them
+probe.py      what is in a recording
+decode.py     one pass: sound to a file, pictures to a function; subtitle streams
+sound.py      float samples to 16-bit mono, and what is wrong with them
+child.py      the ffmpeg process: which, with what limits, how its pipes are read
+sandbox.py    the launcher that gives up its rights and becomes ffmpeg
+languages.py  ISO 639-2 codes to ISO 639-1
+"""
+
+from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
+from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
+from annotator.media.find import MEDIA_SUFFIXES, Found, content_hash, find, sidecars  # noqa: TID251 - its own package
+from annotator.media.probe import probe  # noqa: TID251 - its own package
+from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
+
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "Decoded",
+    "Found",
+    "Limits",
+    "content_hash",
+    "decode",
+    "extract_subtitles",
+    "ffmpeg_path",
+    "ffmpeg_version",
+    "find",
+    "landlock_abi",
+    "probe",
+    "sidecars",
+]

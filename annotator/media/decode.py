@@ -1,0 +1,295 @@
+"""Decode a recording in one sequential pass: sound to a file, pictures to a function, both at their times.
+
+Times are presentation times, and 0 is where the first of the recording's streams starts. How they are kept:
+
+- Sound: gaps inside are filled by ffmpeg (``aresample=async=1``); the silence before a late start is written
+  here. ffmpeg could do that too (``first_pts=0``), but it builds its filters anew when a broadcast changes
+  from stereo to surround, and would then put silence in a second time, as long as all that went before.
+- Pictures: the frame handed over for time t is the one on the screen at t (``fps`` with ``round=up``),
+  whatever the frame rate or its changes. ffmpeg fills the time before a late start with copies of the first
+  frame; these are left out.
+
+Both need the time of the first frame of each stream, which two small extra outputs log (``showinfo``). All
+outputs have filters of their own: in one filter graph, ffmpeg would hold all pictures in memory until the
+sound starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.media.child import (  # noqa: TID251 - its own package
+    DECODE_THREADS,
+    Ended,
+    Limits,
+    input_options,
+    input_url,
+    reason,
+    run,
+)
+from annotator.media.probe import Picture, describe  # noqa: TID251 - its own package
+from annotator.media.sound import Sound  # noqa: TID251 - its own package
+from annotator.records import RATE_HZ, Audio, Media, RecordingError, SubtitleStream
+
+OnFrame = Callable[[float, NDArray[np.uint8]], None]
+
+_FIRST_FRAME = re.compile(r"\[Parsed_(a?)showinfo_\d+ @ \w+\] n: *0 pts: *\S+ +pts_time:(\S+)")
+_LATE_S = 0.04  # a start within one frame of film is no late start
+_HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
+_MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
+_TURNS = {0: "", 1: ",transpose=clock", 2: ",hflip,vflip", 3: ",transpose=cclock"}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came out of a recording. ``flags``, as they apply, in this order: ``no_audio``, ``no_video``,
+    ``truncated_media``, ``damaged_media``, ``phase_inverted``, ``silent``, ``clipped``, ``bad_samples``.
+    """
+
+    audio: Audio | None
+    duration_s: float  # to the end of the sound or of the last picture, whichever is later
+    flags: tuple[str, ...]
+
+
+def decode(
+    media: Media,
+    audio_file: Path,
+    on_frame: OnFrame | None,
+    *,
+    frame_rate_hz: float = 4.0,
+    max_width: int = 960,
+    limits: Limits | None = None,
+) -> Decoded:
+    """Decode sound to ``audio_file`` and hand pictures to ``on_frame`` as they come, one at a time.
+
+    Args:
+        media: as probed.
+        audio_file: gets 16-bit mono at 16 kHz, headerless; the result maps it, so it must stay in place.
+        on_frame: called with a time in seconds and an upright RGB picture (h, w, 3) that it may keep. When it
+            raises, ffmpeg is killed and the exception goes on. None leaves the pictures undecoded.
+        frame_rate_hz: pictures a second, at times 0, 1 / rate, 2 / rate ...
+        max_width: wider pictures are scaled down to it; none is scaled up.
+
+    Raises:
+        RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``.
+        SetupError: the disk is full, or ffmpeg is missing.
+    """
+    limits = limits or Limits()
+    picture = describe(media.path, limits).picture if on_frame is not None and media.has_video else None
+    flags = [
+        flag for flag, there in (("no_audio", media.has_audio), ("no_video", media.has_video)) if not there
+    ]
+    if not media.has_audio and picture is None:
+        return Decoded(None, media.duration_s or 0.0, tuple(flags))
+    frames = _Frames(picture, on_frame, frame_rate_hz, max_width) if picture and on_frame else None
+    sound, ended = _pass(media, audio_file, frames, None, limits)
+    if sound is not None and sound.better_channel is not None:
+        sound, _ = _pass(media, audio_file, None, sound.better_channel, limits)
+        flags.append("phase_inverted")
+    audio = sound.audio() if sound is not None else None
+    if audio is None and (frames is None or frames.count == 0):
+        raise RecordingError(
+            "decode",
+            "nothing_decoded",
+            f"Nothing in this recording can be decoded: {reason(ended.log, media.path)}.",
+        )
+    if audio is None and media.has_audio:
+        flags.insert(0, "no_audio")
+    shown_s = frames.end_s(media.duration_s) if frames is not None else 0.0
+    duration_s = max(audio.duration_s if audio is not None else 0.0, shown_s)
+    if media.duration_s is not None:
+        missing_s = media.duration_s - duration_s
+        if missing_s > max(_MISSING_S, _MISSING_SHARE * media.duration_s):
+            flags.append("truncated_media")
+    if ended.status != 0:
+        flags.append("damaged_media")
+    flags.extend(sound.flags if sound is not None else ())
+    order = ("no_audio", "no_video", "truncated_media", "damaged_media", "phase_inverted")
+    return Decoded(
+        audio, duration_s, tuple(sorted(flags, key=lambda f: order.index(f) if f in order else len(order)))
+    )
+
+
+def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | None = None) -> str:
+    """A text subtitle stream of a recording, as SRT. Empty when it has no cues.
+
+    Raises:
+        RecordingError: ``subtitles_unreadable``, ``timeout``, ``decoder_killed``.
+    """
+    import ffmpeg
+
+    limits = limits or Limits()
+    source = ffmpeg.input(input_url(media.path), **input_options(limits))[str(stream.index)]
+    text = bytearray()
+
+    def take(data: bytes) -> None:
+        text.extend(data)
+        if len(text) > limits.text_bytes:
+            raise RecordingError(
+                "decode", "subtitles_unreadable", "The subtitle stream is too large to be one."
+            )
+
+    ended = run(
+        lambda urls: _words(ffmpeg.output(source, urls[0], format="srt")),
+        [take],
+        read=media.path,
+        wall_s=limits.decode_wall_s(media.duration_s),
+        limits=limits,
+        stage="decode",
+    )
+    if ended.status != 0 and not text:
+        raise RecordingError(
+            "decode",
+            "subtitles_unreadable",
+            f"A subtitle stream can't be read: {_failure(ended, media.path)}.",
+        )
+    return text.decode("utf-8", "replace")
+
+
+def _pass(
+    media: Media, audio_file: Path, frames: _Frames | None, channel: int | None, limits: Limits
+) -> tuple[Sound | None, Ended]:
+    """One run of ffmpeg over the recording, for its sound and, if wanted, its pictures."""
+    sound = Sound(audio_file, limits.audio_bytes, channel) if media.has_audio else None
+    sinks = [*([sound.feed] if sound is not None else []), *([frames.feed] if frames is not None else [])]
+
+    def on_line(line: str) -> None:
+        match = _FIRST_FRAME.match(line)
+        if match is not None:
+            time_s = 0.0 if match[2] == "NOPTS" else float(match[2])
+            if match[1] and sound is not None:
+                sound.starts(time_s)
+            elif not match[1] and frames is not None:
+                frames.starts(time_s)
+
+    def read() -> Ended:
+        return run(
+            lambda urls: _command(media.path, urls, sound is not None, frames, limits),
+            sinks,
+            read=media.path,
+            wall_s=limits.decode_wall_s(media.duration_s),
+            limits=limits,
+            stage="decode",
+            on_line=on_line,
+        )
+
+    if sound is None:
+        ended = read()
+    else:
+        with sound:
+            ended = read()
+            sound.finish()
+    if frames is not None:
+        frames.finish()
+    return sound, ended
+
+
+def _command(
+    path: Path, urls: Sequence[str], hear: bool, frames: _Frames | None, limits: Limits
+) -> list[str]:
+    """ffmpeg's arguments. The outputs that only log come first: times must be known before frames."""
+    import ffmpeg
+
+    options: dict[str, Any] = {**input_options(limits), "threads": DECODE_THREADS}
+    if frames is not None:
+        # Turning happens after scaling, on a size that can't change: a stream may change its size midway, and
+        # new filters at that point would put the time before them in a second time.
+        options |= {"noautorotate": None, "reinit_filter:v": 0}
+    source = ffmpeg.input(input_url(path), **options)
+    logs, outputs = [], []
+    waiting = list(urls)
+    if hear:
+        logs.append(ffmpeg.output(source["a:0"], "-", format="null", af="atrim=end_sample=1,ashowinfo"))
+        mono_or_stereo = "aformat=sample_fmts=flt:channel_layouts=mono|stereo"
+        heard = f"aresample={RATE_HZ}:async=1:rematrix_maxval=1,{mono_or_stereo}"
+        outputs.append(
+            ffmpeg.output(source["a:0"], waiting.pop(0), format="au", acodec="pcm_f32be", af=heard)
+        )
+    if frames is not None:
+        stream = source[str(frames.picture.index)]
+        logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
+        outputs.append(
+            ffmpeg.output(stream, waiting.pop(0), format="rawvideo", pix_fmt="rgb24", vf=frames.filters)
+        )
+    return _words(ffmpeg.merge_outputs(*logs, *outputs))
+
+
+def _words(outputs: Any) -> list[str]:
+    import ffmpeg
+
+    return [str(word) for word in ffmpeg.get_args(outputs)]
+
+
+def _failure(ended: Ended, path: Path) -> str:
+    return reason([line for line in ended.log if "rror" in line or "nvalid" in line], path)
+
+
+class _Frames:
+    """Cuts ffmpeg's raw RGB bytes into pictures and hands them on with their times."""
+
+    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, max_width: int) -> None:
+        self.picture = picture
+        self._on_frame = on_frame
+        self._rate_hz = rate_hz
+        width, height = picture.shown
+        if width > max_width:
+            width, height = max_width, max(1, round(height * max_width / width))
+        self._shape = (height, width, 3)
+        self._size = height * width * 3
+        stored_width, stored_height = (height, width) if picture.quarter_turns % 2 else (width, height)
+        scale = f"scale={stored_width}:{stored_height}"
+        self.filters = f"fps={rate_hz}:start_time=0:round=up,{scale}{_TURNS[picture.quarter_turns]}"
+        self._frame = bytearray(self._size)
+        self._filled = 0  # bytes of it
+        self._held: list[bytearray] = []  # whole frames that wait for the time of the first
+        self._start_s: float | None = None
+        self._index = 0  # of the next frame, from time 0
+        self.count = 0  # handed on
+
+    def starts(self, time_s: float) -> None:
+        """Tell when the first frame is shown. Only the first call counts."""
+        if self._start_s is None:
+            self._start_s = time_s
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes from ffmpeg."""
+        rest = memoryview(data)
+        while rest:
+            piece = rest[: self._size - self._filled]
+            self._frame[self._filled : self._filled + len(piece)] = piece
+            self._filled += len(piece)
+            rest = rest[len(piece) :]
+            if self._filled == self._size:
+                self._held.append(self._frame)
+                self._frame, self._filled = bytearray(self._size), 0
+                self._hand_on()
+        if len(self._held) * self._size > _HELD_BYTES:
+            raise RecordingError("decode", "no_timestamps", "ffmpeg does not tell when the pictures start.")
+
+    def finish(self) -> None:
+        """Hand on what still waits after the last bytes; a part of a frame is dropped."""
+        self.starts(0.0)
+        self._hand_on()
+
+    def end_s(self, declared_s: float | None) -> float:
+        """Where the pictures end: known to one frame, or exactly if the declared end lies within it."""
+        last_s, end_s = (self._index - 1) / self._rate_hz, self._index / self._rate_hz
+        return declared_s if declared_s is not None and last_s <= declared_s <= end_s else end_s
+
+    def _hand_on(self) -> None:
+        if self._start_s is None:
+            return
+        for frame in self._held:
+            time_s = self._index / self._rate_hz
+            self._index += 1
+            if time_s >= self._start_s - _LATE_S:
+                self.count += 1
+                self._on_frame(time_s, np.frombuffer(frame, dtype=np.uint8).reshape(self._shape))
+        self._held.clear()

@@ -1,0 +1,150 @@
+"""What is in a recording, read from the description that ``ffmpeg -i`` prints.
+
+ffmpeg's text is parsed because the bundled binary comes without ffprobe. A hostile file can at worst describe
+itself wrongly; decoding then finds out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from annotator.media.child import Limits, input_options, input_url, reason, run  # noqa: TID251 - its own package
+from annotator.media.find import sidecars  # noqa: TID251 - its own package
+from annotator.media.languages import iso_639_1  # noqa: TID251 - its own package
+from annotator.records import Media, RecordingError, SubtitleStream
+
+_TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
+_NO_CODEC = frozenset({"none", "unknown"})
+_STREAM = re.compile(
+    r"\s+Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\(([^)]*)\))?: (Audio|Video|Subtitle): (\w+)(.*)"
+)
+_DURATION = re.compile(r"\s+Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)[,\s]")
+_SIZE = re.compile(
+    r", (\d{1,5})x(\d{1,5})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?(?:, SAR (\d+):(\d+) DAR \d+:\d+)?"
+)
+_ROTATION = re.compile(r"\s+(?:displaymatrix|Display Matrix): rotation of (-?\d+(?:\.\d+)?) degrees")
+_WIDEST_PIXEL = 4  # a stranger shape than 4:1 is a mistake in the file
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The first moving-picture stream: its index, stored size in pixels, and how it is to be shown."""
+
+    index: int
+    width: int
+    height: int
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel by its height
+    quarter_turns: int = 0  # clockwise, to bring it upright
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height with square pixels, upright."""
+        width = max(1, round(self.width * self.pixel_aspect))
+        return (self.height, width) if self.quarter_turns % 2 else (width, self.height)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ffmpeg says of a file."""
+
+    duration_s: float | None
+    has_audio: bool
+    picture: Picture | None
+    subtitles: tuple[SubtitleStream, ...]
+
+
+def probe(path: Path, limits: Limits | None = None) -> Media:
+    """Describe a recording without decoding it, with the transcripts that lie beside it.
+
+    A duration that ffmpeg only estimates from the bit rate is not declared. A cover picture is no video.
+
+    Raises:
+        RecordingError: ``not_media``, ``no_streams`` (neither sound nor moving pictures), ``timeout``.
+        SetupError: ffmpeg is missing or can't be started.
+    """
+    seen = describe(path, limits or Limits())
+    if not seen.has_audio and seen.picture is None:
+        raise RecordingError("probe", "no_streams", "The file holds neither sound nor moving pictures.")
+    width, height = seen.picture.shown if seen.picture is not None else (None, None)
+    return Media(
+        path=path,
+        duration_s=seen.duration_s,
+        has_audio=seen.has_audio,
+        has_video=seen.picture is not None,
+        width=width,
+        height=height,
+        subtitles=seen.subtitles,
+        sidecars=sidecars(path),
+    )
+
+
+def describe(path: Path, limits: Limits) -> Description:
+    """Run ``ffmpeg -i`` on a file and read its answer. Errors as for :func:`probe`."""
+    arguments = [word for name, value in input_options(limits).items() for word in _option(name, value)]
+    command = [*arguments, "-i", input_url(path)]
+    ended = run(lambda _: command, [], read=path, wall_s=limits.probe_s, limits=limits, stage="probe")
+    # The first line of the description repeats the file's name, which may hold line breaks and look like
+    # anything: what follows the name is read.
+    url = input_url(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = "\n".join(ended.log)
+    before, found, after = text.partition(f"from '{url}':\n")
+    if not found and "Input #0" in text:  # ffmpeg prints rare control characters of a name as question marks
+        before, found, after = text.partition("':\n")
+    if not found:
+        raise RecordingError(
+            "probe", "not_media", f"This is not a recording that can be read: {reason(ended.log, path)}."
+        )
+    return _parse(after.split("\n"), estimated="Estimating duration from bitrate" in before)
+
+
+def _option(name: str, value: str | int | None) -> list[str]:
+    return [f"-{name}"] if value is None else [f"-{name}", str(value)]
+
+
+def _parse(lines: Sequence[str], estimated: bool) -> Description:
+    duration_s: float | None = None
+    has_audio = False
+    picture: Picture | None = None
+    subtitles: list[SubtitleStream] = []
+    turning = False  # whether a rotation now read belongs to the picture
+    for line in lines:
+        if not estimated and duration_s is None and (match := _DURATION.match(line)):
+            hours, minutes, seconds = match.groups()
+            duration_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        elif match := _STREAM.match(line):
+            index, language, kind, codec, rest = match.groups()
+            turning = False
+            if codec in _NO_CODEC:
+                continue
+            if kind == "Audio":
+                has_audio = True
+            elif kind == "Subtitle" and codec in _TEXT_CODECS:
+                subtitles.append(SubtitleStream(int(index), iso_639_1(language)))
+            elif kind == "Video" and picture is None and "(attached pic)" not in rest:
+                picture = _picture(int(index), rest)
+                turning = picture is not None
+        elif turning and picture is not None and (match := _ROTATION.match(line)):
+            turns = round(-float(match[1]) / 90) % 4
+            picture = Picture(picture.index, picture.width, picture.height, picture.pixel_aspect, turns)
+    if duration_s is not None and duration_s <= 0:
+        duration_s = None
+    return Description(duration_s, has_audio, picture, tuple(subtitles))
+
+
+def _picture(index: int, rest: str) -> Picture | None:
+    """The stream's size; None when ffmpeg could not tell it, since then nothing can be decoded either."""
+    match = _SIZE.search(rest)
+    if match is None:
+        return None
+    width, height = int(match[1]), int(match[2])
+    if width == 0 or height == 0:
+        return None
+    aspect = Fraction(1)
+    wide, tall = (int(match[3] or match[5] or 0), int(match[4] or match[6] or 0))
+    if wide and tall and Fraction(1, _WIDEST_PIXEL) <= Fraction(wide, tall) <= _WIDEST_PIXEL:
+        aspect = Fraction(wide, tall)
+    return Picture(index, width, height, aspect)
