@@ -22,15 +22,15 @@ class RunSettings(BaseModel):
     model: str = "starter"
     diarizer: str = "auto"
     transcriber: str = "auto"
-    speakers: int | None = Field(None, ge=1)
-    min_speakers: int | None = Field(None, ge=1)
-    max_speakers: int | None = Field(None, ge=1)
+    speakers: int | None = Field(default=None, ge=1)
+    min_speakers: int | None = Field(default=None, ge=1)
+    max_speakers: int | None = Field(default=None, ge=1)
     language: str | None = None
     modalities: tuple[str, ...] = MODALITIES
-    dialogue_gap: float = Field(60.0, gt=0)  # seconds
+    dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
     device: str = "auto"
-    batch_size: int = Field(32, ge=1)  # conversations a batch
-    workers: int | None = Field(None, ge=1)  # processes; None: one a core, four at most
+    batch_size: int = Field(default=32, ge=1)  # conversations a batch
+    workers: int | None = Field(default=None, ge=1)  # processes; None: one a core, four at most
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None
     fresh: bool = False
@@ -38,7 +38,7 @@ class RunSettings(BaseModel):
     offline: bool = False
     report: Path | None = None
     face_detector: Literal["auto", "yunet", "hog"] = "auto"
-    frame_rate: float = Field(4.0, gt=0, le=30)  # sampled frames a second
+    frame_rate: float = Field(default=4.0, gt=0, le=30)  # sampled frames a second
 
     @field_validator("modalities", mode="before")
     @classmethod
@@ -74,6 +74,14 @@ class RunSettings(BaseModel):
     def _language(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[a-z]{2}", value):
             raise ValueError(f"{value!r} is no language code: two letters of ISO 639-1, such as en")
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _report(cls, value: Path | None) -> Path | None:
+        # Found out now, not after hours of annotation.
+        if value is not None and value.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"{value} does not end in .html")
         return value
 
     @model_validator(mode="after")

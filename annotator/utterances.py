@@ -46,7 +46,7 @@ class UtteranceSettings:
 
     dialogue_gap_s: float = 60.0
     pause_s: float = 0.8
-    long_s: float = 6.0
+    long_s: float = 4.0  # about the mean of the corpora that models learn from
     max_length_s: float = 15.0
     min_length_s: float = 1.0
     reach_s: float = 2.0

@@ -1,4 +1,4 @@
-"""Prints how often each speaker of each recording shows which emotion.
+"""Prints the first rows of a table, and how often each speaker of each recording shows which emotion.
 
     python examples/read_table.py build/demo/labels.parquet
 
@@ -23,13 +23,22 @@ def emotion_shares(table: pl.DataFrame) -> pl.DataFrame:
     return wide.select("file", "speaker", total.alias("utterances"), *shares).sort("file", "speaker")
 
 
+def first_rows(table: pl.DataFrame, rows: int = 12) -> pl.DataFrame:
+    """The first rows, with the columns that a person reads."""
+    columns = ("file", "start", "end", "speaker", "text", "emotion", "confidence", "sentiment")
+    kept = table.head(rows).select(c for c in columns if c in table.columns)
+    texts = [pl.col("text").str.slice(0, 44)] if "text" in kept.columns else []
+    return kept.with_columns(texts)
+
+
 def read(path: Path) -> pl.DataFrame:
-    """The three columns needed here; ends the program with a sentence where that can't be."""
+    """The table; ends the program with a sentence where it lacks the three columns needed here."""
     if not path.is_file():
         sys.exit(f"there is no table at {path}; make one: annotate run RECORDINGS --out {path}, or make demo")
-    scan = pl.scan_csv if path.suffix == ".csv" else pl.scan_parquet
     try:
-        return scan(path).select("file", "speaker", "emotion").collect()
+        table = (pl.read_csv if path.suffix == ".csv" else pl.read_parquet)(path)
+        table.select("file", "speaker", "emotion")
+        return table
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         sys.exit(f"{path} is not a table that `annotate run` wrote ({reason})")
@@ -39,11 +48,12 @@ def main() -> None:
     """Reads the table named on the command line."""
     if len(sys.argv) != 2:
         sys.exit("name one table: python examples/read_table.py build/demo/labels.parquet")
-    shares = emotion_shares(read(Path(sys.argv[1])))
+    table = read(Path(sys.argv[1]))
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=2, tbl_hide_dataframe_shape=True
     ):
-        print(shares)
+        print(first_rows(table))
+        print(emotion_shares(table))
 
 
 if __name__ == "__main__":

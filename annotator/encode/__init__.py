@@ -65,7 +65,10 @@ def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
 def _opensmile(spec: Spec, folder: Path | None, device: str) -> Encoder:
     from .audio import AudioEncoder  # noqa: TID251 - its own package
 
-    return AudioEncoder(str(spec["name"]), speaker_norm=bool(spec.get("speaker_norm", False)))
+    speaker_norm = spec.get("speaker_norm", False)
+    if not isinstance(speaker_norm, bool):
+        raise UsageError(f'"speaker_norm" of an audio encoder is true or false, not {speaker_norm!r}.')
+    return AudioEncoder(str(spec["name"]), speaker_norm=speaker_norm)
 
 
 def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
@@ -136,6 +139,8 @@ def part_file(name: object, folder: Path | None) -> Path:
     file = folder / str(name)
     if not file.is_file():
         raise UsageError(f"The checkpoint {folder} lacks its file {name}: copy it there, or train again.")
+    if file.resolve().parent != folder.resolve():
+        raise UsageError(f"{file} is a link that leads out of the checkpoint: put the file itself there.")
     return file
 
 

@@ -202,7 +202,7 @@ def choose(
             raise SetupError(f"The {stage} {asked} can't run: {problem}")
         log.info("%s: %s, as asked", stage, asked)
         return asked
-    passed_over = []
+    passed_over: list[str] = []
     for name in order:
         problem = lacks(name)
         if problem is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Backends:
 
     diarizer: str
     transcriber: str
-    face_detector: str
+    face_detector: Literal["auto", "yunet", "hog"]
     yunet_file: Path | None
     device: str
     take_sidecar_turns: bool  # an RTTM beside the recording goes before the diarizer
@@ -152,7 +152,8 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
         return transcriber(recording, audio, turns)
 
     def prepare(task: Task) -> dict[str, Any]:
-        recording, seconds = task.media, {}
+        recording = task.media
+        seconds: dict[str, float] = {}
         with_faces = "face" in encoders and recording.has_video
         audio_file = setup.scratch / f"{task.key}.pcm"
         tracker = faces.FaceTracker(face_settings) if with_faces else None

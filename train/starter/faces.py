@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import swa_utils
 from tqdm import tqdm
 
 from annotator.encode.face import CROP_PX, FaceNet, FaceNetConfig, standardise
@@ -80,7 +82,7 @@ def load_fer2013(path: Path, seed: int = 0) -> FaceSplits:
 
 def augment(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """What real crops have and posed ones lack: tilt, offset, blur, compression, gamma, occlusion."""
-    n, side, _ = crops.shape
+    n, side = len(crops), int(crops.shape[1])
     out = np.empty_like(crops)
     angles = rng.uniform(-15, 15, n)
     scales = rng.uniform(0.85, 1.15, n)
@@ -103,7 +105,7 @@ def augment(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
             x = cv2.resize(x, (side, side), interpolation=cv2.INTER_LINEAR)
         if jpeg[i]:
             _, coded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(jpeg[i])])
-            x = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+            x = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE))
         if occlude[i]:
             h, w = rng.integers(side // 8, side // 3, 2)
             top, left = rng.integers(0, side - h), rng.integers(0, side - w)
@@ -181,10 +183,13 @@ def train_faces(
     images, labels = splits.train[0][:limit], splits.train[1][:limit]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
-    net = FaceNet(config).to(device, memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    net = FaceNet(config)
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = swa_utils.AveragedModel(
+        net,
+        multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.998),  # type: ignore[no-untyped-call]
     )
+    averaged = cast(FaceNet, average.module)
     steps = -(-len(images) // batch)
     optimizer = torch.optim.SGD(
         net.parameters(), learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4
@@ -218,7 +223,7 @@ def train_faces(
             with torch.autocast(device.type, torch.bfloat16):
                 loss = F.cross_entropy(net(x), y, weight=weights, label_smoothing=0.1)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             average.update_parameters(net)
@@ -234,15 +239,14 @@ def train_faces(
                 "epoch": epoch + 1,
             },
         )
-        refresh_batch_norm(average.module, images, seed)
-        dev = report(face_logits(average.module, splits.dev[0]), splits.dev[1])
+        refresh_batch_norm(averaged, images, seed)
+        dev = report(face_logits(averaged, splits.dev[0]), splits.dev[1])
         print(json.dumps({"epoch": epoch + 1, "loss": total / steps, **dev}), file=log, flush=True)
-    net = average.module
-    refresh_batch_norm(net, images, seed)
-    trained = {name: value.contiguous() for name, value in net.state_dict().items()}
+    refresh_batch_norm(averaged, images, seed)
+    trained = {name: value.contiguous() for name, value in averaged.state_dict().items()}
     with written_whole(work / "faces.safetensors") as temporary:
         save_file(trained, temporary, metadata={"config": json.dumps(config.as_json())})
-    return report(face_logits(net, splits.test[0]), splits.test[1])
+    return report(face_logits(averaged, splits.test[0]), splits.test[1])
 
 
 if CROP_PX != 48:  # FER2013 is what it is

@@ -8,15 +8,16 @@ to do when one is missing, and nothing about how people really sound and look to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.encode.face import face_features, load_face_net
+from annotator.encode.face import FaceNet, face_features, load_face_net
 from annotator.records import Features
 from train.corpus import Corpus, write_corpus
 from train.starter.faces import MELD_LABELS, FaceSplits
@@ -58,8 +59,8 @@ def made_pairs(
     weights: Path,
     out: Path,
     *,
-    audio_spec: dict[str, object],
-    face_spec: dict[str, object],
+    audio_spec: Mapping[str, Any],
+    face_spec: Mapping[str, Any],
     seed: int = 0,
 ) -> Corpus:
     """Write the made corpus to ``out``: MELD's rows with voice and face features drawn by label.
@@ -73,20 +74,18 @@ def made_pairs(
     tables, row_numbers = [], []
     for split in SPLITS:
         for copy in range(DRAWS if split == "train" else 1):
-            rows = meld.table.with_row_index("row").filter(pl.col("split") == split)
-            row_numbers.append(rows["row"].to_numpy())
+            part = meld.table.with_row_index("row").filter(pl.col("split") == split)
+            row_numbers.append(part["row"].to_numpy())
             named = pl.col("dialogue_id") + (f"-{copy}" if copy else "")
-            tables.append(rows.drop("row").with_columns(named))
+            tables.append(part.drop("row").with_columns(named))
     table = pl.concat(tables)
     rows = np.concatenate(row_numbers)
 
-    audio = draw_voices(table, voices, rng)
-    groups, has_face = draw_faces(table, faces, rng)
     net = load_face_net(weights / str(face_spec["weights"]))
     features = {
         "text": Features(text.values[rows], text.present[rows]),
-        "audio": audio,
-        "face": Features(face_features(net, groups), has_face),
+        "audio": draw_voices(table, voices, rng),
+        "face": draw_faces(table, faces, net, rng),
     }
     return write_corpus(
         out,
@@ -131,17 +130,21 @@ def draw_voices(table: pl.DataFrame, voices: Voices, rng: np.random.Generator) -
 
 
 def draw_faces(
-    table: pl.DataFrame, faces: dict[str, FacePool], rng: np.random.Generator
-) -> tuple[Sequence[NDArray[np.uint8]], NDArray[np.bool_]]:
-    """One to four faces with the emotion of each utterance, or none."""
+    table: pl.DataFrame, faces: dict[str, FacePool], net: FaceNet, rng: np.random.Generator
+) -> Features:
+    """The mean of one to four faces with the emotion of each utterance, or none."""
+    # An utterance's feature is the mean over its crops, so every crop is encoded once.
+    vectors = {split: face_features(net, list(pool.crops[:, None])) for split, pool in faces.items()}
     rows_of = {
         (split, label): np.flatnonzero(pool.labels == label)
         for split, pool in faces.items()
         for label in range(len(MELD_LABELS))
     }
-    groups: list[NDArray[np.uint8]] = []
-    for row in table.iter_rows(named=True):
-        pool, label = faces[row["split"]], MELD_LABELS.index(row["emotion"])
-        count = int(rng.integers(1, FACES_A_TURN + 1)) if rng.random() < FACE_PRESENT else 0
-        groups.append(pool.crops[rng.choice(rows_of[row["split"], label], count)])
-    return groups, np.array([len(g) > 0 for g in groups], np.bool_)
+    values = np.zeros((len(table), net.width), np.float32)
+    present = rng.random(len(table)) < FACE_PRESENT
+    for i, row in enumerate(table.iter_rows(named=True)):
+        if present[i]:
+            candidates = rows_of[row["split"], MELD_LABELS.index(row["emotion"])]
+            chosen = rng.choice(candidates, int(rng.integers(1, FACES_A_TURN + 1)))
+            values[i] = vectors[row["split"]][chosen].mean(0)
+    return Features(values, present)

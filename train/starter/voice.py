@@ -6,9 +6,10 @@ PLoS ONE 13(5), 2018; Burkhardt et al., "A Database of German Emotional Speech",
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -113,7 +114,7 @@ def encode_clip(encoder: Encoder, samples: NDArray[np.float32]) -> NDArray[np.fl
     return features.values[0] if features.present[0] else None
 
 
-def load_voices(speech: Path, work: Path, spec: dict[str, object], limit: int | None = None) -> Voices:
+def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | None = None) -> Voices:
     """Encode all clips, or read them from ``work/voice.safetensors`` where they are encoded already.
 
     Args:

@@ -1,0 +1,123 @@
+"""What is said: words with times, and the speakers that a transcript names.
+
+A transcriber takes a recording, its sound and its speaker turns, and gives a ``Transcript``. Those that are
+known stand in ``TRANSCRIBERS``:
+
+    subtitles   files beside the recording, else the subtitle streams inside it
+    whisper     recognition by Whisper, through transformers
+    none        no transcript
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
+
+from .language import language_code  # noqa: TID251 - own package
+from .subtitles import SUFFIXES, from_sidecars, from_streams, read_sidecar  # noqa: TID251 - own package
+
+__all__ = [
+    "SUFFIXES",
+    "TRANSCRIBERS",
+    "Transcriber",
+    "TranscriberSettings",
+    "available",
+    "language_code",
+    "make_transcriber",
+    "read_sidecar",
+]
+
+
+class Transcriber(Protocol):
+    """Gives what is said in a recording. An empty ``Transcript()`` means that there is none."""
+
+    def __call__(self, media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript: ...
+
+
+@dataclass(frozen=True)
+class TranscriberSettings:
+    """What a transcriber may need.
+
+    Args:
+        extract_subtitles: the text of a subtitle stream, as SubRip or WebVTT.
+        language: of the recordings, ISO 639 (``en``, ``eng``); None: as told or heard.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, for recognition.
+        whisper_folder: Whisper's weights and tokenizer; None: the model hub's cache, or the hub.
+        offline: never ask the hub.
+        batch_size: stretches of 30 s that are recognised together.
+    """
+
+    extract_subtitles: Callable[[Media, SubtitleStream], str]
+    language: str | None = None
+    device: str = "auto"
+    whisper_folder: Path | None = None
+    offline: bool = False
+    batch_size: int = 8
+
+
+def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
+    def transcribe(media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+        wanted = language_code(settings.language)
+        found = from_sidecars(media.sidecars, media.path.stem, wanted)
+        if not found.words:
+            found = from_streams(media, settings.extract_subtitles, wanted)
+        return replace(found, language=found.language or wanted) if found.words else found
+
+    return transcribe
+
+
+def _make_whisper(settings: TranscriberSettings) -> Transcriber:
+    # Importing torch takes seconds: what is sure to fail does so before.
+    problem = available("whisper", settings)
+    if problem and (settings.offline or settings.whisper_folder is not None):
+        raise SetupError(problem)
+    from .whisper import Whisper  # noqa: TID251 - own package
+
+    return Whisper.load(
+        settings.whisper_folder,
+        device=settings.device,
+        language=language_code(settings.language),
+        offline=settings.offline,
+        batch_size=settings.batch_size,
+    )
+
+
+def _make_none(settings: TranscriberSettings) -> Transcriber:
+    return lambda media, audio, turns: Transcript()
+
+
+TRANSCRIBERS: dict[str, Callable[[TranscriberSettings], Transcriber]] = {
+    "subtitles": _make_subtitles,
+    "whisper": _make_whisper,
+    "none": _make_none,
+}
+
+
+def make_transcriber(name: str, settings: TranscriberSettings) -> Transcriber:
+    """The transcriber of that name, ready to run.
+
+    Raises: UsageError for an unknown name or language; SetupError if its weights are not to be had.
+    """
+    _check(name)
+    if settings.language is not None and language_code(settings.language) is None:
+        raise UsageError(f"{settings.language!r} is no language code: give ISO 639, such as en, de or zh.")
+    return TRANSCRIBERS[name](settings)
+
+
+def available(name: str, settings: TranscriberSettings) -> str | None:
+    """None if the transcriber can run now, without the network; else a sentence that says what it lacks."""
+    _check(name)
+    if name != "whisper":
+        return None
+    from .whisper_weights import missing_weights  # noqa: TID251 - own package
+
+    return missing_weights(settings.whisper_folder, settings.device)
+
+
+def _check(name: str) -> None:
+    if name not in TRANSCRIBERS:
+        raise UsageError(f"There is no transcriber {name!r}: choose from {', '.join(TRANSCRIBERS)}.")

@@ -1,0 +1,228 @@
+"""Readers of what a recogniser wrote: Whisper and WhisperX JSON, NIST CTM."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from annotator.records import RecordingError, Transcript, Word
+
+from .cues import plain, spread, tokens  # noqa: TID251 - own package
+from .language import language_code  # noqa: TID251 - own package
+
+# NIST's null word, and marks of silence that some recognisers write as words.
+_NO_WORDS = frozenset({"@", "<eps>", "<sil>", "sil", "<s>", "</s>"})
+_NOT_SPEECH = frozenset({"non-lex", "misc", "noscore"})
+_LONGEST_WORD = 40  # characters; longer ones are cut, so that a script without spaces has words at all
+_MISSING = frozenset({"", "-", "NA", "na", "null", "unknown", "<NA>"})
+
+
+def parse_json(text: str, name: str = "the JSON file") -> Transcript | None:
+    """Whisper's or WhisperX's result: ``segments`` with ``start``, ``end``, ``text`` and perhaps ``words``.
+
+    Returns None if the JSON is something else (no ``segments`` with a text or words).
+    Raises: RecordingError if it is no JSON, or a segment has no times.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _bad(name, f"line {error.lineno} is no valid JSON ({error.msg})") from None
+    except (RecursionError, ValueError):
+        raise _bad(
+            name, "line 1 begins JSON that is nested too deeply or has numbers too long to read"
+        ) from None
+    segments = data.get("segments") if isinstance(data, dict) else None
+    if not isinstance(segments, list) or not any(_is_segment(s) for s in segments):
+        return None
+    words: list[Word] = []
+    dropped = False
+    for number, segment in enumerate(segments):
+        if not isinstance(segment, dict):
+            raise _bad(name, f"segment {number + 1} is not an object")
+        found = _segment_words(segment, number)
+        if found is None:
+            raise _bad(name, f"segment {number + 1} has no times")
+        dropped = dropped or (not found and bool(_text(segment).strip()))
+        words += found
+    ordered = tuple(sorted(words, key=lambda w: w.start))
+    language = data.get("language")
+    return Transcript(
+        ordered,
+        "sidecar",
+        language_code(language if isinstance(language, str) else None),
+        ("dropped_cues",) if dropped else (),
+    )
+
+
+def has_word_times(text: str) -> bool:
+    """Whether a transcript in JSON has times of its words, not of its segments alone."""
+    segments = json.loads(text)["segments"]
+    return any(isinstance(s, dict) and any(_times(w) for w in _raw_words(s)) for s in segments)
+
+
+def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = None) -> Transcript:
+    """NIST CTM: ``file channel start duration word [confidence] [type] [speaker]`` a line.
+
+    Of several files in it, the lines of ``recording`` (a name without folder and ending) are taken. Of
+    alternatives, the first. Where no speakers are named but several channels are, each channel is one.
+
+    Raises: RecordingError naming the line that is none, or if none of its files is the recording.
+    """
+    rows: list[tuple[str, str, Word]] = []
+    alternative = 0  # 0 outside, 1 in the first, 2 in a later one
+    for number, line in enumerate(text.split("\n"), start=1):
+        fields = plain(line).split()
+        if not fields or fields[0].startswith((";;", "#")):
+            continue
+        if len(fields) > 4 and fields[4].upper() in ("<ALT_BEGIN>", "<ALT>", "<ALT_END>"):
+            alternative = {"<ALT_BEGIN>": 1, "<ALT>": 2, "<ALT_END>": 0}[fields[4].upper()]
+            continue
+        start, duration = (_number(f) for f in fields[2:4]) if 5 <= len(fields) <= 8 else (None, None)
+        if start is None or duration is None or start < 0:
+            raise _bad(name, f"line {number} is not 'file channel start duration word'")
+        kind = fields[6].lower() if len(fields) > 6 else "lex"
+        if alternative == 2 or kind in _NOT_SPEECH or fields[4].lower() in _NO_WORDS or duration < 0:
+            continue
+        confidence = _share(fields[5]) if len(fields) > 5 else None
+        speaker = fields[7] if len(fields) > 7 and fields[7] not in _MISSING else None
+        word = Word(start, round(start + duration, 4), fields[4], speaker, confidence)
+        rows.append((fields[0], fields[1], word))
+    files = {file for file, _, _ in rows}
+    if len(files) > 1:
+        if recording not in files:
+            raise _bad(name, f"it has {len(files)} recordings and none is called {recording!r}")
+        rows = [row for row in rows if row[0] == recording]
+    channels = {channel for _, channel, _ in rows}
+    words = [word for _, _, word in rows]
+    if len(channels) > 1 and all(word.speaker is None for word in words):
+        words = [Word(w.start, w.end, w.text, f"CHANNEL_{channel}", w.confidence) for _, channel, w in rows]
+    return Transcript(tuple(sorted(words, key=lambda w: w.start)), "sidecar")
+
+
+def _segment_words(segment: Mapping[str, Any], cue: int) -> list[Word] | None:
+    """Words of a segment; None if nothing in it has times, empty if it ends before it begins."""
+    speaker = _speaker(segment)
+    timed = [w for w in _raw_words(segment) if isinstance(w, dict) and _text(w).strip()]
+    raw = _joined(timed, _text(segment))
+    known = [t for t in map(_times, raw) if t]
+    bounds = _times(segment)
+    if bounds is None:
+        if not known:
+            return None if _text(segment).strip() or raw else []
+        bounds = known[0][0], max(end for _, end in known)
+    if bounds[1] < bounds[0]:
+        return []
+    if not raw:
+        parts = tokens(plain(_text(segment)))
+        times = spread(*bounds, parts)
+        score = _share(segment.get("score", segment.get("confidence")))
+        return [Word(s, e, p, speaker, score, cue) for (s, e), p in zip(times, parts, strict=True)]
+    words = []
+    for entry, (start, end) in zip(raw, _filled([_times(w) for w in raw], raw, bounds), strict=True):
+        parts = tokens(plain(_text(entry)))
+        score = _share(entry.get("score", entry.get("probability", entry.get("confidence"))))
+        named = _speaker(entry) or speaker
+        for (s, e), part in zip(spread(start, end, parts), parts, strict=True):
+            words.append(Word(s, e, part, named, score, cue))
+    return words
+
+
+def _joined(raw: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
+    """Entries that the segment's text writes without a space between them become one word.
+
+    Whisper times Chinese or Japanese by the character, and a hyphenated word in its parts.
+    """
+    out: list[dict[str, Any]] = []
+    text, at = " ".join(text.split()), 0
+    for entry in raw:
+        piece = _text(entry).strip()
+        spaces = int(text[at : at + 1] == " ")
+        follows = text.startswith(piece, at + spaces)
+        glued = bool(out) and follows and not spaces and len(_text(out[-1])) < _LONGEST_WORD
+        glued = glued and len(tokens(_text(out[-1]) + piece)) == 1
+        if follows:
+            at += spaces + len(piece)
+        times, before = _times(entry), _times(out[-1]) if glued else None
+        if glued and times and before and _speaker(entry) == _speaker(out[-1]):
+            scores = [_share(w.get("score", w.get("probability"))) for w in (out[-1], entry)]
+            known = [s for s in scores if s is not None]
+            out[-1] |= {"word": _text(out[-1]) + piece, "end": max(before[1], times[1])}
+            out[-1] |= {"score": min(known)} if known else {}
+        else:
+            out.append({**entry, "word": piece})
+    return list(out)
+
+
+def _filled(
+    times: Sequence[tuple[float, float] | None], raw: Sequence[Mapping[str, Any]], bounds: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Words that alignment left without times share the time between their neighbours."""
+    out: list[tuple[float, float]] = []
+    i = 0
+    while i < len(times):
+        known = times[i]
+        if known:
+            out.append((known[0], max(known)))
+            i += 1
+            continue
+        stop = next((j for j in range(i, len(times)) if times[j]), len(times))
+        start = out[-1][1] if out else bounds[0]
+        after = times[stop] if stop < len(times) else None
+        end = max(start, after[0] if after else bounds[1])
+        out += spread(start, end, [_text(w).strip() for w in raw[i:stop]])
+        i = stop
+    return out
+
+
+def _is_segment(segment: object) -> bool:
+    return isinstance(segment, dict) and ("text" in segment or isinstance(segment.get("words"), list))
+
+
+def _raw_words(segment: Mapping[str, Any]) -> list[Any]:
+    words = segment.get("words")
+    return words if isinstance(words, list) else []
+
+
+def _text(entry: Mapping[str, Any]) -> str:
+    text = entry.get("word", entry.get("text"))
+    return text if isinstance(text, str) else ""
+
+
+def _speaker(entry: Mapping[str, Any]) -> str | None:
+    speaker = entry.get("speaker")
+    if isinstance(speaker, int) and not isinstance(speaker, bool):
+        return f"SPEAKER_{speaker:02d}" if 0 <= speaker < 10_000 else None
+    return " ".join(plain(speaker).split()) or None if isinstance(speaker, str) else None
+
+
+def _times(entry: object) -> tuple[float, float] | None:
+    if not isinstance(entry, dict):
+        return None
+    start, end = _number(entry.get("start")), _number(entry.get("end"))
+    return (max(0.0, start), max(0.0, end)) if start is not None and end is not None else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number of a size that a time can have, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and abs(number) < 1e9 else None
+
+
+def _share(value: object) -> float | None:
+    number = _number(value)
+    return None if number is None else min(1.0, max(0.0, number))
+
+
+def _bad(name: str, what: str) -> RecordingError:
+    return RecordingError(
+        "transcribe",
+        "bad_subtitles",
+        f"{name} is not the transcript that its ending says: {what}. Mend or remove it.",
+    )

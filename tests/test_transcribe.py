@@ -1,0 +1,750 @@
+"""Transcripts that lie beside a recording or inside it, and recognition by a tiny Whisper made here."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from annotator import transcribe
+from annotator.records import (
+    Audio,
+    Media,
+    RecordingError,
+    SetupError,
+    SubtitleStream,
+    Transcript,
+    Turn,
+    UsageError,
+    Word,
+)
+from annotator.transcribe import TranscriberSettings, make_transcriber, read_sidecar
+from annotator.transcribe.alignment import warp
+from annotator.transcribe.language import language_code
+from annotator.transcribe.recognised import parse_ctm, parse_json
+from annotator.transcribe.subtitles import decode, from_sidecars, parse_srt, parse_vtt
+from annotator.transcribe.whisper_weights import find_weights
+
+
+def no_streams(media: Media, stream: SubtitleStream) -> str:
+    raise AssertionError("no stream should be read")
+
+
+def media(path: Path, *sidecars: Path, subtitles: tuple[SubtitleStream, ...] = ()) -> Media:
+    return Media(path, 60.0, True, True, subtitles=subtitles, sidecars=sidecars)
+
+
+def srt(*texts: str, each: float = 2.0) -> str:
+    """SubRip of these cues, one straight after the other."""
+
+    def clock(s: float) -> str:
+        return f"{int(s // 3600):02}:{int(s // 60 % 60):02}:{int(s % 60):02},{round(s % 1 * 1000):03}"
+
+    blocks = (f"{i + 1}\n{clock(i * each)} --> {clock((i + 1) * each)}\n{t}\n" for i, t in enumerate(texts))
+    return "\n".join(blocks)
+
+
+def said(transcript: Transcript) -> list[tuple[str | None, str]]:
+    """Speaker and text of each cue."""
+    cues: dict[int | None, list[Word]] = {}
+    for word in transcript.words:
+        cues.setdefault(word.cue, []).append(word)
+    return [(words[0].speaker, " ".join(w.text for w in words)) for words in cues.values()]
+
+
+def is_sound(transcript: Transcript) -> bool:
+    """What holds of every transcript."""
+    for word in transcript.words:
+        assert word.text and not any(c.isspace() for c in word.text)
+        assert 0 <= word.start <= word.end < math.inf
+        assert word.confidence is None or 0 <= word.confidence <= 1
+        assert word.speaker is None or word.speaker.strip()
+        word.text.encode("utf-8")
+    return [w.start for w in transcript.words] == sorted(w.start for w in transcript.words)
+
+
+# SubRip
+
+
+def test_srt_times_are_shared_out_over_the_characters() -> None:
+    found = parse_srt("1\n00:00:01,000 --> 00:00:05,000\nHi my <i>friends</i>!\n")
+    assert [(w.text, w.start, w.end, w.cue) for w in found.words] == [
+        ("Hi", 1.0, 1.6667, 0),
+        ("my", 1.6667, 2.3333, 0),
+        ("friends!", 2.3333, 5.0, 0),
+    ]
+    assert found.source == "sidecar"
+
+
+def test_srt_as_people_write_it() -> None:
+    text = "\r\n".join(
+        [
+            "00:00:01.5 --> 00:00:02,500  X1:10 X2:20",
+            "no number",
+            "2",
+            "00:00:03 --> 00:00:04",
+            "no milliseconds",
+            "",
+            "after a blank line",
+            "",
+            "8",
+            "00:00:06,000 --> 00:00:05,000",
+            "ends before it begins",
+            "",
+            "9",
+            "123:00:00,000 --> 123:00:02,000",
+            "42",
+            "",
+            "10",
+            "01:05,000 --> 01:06,000",
+            "out of order &amp; late &lt;b&gt;",
+        ]
+    )
+    found = parse_srt(text)
+    assert said(found) == [
+        (None, "no number"),
+        (None, "no milliseconds after a blank line"),
+        (None, "out of order & late <b>"),
+        (None, "42"),
+    ]
+    assert found.words[0].start == 1.5
+    assert found.words[-1].start == 123 * 3600
+    assert found.flags == ("dropped_cues",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Dear diary,\ntoday I wrote no subtitles.", 1),
+        ("1\n00:00:01,000 --> 00:00:02,000\nHi\n\n2\n00:00:0x,000 --> 00:00:04,000\nHo", 6),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\nHi", 1),
+        ("\x00\x01\x02\x03", 1),
+        ("12\n", 1),
+    ],
+)
+def test_what_is_no_srt_says_at_which_line(text: str, line: int) -> None:
+    with pytest.raises(RecordingError, match=rf"talk\.srt .*line {line} ") as caught:
+        parse_srt(text, "talk.srt")
+    assert (caught.value.stage, caught.value.error) == ("transcribe", "bad_subtitles")
+
+
+def test_sound_descriptions_and_markup_are_no_speech() -> None:
+    found = parse_srt(
+        srt(
+            "[door slams]",
+            "(music\nplays)",
+            r"{\an8}<font color=#fff>Really?</font>",
+            "♪ la la la ♪",
+            "♪",
+            "[sighs] I know.\n(LAUGHS)",
+            "JOHN: (whispers)",
+            "...",
+        )
+    )
+    assert said(found) == [(None, "Really?"), (None, "la la la"), (None, "I know.")]
+
+
+def test_speaker_names() -> None:
+    found = parse_srt(
+        srt(
+            "ANNA: Hello.",
+            "Ben Smith: Hi, Anna.",
+            "Note: it is 12:30 here.",
+            "I told him: go.",
+            "ben smith: no, that's small",
+            "Ben Smith (on phone): See https://example.org\nANNA: Sure.",
+            "MAN #2: What?",
+            "Remember: this",
+            "[SPEAKER_01]: Labelled.",
+        )
+    )
+    assert said(found) == [
+        ("ANNA", "Hello."),
+        ("Ben Smith", "Hi, Anna."),
+        (None, "Note: it is 12:30 here."),
+        (None, "I told him: go."),
+        (None, "ben smith: no, that's small"),
+        ("Ben Smith", "See https://example.org"),
+        ("ANNA", "Sure."),
+        ("MAN #2", "What?"),
+        (None, "Remember: this"),
+        ("SPEAKER_01", "Labelled."),
+    ]
+
+
+def test_a_name_in_title_case_has_to_come_back_or_the_file_to_be_a_script() -> None:
+    once = srt("Sugar: half a pound.", "And milk.", "Then stir.", "Done.")
+    assert said(parse_srt(once))[0] == (None, "Sugar: half a pound.")
+    script = srt("Anna: Hello.", "Ben: Hi.", "How are you?")
+    assert [name for name, _ in said(parse_srt(script))] == ["Anna", "Ben", None]
+    capitals = srt("I SAID THIS: GO HOME.", "AND HE WENT.", "SO DID I.", "IT WAS LATE.")
+    assert {name for name, _ in said(parse_srt(capitals))} == {None}
+    chinese = srt("张三：你好，世界。", "李四：再见。")
+    assert said(parse_srt(chinese)) == [("张三", "你好， 世界。"), ("李四", "再见。")]
+
+
+def test_two_speakers_in_a_cue_share_its_time_by_length() -> None:
+    found = parse_srt(srt("- Hi.\n- Hello there now.", "-5 degrees", "- Just\none"))
+    assert said(found) == [
+        (None, "Hi."),
+        (None, "Hello there now."),
+        (None, "-5 degrees"),
+        (None, "Just one"),
+    ]
+    second = next(w for w in found.words if w.text == "Hello")
+    assert second.start == pytest.approx(2.0 * 3 / 19, abs=1e-3)
+
+
+def test_overlapping_cues_do_not_mix_their_words() -> None:
+    text = (
+        "1\n00:00:00,000 --> 00:00:04,000\none two three four\n\n"
+        "2\n00:00:02,000 --> 00:00:05,000\nfive six seven\n\n"
+        "3\n00:00:06,000 --> 00:00:08,000\nup here\n\n"
+        "4\n00:00:06,000 --> 00:00:08,000\ndown there\n"
+    )
+    found = parse_srt(text)
+    assert " ".join(w.text for w in found.words) == "one two three four five six seven up here down there"
+    named = text.replace("one two", "ANNA: one two").replace("five", "BEN: five")
+    apart = [(w.start, w.speaker) for w in parse_srt(named).words[:7]]
+    assert [s for _, s in apart] != sorted(str(s) for _, s in apart)  # two people may speak at once
+
+
+def test_captions_that_roll_up_are_told_once() -> None:
+    lines = ["we begin", "with this", "and then", "that too", "so on", "to the end"]
+    rolled = srt(lines[0], *(f"{a}\n{b}" for a, b in zip(lines, lines[1:], strict=False)))
+    assert " ".join(w.text for w in parse_srt(rolled).words) == " ".join(lines)
+    once = srt("No.", "No.", "Yes.", "Why?", "Go.", "Now.")
+    assert [w.text for w in parse_srt(once).words][:2] == ["No.", "No."]
+
+
+# WebVTT
+
+
+def test_vtt() -> None:
+    found = parse_vtt(
+        "WEBVTT - title\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000\n\n"
+        "STYLE\n::cue { color: red }\n\nREGION\nid:fred\n\nNOTE 00:00.000 --> 00:01.000\nnot this\n\n"
+        "first\n00:01.000 --> 00:02.000 align:start\n<v.loud Anna Bell>Hi <00:01.500><c.x>you</c></v>\n"
+        "<v Ben>Hello &amp; bye\n\n"
+        "1:00:03.000 --> 1:00:04.000\nlast"
+    )
+    assert said(found) == [("Anna Bell", "Hi you"), ("Ben", "Hello & bye"), (None, "last")]
+    assert found.words[0].start == 1.0
+    assert found.words[-1].start == 3603.0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1\n00:00:01,000 --> 00:00:02,000\nHi", 1),
+        ("WEBVTTX\n\n00:01.000 --> 00:02.000\nHi", 1),
+        ("WEBVTT\n\n00:01.000 --> 00:xx.000\nHi", 3),
+        ("WEBVTT\n\njust text", 3),
+    ],
+)
+def test_what_is_no_vtt_says_at_which_line(text: str, line: int) -> None:
+    with pytest.raises(RecordingError, match=f"line {line} "):
+        parse_vtt(text)
+
+
+# JSON
+
+
+def test_whisper_json() -> None:
+    words = [
+        {"word": " Hello", "start": 0.0, "end": 0.5, "probability": 0.9},
+        {"word": " well", "start": 0.5, "end": 0.8, "probability": 0.8},
+        {"word": "-known", "start": 0.8, "end": 1.0, "probability": 0.4},
+        {"word": " friend.", "start": 1.2, "end": 1.5},
+    ]
+    segments = [
+        {"start": 0.0, "end": 1.5, "text": " Hello well-known friend.", "words": words},
+        {"start": 3.0, "end": 2.0, "text": " gone"},
+        {"start": 2.0, "end": 3.0, "text": " No times"},
+    ]
+    found = parse_json(json.dumps({"text": "...", "segments": segments, "language": "en"}))
+    assert found is not None
+    assert [(w.text, w.start, w.end, w.confidence) for w in found.words[:3]] == [
+        ("Hello", 0.0, 0.5, 0.9),
+        ("well-known", 0.5, 1.0, 0.4),
+        ("friend.", 1.2, 1.5, None),
+    ]
+    assert [w.text for w in found.words[3:]] == ["No", "times"]
+    assert (found.language, found.flags) == ("en", ("dropped_cues",))
+
+
+def test_whisperx_json() -> None:
+    words = [
+        {"word": "In", "start": 0.0, "end": 0.4, "score": 1.2, "speaker": "SPEAKER_01"},
+        {"word": "2014"},
+        {"word": "I", "start": 1.0, "end": 1.1, "score": 0.5},
+    ]
+    data = {
+        "segments": [{"start": 0, "end": 2, "text": "In 2014 I", "speaker": "SPEAKER_00", "words": words}]
+    }
+    found = parse_json(json.dumps(data))
+    assert found is not None
+    assert found.words == (
+        Word(0.0, 0.4, "In", "SPEAKER_01", 1.0, 0),
+        Word(0.4, 1.0, "2014", "SPEAKER_00", None, 0),
+        Word(1.0, 1.1, "I", "SPEAKER_00", 0.5, 0),
+    )
+
+
+def test_characters_without_spaces_are_joined() -> None:
+    text = "你好，世界。"
+    words = [{"word": c, "start": i * 0.2, "end": i * 0.2 + 0.2} for i, c in enumerate(text)]
+    found = parse_json(json.dumps({"segments": [{"start": 0, "end": 2, "text": text, "words": words}]}))
+    assert found is not None
+    assert [w.text for w in found.words] == ["你好，", "世界。"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "3", '{"segments": 1}', '{"segments": [{"start": 1, "end": 2}]}']
+)
+def test_other_json_is_no_transcript(text: str, tmp_path: Path) -> None:
+    assert parse_json(text) is None
+    (tmp_path / "talk.json").write_text(text)
+    assert from_sidecars([tmp_path / "talk.json"], "talk") == Transcript()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"segments": [\n  {"text": "a"', "line 2"),
+        ('{"segments": [{"text": "a"}]}', "segment 1 has no times"),
+        ('{"segments": [{"text": "a", "start": 0, "end": 1}, 5]}', "segment 2 is not an object"),
+        ("[" * 100_000, "nested"),
+        ("9" * 5_000, "too long"),
+    ],
+)
+def test_broken_json_says_where(text: str, what: str) -> None:
+    with pytest.raises(RecordingError, match=what):
+        parse_json(text)
+
+
+# CTM
+
+
+def test_ctm() -> None:
+    found = parse_ctm(
+        ";; a comment\n"
+        "talk A 1.20 0.30 there 0.9 lex Anna\n"
+        "talk A 0.50 0.40 hello NA lex Anna\n"
+        "talk A 2.00 0.40 [laugh] 0.9 non-lex Anna\n"
+        "talk A * * <ALT_BEGIN>\ntalk A 3.0 0.2 you\n"
+        "talk A * * <ALT>\ntalk A 3.0 0.2 ewe\ntalk A * * <ALT_END>\n"
+    )
+    assert found.words == (
+        Word(0.5, 0.9, "hello", "Anna"),
+        Word(1.2, 1.5, "there", "Anna", 0.9),
+        Word(3.0, 3.2, "you"),
+    )
+
+
+def test_ctm_takes_the_lines_of_its_recording_and_tells_channels_apart() -> None:
+    text = "talk 1 0.0 0.5 hi\ntalk 2 0.2 0.5 ho\nother 1 0.0 0.5 no\n"
+    assert [(w.text, w.speaker) for w in parse_ctm(text, recording="talk").words] == [
+        ("hi", "CHANNEL_1"),
+        ("ho", "CHANNEL_2"),
+    ]
+    with pytest.raises(RecordingError, match="2 recordings and none is called 'third'"):
+        parse_ctm(text, recording="third")
+
+
+@pytest.mark.parametrize(
+    "line", ["talk 1 0.0 hi", "talk 1 x 0.5 hi", "talk 1 nan 0.5 hi", "just some words here now"]
+)
+def test_broken_ctm_says_where(line: str) -> None:
+    with pytest.raises(RecordingError, match="line 2 "):
+        parse_ctm(f"talk 1 0.0 0.5 hi\n{line}\n")
+
+
+# Anything
+
+
+@runs(max_examples=150, deadline=None)
+@given(
+    st.text(max_size=200)
+    | st.lists(
+        st.sampled_from(
+            ["1", "", "00:00:01,000 --> 00:00:03,000", "00:00:02.0 --> 00:00:01.0", "- Hi.", "ANNA: (x)",
+             "<v Bo>hey", "WEBVTT", "NOTE", "[", "♪ &#0; &#xD800;", "{\\an8}", "a b c d e f",
+             "Ben: yes", "Ben: no"]
+        ),
+        max_size=25,
+    ).map("\n".join)
+)  # fmt: skip
+def test_any_text_gives_words_or_a_reason(text: str) -> None:
+    for parse in (parse_srt, parse_vtt, parse_ctm, parse_json):
+        for given_text in (text, "WEBVTT\n\n" + text):
+            try:
+                found = parse(given_text)
+            except RecordingError as error:
+                assert error.error == "bad_subtitles"
+            else:
+                assert found is None or is_sound(found)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["segments", "words", "word", "text", "start", "end", "speaker", "score", "language"]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@runs(max_examples=150, deadline=None)
+@given(JSON, JSON)
+def test_any_json_gives_words_or_a_reason(data: object, more: object) -> None:
+    for value in (
+        data,
+        {"segments": data},
+        {"segments": [{"start": 0, "end": 4, "text": "a b", "words": more}]},
+    ):
+        try:
+            found = parse_json(json.dumps(value))
+        except RecordingError as error:
+            assert error.error == "bad_subtitles"
+        else:
+            assert found is None or is_sound(found)
+
+
+@runs(max_examples=100, deadline=None)
+@given(st.binary(max_size=100))
+def test_any_bytes_are_text_or_a_reason(raw: bytes) -> None:
+    try:
+        assert isinstance(decode(raw), str)
+    except RecordingError as error:
+        assert error.error == "bad_subtitles"
+
+
+@runs(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 90), st.floats(0.001, 9), st.lists(st.sampled_from("abc"), min_size=1)))
+)
+def test_no_word_of_a_subtitle_is_lost_or_doubled(cues: list[tuple[float, float, list[str]]]) -> None:
+    blocks, expected = [], []
+    for i, (start, length, letters) in enumerate(cues):
+        texts = [f"{letter}{i}x{k}" for k, letter in enumerate(letters)]
+        blocks.append(f"00:00:{start:06.3f} --> 00:00:{start + length + 0.001:06.3f}\n{' '.join(texts)}\n")
+        expected += texts
+    found = parse_srt("\n".join(blocks))
+    assert is_sound(found)
+    assert sorted(w.text for w in found.words) == sorted(expected)
+    for i in range(len(cues)):
+        mine = [int(w.text.split("x")[1]) for w in found.words if w.text[1:].split("x")[0] == str(i)]
+        assert mine == sorted(mine)
+
+
+# Files
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252"])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    path.write_bytes(srt("Füße im Café").encode(encoding))
+    assert [w.text for w in read_sidecar(path).words] == ["Füße", "im", "Café"]
+
+
+def test_a_broken_mark_an_odd_ending_and_an_absurd_size(tmp_path: Path) -> None:
+    broken, odd, large = tmp_path / "a.srt", tmp_path / "a.doc", tmp_path / "b.srt"
+    broken.write_bytes(b"\xff\xfe1\x00\n\x00\x00\xd8")
+    odd.write_text("x")
+    with large.open("wb") as file:
+        file.truncate(50_000_001)
+    with pytest.raises(RecordingError, match="UTF-16"):
+        read_sidecar(broken)
+    with pytest.raises(RecordingError, match=r"\.doc is none of"):
+        read_sidecar(odd)
+    with pytest.raises(RecordingError, match="more than 50 MB"):
+        read_sidecar(large)
+    with pytest.raises(RecordingError, match="No such file") as caught:
+        read_sidecar(tmp_path / "none.srt")
+    assert caught.value.error == "unreadable_subtitles"
+
+
+def test_language_from_the_name(tmp_path: Path) -> None:
+    for name, recording, language in [
+        ("talk.en.srt", "talk", "en"),
+        ("talk.ger.sdh.srt", "talk", "de"),
+        ("talk.pt-BR.srt", "talk", "pt"),
+        ("talk.is.srt", "talk.is", None),
+        ("talk.srt", "talk", None),
+    ]:
+        path = tmp_path / name
+        path.write_text(srt("word"))
+        assert read_sidecar(path, recording).language == language
+    assert [language_code(c) for c in ("FRE", "zh_Hans", "und", "english", "", None)] == ["fr", "zh"] + [
+        None
+    ] * 4
+
+
+def test_which_of_several_files_is_taken(tmp_path: Path) -> None:
+    timed = [{"word": "json", "start": 0, "end": 1}]
+    texts = {
+        "talk.json": json.dumps({"segments": [{"start": 0, "end": 1, "text": "json", "words": timed}]}),
+        "talk.ctm": "talk 1 0 1 ctm",
+        "talk.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000\nvtt",
+        "talk.srt": srt("srt"),
+        "talk.de.srt": srt("deutsch"),
+        "talk.de.forced.srt": srt("nur"),
+        "talk.rttm": "SPEAKER talk 1 0 1 <NA> <NA> A <NA> <NA>",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / name for name in texts]
+
+    def taken(language: str | None = None) -> str:
+        return from_sidecars(paths, "talk", language).words[0].text
+
+    assert taken() == "json"
+    assert taken("de") == "deutsch"
+    (tmp_path / "talk.json").write_text(json.dumps({"segments": [{"start": 0, "end": 1, "text": "plain"}]}))
+    assert taken() == "ctm"
+    (tmp_path / "talk.ctm").write_text(";; empty")
+    assert taken() == "vtt"
+    assert from_sidecars([tmp_path / "talk.json"], "talk").words[0].text == "plain"
+
+
+def test_sidecar_first_then_the_stream_inside(tmp_path: Path) -> None:
+    recording = tmp_path / "talk.mkv"
+    streams = (SubtitleStream(2, "eng"), SubtitleStream(3, "ger"), SubtitleStream(4, "fre"))
+    texts = {2: "", 3: srt("Guten Tag"), 4: "WEBVTT\n\n00:01.000 --> 00:02.000\nBonjour"}
+    extract = lambda media, stream: texts[stream.index]  # noqa: E731
+    found = make_transcriber("subtitles", TranscriberSettings(extract))(
+        media(recording, subtitles=streams), None, []
+    )
+    assert (found.source, found.language, found.words[0].text) == ("embedded", "de", "Guten")
+    french = make_transcriber("subtitles", TranscriberSettings(extract, language="fra"))
+    assert french(media(recording, subtitles=streams), None, []).words[0].text == "Bonjour"
+    beside = tmp_path / "talk.srt"
+    beside.write_text(srt("Hello"))
+    found = french(media(recording, beside, subtitles=streams), None, [])
+    assert (found.source, found.language, found.words[0].text) == ("sidecar", "fr", "Hello")
+    assert french(media(recording), None, []) == Transcript()
+
+
+def test_ffmpegs_rendering_of_a_stream_is_understood(tmp_path: Path, ffmpeg: str) -> None:
+    plain, inside, out = tmp_path / "a.srt", tmp_path / "a.mkv", tmp_path / "b.srt"
+    plain.write_text(srt("ANNA: Hi <i>there</i>.", "- One.\n- Two."))
+    for source, target in ((["-c:s", "ass"], inside), ([], out)):
+        origin = plain if target is inside else inside
+        subprocess.run([ffmpeg, "-v", "error", "-i", origin, *source, target], check=True)
+    assert said(parse_srt(out.read_text())) == said(parse_srt(plain.read_text()))
+
+
+# Choosing
+
+
+def test_choices_and_what_they_lack(tmp_path: Path) -> None:
+    settings = TranscriberSettings(no_streams, offline=True)
+    with pytest.raises(UsageError, match="choose from subtitles, whisper, none"):
+        make_transcriber("siri", settings)
+    with pytest.raises(UsageError, match="no language code"):
+        make_transcriber("none", TranscriberSettings(no_streams, language="klingon"))
+    assert make_transcriber("none", settings)(media(tmp_path / "x.wav"), None, []) == Transcript()
+    assert transcribe.available("subtitles", settings) is None
+    empty = TranscriberSettings(no_streams, whisper_folder=tmp_path, offline=True)
+    assert "lacks config.json" in (transcribe.available("whisper", empty) or "")
+    with pytest.raises(SetupError, match=r"lacks config\.json"):
+        make_transcriber("whisper", empty)
+
+
+def test_without_weights_whisper_says_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = TranscriberSettings(no_streams, offline=True)
+    for device in ("cpu", "cuda"):
+        assert "annotate download" in (
+            transcribe.available("whisper", TranscriberSettings(no_streams, device=device)) or ""
+        )
+    with pytest.raises(SetupError, match="annotate download whisper"):
+        make_transcriber("whisper", settings)
+    with pytest.raises(SetupError, match="did not give openai/whisper-small"):
+        find_weights(None, "cpu", offline=False)  # the tests forbid the hub
+
+
+# Whisper
+
+TEXT = " Hello there. Größe!"
+
+
+@pytest.fixture(scope="module")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of 16 dimensions over bytes whose decoder has learnt to say one text, whatever it hears."""
+    import torch
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("whisper")
+    signs = bytes_to_unicode().values()  # type: ignore[no-untyped-call]
+    tokenizer = WhisperTokenizer(vocab={sign: i for i, sign in enumerate(signs)}, merges=[])
+    prompt = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [*prompt, "<|de|>", "<|translate|>", "<|nospeech|>"]}
+    )
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    number = tokenizer.get_vocab()
+    start, end = number[prompt[0]], tokenizer.eos_token_id
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), num_mel_bins=16, d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        max_target_positions=64, pad_token_id=end, bos_token_id=end, eos_token_id=end,
+        decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        decoder_start_token_id=start, eos_token_id=end, pad_token_id=end, max_length=64, is_multilingual=True,
+        lang_to_id={token: number[token] for token in ("<|en|>", "<|de|>")},
+        task_to_id={"transcribe": number["<|transcribe|>"], "translate": number["<|translate|>"]},
+        no_timestamps_token_id=number["<|notimestamps|>"], alignment_heads=[[0, 1], [0, 0]],
+    )  # fmt: skip
+    text = tokenizer(TEXT, add_special_tokens=False).input_ids
+    ids = torch.tensor([[*(number[token] for token in prompt), *text, end]])
+    heard = torch.randn(1, 50, 16)
+    optimizer = torch.optim.Adam(model.model.decoder.parameters(), lr=1e-2)
+    for _ in range(150):
+        hidden = model.model.decoder(input_ids=ids[:, :-1], encoder_hidden_states=heard).last_hidden_state
+        loss = torch.nn.functional.cross_entropy(model.proj_out(hidden)[0], ids[0, 1:])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    model.save_pretrained(folder)
+    return folder
+
+
+def noise(seconds: float) -> Audio:
+    samples = np.random.default_rng(0).normal(0, 3000, round(seconds * 16_000))
+    return Audio(samples.astype(np.int16))
+
+
+def test_whisper_hears_the_speech_of_the_turns(tiny_whisper: Path, tmp_path: Path) -> None:
+    settings = TranscriberSettings(
+        no_streams, device="cpu", whisper_folder=tiny_whisper, offline=True, batch_size=2
+    )
+    assert transcribe.available("whisper", settings) is None
+    whisper = make_transcriber("whisper", settings)
+    turns = [Turn(1.0, 3.0, "B"), Turn(3.5, 6.0, "A"), Turn(15.0, 18.0, "A"), Turn(30.0, 34.0, "A")]
+    # The path leads nowhere: the sound is all that recognition may use.
+    found = whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns)
+    assert (found.source, found.language) == ("whisper", "en")
+    assert [w.text for w in found.words] == ["Hello", "there.", "Größe!"] * 3
+    assert is_sound(found)
+    for i, (start, end) in enumerate([(0.8, 6.2), (14.8, 18.2), (29.8, 34.2)]):
+        assert all(start <= w.start <= w.end <= end for w in found.words[3 * i : 3 * i + 3])
+    assert all(w.confidence is not None and w.confidence > 0.9 for w in found.words)
+    assert [w.cue for w in found.words[:3]] == [0, 0, 1]
+    assert whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns) == found
+
+
+def test_whisper_without_sound_or_speech_gives_nothing(tiny_whisper: Path, tmp_path: Path) -> None:
+    settings = TranscriberSettings(no_streams, device="cpu", whisper_folder=tiny_whisper, language="en")
+    whisper = make_transcriber("whisper", settings)
+    assert whisper(media(tmp_path / "x.mp4"), None, [Turn(0, 1, "A")]) == Transcript()
+    assert whisper(media(tmp_path / "x.mp4"), noise(2.0), []) == Transcript()
+    found = whisper(media(tmp_path / "x.mp4"), noise(0.2), [Turn(0, 0.1, "A")])
+    assert all(w.end <= 0.2 for w in found.words)
+    french = TranscriberSettings(no_streams, device="cpu", whisper_folder=tiny_whisper, language="fr")
+    with pytest.raises(UsageError, match="'fr'"):
+        make_transcriber("whisper", french)
+
+
+def test_weights_other_than_safetensors_are_refused(tiny_whisper: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    for file in tiny_whisper.iterdir():
+        target = "pytorch_model.bin" if file.suffix == ".safetensors" else file.name
+        (tmp_path / target).write_bytes(file.read_bytes())
+    settings = TranscriberSettings(no_streams, device="cpu", whisper_folder=tmp_path, offline=True)
+    with pytest.raises(SetupError, match=r"lacks model\.safetensors"):
+        make_transcriber("whisper", settings)
+    (tmp_path / "model.safetensors").write_bytes(b"not tensors at all")
+    with pytest.raises(SetupError, match="no Whisper that can be loaded"):
+        make_transcriber("whisper", settings)
+    save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(SetupError, match="weights of another model"):
+        make_transcriber("whisper", settings)
+
+
+def test_stretches_are_cut_where_it_is_quiet() -> None:
+    from annotator.transcribe.whisper import stretches
+
+    audio = noise(80.0)
+    audio.samples[25 * 16_000 : round(25.3 * 16_000)] = 0
+    found = stretches([Turn(0.0, 40.0, "A"), Turn(41.0, 50.0, "B"), Turn(60.0, 61.0, "A")], audio)
+    assert found[0][0] == 0.0
+    assert 25.0 <= found[0][1] <= 25.3
+    assert found[-1] == (59.8, 61.2)
+    assert all(end - start <= 30.0 for start, end in found)
+    assert sum(end - start for start, end in found) == pytest.approx(40.2 + 9.4 + 1.4)
+
+
+def test_guards_against_invented_text() -> None:
+    from annotator.transcribe.whisper import _Said, sensible
+
+    def pieces(text: str) -> list[tuple[str, float, float, float]]:
+        return [(f" {word}", i * 0.5, i * 0.5 + 0.5, 0.5) for i, word in enumerate(text.split())]
+
+    fine = pieces("no no no that is quite enough of it")
+    assert sensible(_Said(fine, 0.9, -0.2)) == (fine, False)
+    assert sensible(_Said(fine, 0.9, -1.5)) == ([], False)
+    kept, looped = sensible(_Said(pieces("well " + "thank you for watching " * 12 + "thank you"), 0.0, -0.2))
+    assert looped
+    assert "".join(p[0] for p in kept) == " well thank you for watching"
+
+
+def test_warping_finds_the_path_of_least_cost() -> None:
+    """Against the plain double loop over all cells."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        cost = rng.normal(size=(rng.integers(1, 8), rng.integers(1, 30)))
+        n, m = cost.shape
+        total = np.full((n + 1, m + 1), np.inf)
+        total[0, 0] = 0.0
+        for i in range(n):
+            for j in range(m):
+                total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+        first = warp(cost)
+        assert first[0] == 0
+        assert (np.diff(first) >= 0).all()
+
+        def least(i: int, j: int, cost: NDArray[Any] = cost, first: NDArray[Any] = first) -> float:
+            """The cheapest path that begins its rows at ``first``."""
+            n, m = cost.shape
+            stop = first[i + 1] if i + 1 < n else m - 1
+            # A row ends where the next begins, or one before.
+            ends = [stop] if i + 1 == n else [e for e in (stop - 1, stop) if e >= j]
+            rest = 0.0 if i + 1 == n else least(i + 1, int(first[i + 1]))
+            return min(float(cost[i, j : e + 1].sum()) for e in ends) + rest
+
+        assert least(0, 0) == pytest.approx(total[n, m])

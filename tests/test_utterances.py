@@ -1,0 +1,274 @@
+"""Utterances from turns and words: what always holds, by properties, and the cases worth a name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
+
+from annotator.records import Transcript, Turn, Utterance, Word
+from annotator.utterances import UtteranceSettings, build
+
+SECONDS = st.floats(0, 200, allow_nan=False, width=32)
+NAMES = st.sampled_from(["SPEAKER_00", "SPEAKER_01", "Anna", "Ben"])
+TURNS = st.lists(st.builds(lambda s, d, n: Turn(s, s + d, n), SECONDS, st.floats(0, 30), NAMES), max_size=12)
+WORDS = st.lists(
+    st.builds(
+        lambda s, d, t, n, c, q: Word(s, s + d, t, n, c, q),
+        SECONDS,
+        st.floats(0, 4),
+        st.sampled_from(["one", "two.", "three,", "four?", "fünf", "六。"]),
+        st.none() | NAMES,
+        st.none() | st.floats(0, 1),
+        st.none() | st.integers(0, 8),
+    ),
+    max_size=60,
+).map(lambda words: tuple(sorted(words, key=lambda w: w.start)))
+
+
+def transcript(*words: Word) -> Transcript:
+    return Transcript(words, "sidecar")
+
+
+def spoken(start: float, text: str, each: float = 0.4, **fields: object) -> list[Word]:
+    """Words of a text, ``each`` seconds long, one straight after the other."""
+    parts = text.split()
+    return [
+        Word(start + i * each, start + (i + 1) * each, part, **fields)  # type: ignore[arg-type]
+        for i, part in enumerate(parts)
+    ]
+
+
+def told(utterances: list[Utterance]) -> list[tuple[str, str | None]]:
+    return [(u.speaker, u.text) for u in utterances]
+
+
+@runs(max_examples=150, deadline=None)
+@given(TURNS, WORDS, st.sampled_from([0.0, 50.0, 500.0]))
+def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_s: float) -> None:
+    # Numbered, so that each word can be told from every other.
+    marked = tuple(
+        Word(w.start, w.end, f"{i}:{w.text}", w.speaker, w.confidence, w.cue) for i, w in enumerate(words)
+    )
+    built = build(turns, Transcript(marked, "sidecar"), duration_s)
+    assert built == build(turns, Transcript(marked, "sidecar"), duration_s)
+    assert built == build(turns[::-1], Transcript(marked, "sidecar"), duration_s)
+
+    landed = [text for u in built if u.text is not None for text in u.text.split(" ")]
+    assert sorted(landed) == sorted(w.text for w in marked)
+    of_speaker: dict[str, list[int]] = {}
+    for u in built:
+        assert u.speaker
+        assert 0 <= u.start < u.end
+        assert 0 <= u.overlap <= 1
+        assert (u.text is None) == ("no_transcript" in u.flags)
+        assert ("overlapped" in u.flags) == (u.overlap > 0.5)
+        numbers = [int(t.split(":")[0]) for t in u.text.split(" ")] if u.text else []
+        assert numbers == sorted(numbers)
+        if duration_s and u.start < duration_s:
+            assert u.end <= duration_s
+        if len(numbers) != 1:
+            assert u.end - u.start <= UtteranceSettings().max_length_s + 1e-6
+        of_speaker.setdefault(u.speaker, []).extend(numbers)
+        for i in numbers:
+            assert words[i].speaker in (None, u.speaker)
+            known = [words[j].confidence for j in numbers if words[j].confidence is not None]
+        assert (u.asr_confidence is None) == (not numbers or not known)
+    assert [u.start for u in built] == sorted(u.start for u in built)
+
+    last, ended = (-1, 0), -math.inf
+    for u in built:
+        if last == (-1, 0) or u.start - ended >= UtteranceSettings().dialogue_gap_s:
+            assert (u.dialogue_id, u.utterance_id) == (last[0] + 1, 0)
+        else:
+            assert (u.dialogue_id, u.utterance_id) == (last[0], last[1] + 1)
+        last, ended = (u.dialogue_id, u.utterance_id), max(ended, u.end)
+
+
+@runs(max_examples=100, deadline=None)
+@given(TURNS)
+def test_turns_alone_keep_their_speech(turns: list[Turn]) -> None:
+    built = build(turns, Transcript(), 500.0)
+    for turn in turns:
+        if turn.end > turn.start:
+            mine = [
+                u for u in built if u.speaker == turn.speaker and u.start < turn.end and u.end > turn.start
+            ]
+            covered = sum(min(u.end, turn.end) - max(u.start, turn.start) for u in mine)
+            assert covered >= (turn.end - turn.start) - 1e-6
+    assert all(u.text is None and "no_transcript" in u.flags for u in built)
+
+
+@runs(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.05, 0.9), min_size=20, max_size=120))
+def test_a_monologue_is_cut_without_lonely_words(lengths: list[float]) -> None:
+    at, words = 0.0, []
+    for i, length in enumerate(lengths):
+        words.append(Word(at, at + length, f"w{i}"))
+        at += length
+    built = build([], transcript(*words), at + 1)
+    assert " ".join(u.text or "" for u in built) == " ".join(w.text for w in words)
+    assert all(u.end - u.start <= 15.0 + 1e-6 for u in built)
+    assert all(len((u.text or "").split()) > 1 for u in built)
+
+
+def test_nothing_gives_nothing() -> None:
+    assert build([], Transcript(), 10.0) == []
+    assert build([Turn(3.0, 3.0, "A"), Turn(math.nan, 4.0, "A")], Transcript(), 10.0) == []
+
+
+def test_words_go_to_the_turn_that_covers_most_of_them() -> None:
+    turns = [Turn(0.0, 2.1, "SPEAKER_00"), Turn(2.1, 4.0, "SPEAKER_01")]
+    words = spoken(0.0, "I am here. You are there now", each=0.5)
+    assert told(build(turns, transcript(*words), 4.0)) == [
+        ("SPEAKER_00", "I am here. You"),
+        ("SPEAKER_01", "are there now"),
+    ]
+
+
+def test_a_word_outside_all_turns_goes_to_a_close_one_else_to_the_last_speaker() -> None:
+    turns = [Turn(0.0, 1.0, "SPEAKER_01"), Turn(5.0, 6.0, "SPEAKER_02")]
+    words = [Word(0.1, 0.9, "a"), Word(4.0, 4.4, "b"), Word(5.0, 5.5, "c"), Word(20.0, 20.5, "d")]
+    assert told(build(turns, transcript(*words), 30.0)) == [
+        ("SPEAKER_01", "a"),
+        ("SPEAKER_02", "b c"),
+        ("SPEAKER_02", "d"),
+    ]
+    assert told(build([], transcript(Word(0, 1, "a")), 1.0)) == [("SPEAKER_00", "a")]
+
+
+def test_a_cue_is_split_where_the_speaker_changes_but_not_by_a_glitch() -> None:
+    words = spoken(0.0, "so we go home now no I want to stay", each=0.5, cue=0)
+    change = [Turn(0.0, 2.5, "A"), Turn(2.5, 5.0, "B")]
+    assert told(build(change, transcript(*words), 5.0)) == [
+        ("A", "so we go home now"),
+        ("B", "no I want to stay"),
+    ]
+    glitch = [Turn(0.0, 1.0, "A"), Turn(1.0, 1.5, "B"), Turn(1.5, 5.0, "A")]
+    assert told(build(glitch, transcript(*words), 5.0)) == [("A", "so we go home now no I want to stay")]
+    border = [Turn(0.0, 0.5, "B"), Turn(0.5, 5.0, "A")]
+    assert told(build(border, transcript(*words), 5.0)) == [("A", "so we go home now no I want to stay")]
+    answer = spoken(0.0, "What? I said so", each=0.5, cue=0)
+    assert told(build([Turn(0, 0.5, "B"), Turn(0.5, 2, "A")], transcript(*answer), 2.0)) == [
+        ("B", "What?"),
+        ("A", "I said so"),
+    ]
+
+
+def test_diarized_labels_take_the_names_they_were_heard_under() -> None:
+    turns = [
+        Turn(0, 3, "SPEAKER_00"),
+        Turn(3, 6, "SPEAKER_01"),
+        Turn(6, 9, "SPEAKER_00"),
+        Turn(20, 23, "SPEAKER_01"),
+    ]
+    words = [
+        *spoken(0.0, "I am Anna you know", speaker="Anna", cue=0),
+        *spoken(3.0, "and I am Ben", speaker="Ben", cue=1),
+        *spoken(6.0, "nobody names me here", cue=2),
+    ]
+    built = build(turns, transcript(*words), 30.0)
+    assert told(built) == [
+        ("Anna", "I am Anna you know"),
+        ("Ben", "and I am Ben"),
+        ("Anna", "nobody names me here"),
+        ("Ben", None),
+    ]
+    assert [u.overlap for u in built] == [0, 0, 0, 0]
+
+
+def test_a_label_that_the_transcript_uses_for_someone_else_is_renamed() -> None:
+    turns = [Turn(0, 3, "SPEAKER_01"), Turn(10, 13, "SPEAKER_00")]
+    words = spoken(0.0, "one two three four", speaker="SPEAKER_00")
+    assert [u.speaker for u in build(turns, transcript(*words), 20.0)] == ["SPEAKER_00", "SPEAKER_02"]
+    same = [Turn(0, 3, "SPEAKER_01"), Turn(10, 13, "Anna")]
+    words = spoken(0.0, "one two three four", speaker="Anna")
+    assert [u.speaker for u in build(same, transcript(*words), 20.0)] == ["Anna", "Anna"]
+
+
+def test_pauses_split_and_others_words_keep_apart() -> None:
+    words = [
+        *spoken(0.0, "first part", speaker="A"),
+        *spoken(1.7, "second", speaker="A"),
+        *spoken(2.2, "mhm", speaker="B"),
+        *spoken(2.7, "third", speaker="A"),
+    ]
+    built = build([], transcript(*words), 10.0)
+    assert told(built) == [("A", "first part"), ("A", "second"), ("B", "mhm"), ("A", "third")]
+
+
+def test_two_who_speak_at_once_keep_their_sentences() -> None:
+    words = spoken(0.0, "this is what I say", speaker="A", cue=0) + spoken(
+        1.1, "and this I", speaker="B", cue=1
+    )
+    built = build([], transcript(*sorted(words, key=lambda w: w.start)), 10.0)
+    assert told(built) == [("A", "this is what I say"), ("B", "and this I")]
+    assert built[0].overlap == pytest.approx(0.45)
+    assert built[1].overlap == pytest.approx(0.75)
+    assert "overlapped" in built[1].flags
+
+
+def test_long_speech_is_cut_at_ends_of_sentences() -> None:
+    sentence = "we talk and talk about this. "
+    built = build([], transcript(*spoken(0.0, sentence * 10)), 100.0)
+    assert all((u.text or "").endswith("this.") for u in built)
+    assert all(2.0 < u.end - u.start <= 15.0 for u in built)
+
+
+def test_turns_without_words() -> None:
+    turns = [
+        Turn(0, 2, "A"),
+        Turn(2.5, 4, "A"),
+        Turn(10, 12, "A"),
+        Turn(12.1, 12.4, "B"),
+        Turn(12.5, 14, "A"),
+    ]
+    built = build([*turns, Turn(20, 60, "B")], Transcript(), 60.0)
+    spans = [(round(u.start, 2), round(u.end, 2), u.speaker) for u in built]
+    assert spans[:4] == [(0, 4, "A"), (10, 12, "A"), (12.1, 12.4, "B"), (12.5, 14, "A")]
+    assert [e - s for s, e, _ in spans[4:]] == pytest.approx([40 / 3] * 3, abs=0.02)
+    assert built[2].flags == ("no_transcript", "too_short")
+
+
+def test_speech_that_the_transcript_leaves_out_is_an_utterance_without_text() -> None:
+    turns = [Turn(0, 8, "A"), Turn(9, 10.5, "B")]
+    built = build(turns, transcript(*spoken(0.0, "hello there", speaker="A")), 12.0)
+    assert [(u.text, round(u.start, 2), round(u.end, 2)) for u in built] == [
+        ("hello there", 0, 0.8),
+        (None, 1.3, 8),
+    ]
+
+
+def test_overlap_is_the_share_in_which_others_speak() -> None:
+    turns = [Turn(0, 4, "A"), Turn(3, 5, "B"), Turn(3.5, 4.5, "C")]
+    built = {u.speaker: u for u in build(turns, Transcript(), 10.0)}
+    assert {s: u.overlap for s, u in built.items()} == {"A": 0.25, "B": 0.75, "C": 1.0}
+    # A name that no label goes with still has a voice of its own.
+    words = spoken(0.0, "yes no", speaker="Anna")
+    assert build([Turn(0, 3, "SPEAKER_00")], transcript(*words), 3.0)[0].overlap == 0
+
+
+def test_a_new_dialogue_after_the_gap() -> None:
+    turns = [Turn(0, 2, "A"), Turn(30, 31, "B"), Turn(91, 92, "A"), Turn(93, 94, "B")]
+    built = build(turns, Transcript(), 100.0)
+    assert [(u.dialogue_id, u.utterance_id) for u in built] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    longer = build(turns, Transcript(), 100.0, UtteranceSettings(dialogue_gap_s=61.0))
+    assert {u.dialogue_id for u in longer} == {0}
+
+
+def test_confidence_is_the_mean_of_what_is_known() -> None:
+    words = [Word(0, 1, "a", confidence=0.5), Word(1, 2, "b"), Word(2, 3, "c", confidence=1.0)]
+    assert build([], transcript(*words), 3.0)[0].asr_confidence == 0.75
+
+
+def test_two_hours_without_a_pause_or_a_full_stop() -> None:
+    words = tuple(Word(i * 0.4, i * 0.4 + 0.4, "word") for i in range(18_000))
+    turns = [Turn(i * 4.0, i * 4.0 + 4.2, f"SPEAKER_0{i % 3}") for i in range(1_800)]
+    built = build(turns, Transcript(words, "whisper"), 7_200.0)
+    assert sum(len((u.text or "").split()) for u in built) == 18_000
+    alone = build([], Transcript(words, "whisper"), 7_200.0)
+    assert max(u.end - u.start for u in alone) <= 15.0 + 1e-6
+    assert min(u.end - u.start for u in alone) > 5.0
