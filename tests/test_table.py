@@ -63,6 +63,13 @@ def written(tmp_path: Path) -> tuple[Path, Path, pl.DataFrame]:
     return parquet, csv, whole
 
 
+def by_query(query: str) -> pl.DataFrame:
+    found = duckdb.sql(query)
+    assert found is not None
+    frame: pl.DataFrame = found.pl()
+    return frame
+
+
 def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> None:
     columns = (
         "file file_id dialogue_id utterance_id start end speaker overlap text text_source language "
@@ -108,7 +115,7 @@ def test_other_readers_see_the_same_values(written: tuple[Path, Path, pl.DataFra
     ours = whole.with_columns(pl.col("quality").list.join(";"))
     for frame in (
         pl.from_pandas(pd.read_parquet(parquet).assign(quality=lambda d: d["quality"].map(";".join))),
-        duckdb.sql(f"select * replace (array_to_string(quality, ';') as quality) from '{parquet}'").pl(),
+        by_query(f"select * replace (array_to_string(quality, ';') as quality) from '{parquet}'"),
     ):
         assert frame.cast(dict(ours.schema)).equals(ours)  # type: ignore[arg-type]
     escaped = table.for_spreadsheet(whole)
@@ -116,10 +123,13 @@ def test_other_readers_see_the_same_values(written: tuple[Path, Path, pl.DataFra
     # An empty quality list and no text are both an empty field in CSV: readers give null for either.
     same = escaped.with_columns(pl.col("quality").replace("", None))
     by_pandas = pl.from_pandas(pd.read_csv(csv))
-    by_duckdb = duckdb.sql(f"select * from read_csv('{csv}', all_varchar=true)").pl()
+    by_duckdb = by_query(f"select * from read_csv('{csv}', all_varchar=true)")
     for frame in (by_polars, by_pandas, by_duckdb):
         frame = frame.with_columns(
-            [pl.col(n).cast(pl.String).str.to_lowercase().eq("true") for n in ("has_text", "has_audio", "has_face")]
+            [
+                pl.col(n).cast(pl.String).str.to_lowercase().eq("true")
+                for n in ("has_text", "has_audio", "has_face")
+            ]
         )
         frame = frame.with_columns(pl.col("quality").cast(pl.String).replace("", None))
         assert frame.cast(dict(same.schema)).equals(same)  # type: ignore[arg-type]
@@ -152,7 +162,10 @@ def test_a_fault_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="can't be written"), table.written_whole(tmp_path / "file" / "t") as t:
+    with (
+        pytest.raises(SetupError, match="can't be written"),
+        table.written_whole(tmp_path / "file" / "t") as t,
+    ):
         t.write_text("x")
 
 

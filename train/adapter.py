@@ -46,6 +46,9 @@ ADAPTER = "text.safetensors"
 SPEC = {"name": "minilm", "adapter": ADAPTER}
 # Every linear layer of BERT but the pooler, which is not used.
 LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
+# The network beside the encoder: regularised, since MELD is small, and with a head on the text alone, so
+# that the encoder gets a direct gradient.
+NETWORK = {"unimodal_heads": True, "feature_dropout": 0.3, "context_dropout": 0.4}
 EKMAN = ("neutral", "anger", "disgust", "fear", "joy", "sadness", "surprise")
 
 
@@ -188,7 +191,7 @@ def train_adapter(
     Args:
         corpus_folder: a corpus with text, whose train split is learned.
         dialogues: folder with ``goemotions`` and ``emorynlp``, for the first stage.
-        config: fields of the network to set otherwise than ``ModelConfig.default``.
+        config: fields of the network to set otherwise than ``ModelConfig.default`` and ``NETWORK``.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -217,9 +220,7 @@ def train_adapter(
 
     start = with_vectors(corpus, "train", encoder)
     network = Network(
-        ModelConfig.default(
-            {"text": encoder.width}, len(corpus.labels), **{"unimodal_heads": True, **(config or {})}
-        )
+        ModelConfig.default({"text": encoder.width}, len(corpus.labels), **{**NETWORK, **(config or {})})
     )
     network.set_normalisation(statistics(start, ("text",)))
     network.to(settings.device)

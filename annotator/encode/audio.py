@@ -114,7 +114,9 @@ class AudioEncoder:
         values = np.zeros((len(utterances), WIDTHS[self.name]), np.float32)
         present = np.zeros(len(utterances), np.bool_)
         audio = evidence.audio
-        for i, utterance in enumerate(() if audio is None else utterances):
+        for i, utterance in enumerate(utterances):
+            if audio is None:
+                break
             found = functionals(audio.window(utterance.start, utterance.end), self.name)
             if found is not None:
                 values[i], present[i] = found, True

@@ -1,0 +1,247 @@
+"""Metrics against published figures and plain definitions; evaluation of a checkpoint, files and faults."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from annotator.records import Conversation, Features, SetupError, UsageError
+from model import Checkpoint, ModelConfig, Network, save_checkpoint
+from tests.corpora import LABELS, WIDTHS, synthetic_corpus
+from train.corpus import Corpus
+from train.evaluate import evaluate, probabilities, summarise
+from train.evaluate.calibration import calibrate, fit_temperature, subsets
+from train.evaluate.logits import hide, predict_logits, restrict
+from train.evaluate.metrics import (
+    confusion_matrix,
+    paired_bootstrap,
+    reliability,
+    score,
+    weighted_mean,
+)
+
+
+def test_weighted_f1_of_the_published_scores() -> None:
+    # Per-class F1 on IEMOCAP in label order, and the supports of its test session.
+    f1 = [68.9, 78.1, 66.5, 58.3, 79.7, 62.0]
+    assert round(weighted_mean(f1, [144, 245, 384, 170, 299, 381]), 2) == 68.98
+
+
+def test_scores_equal_their_definitions() -> None:
+    random = np.random.default_rng(0)
+    truth, found = random.integers(-1, 4, 500), random.integers(0, 4, 500)
+    known = truth >= 0
+    confusion = confusion_matrix(truth, found, 4)
+    of = score(confusion)
+    assert of.n == known.sum() == confusion.sum()
+    assert of.accuracy == pytest.approx((truth == found)[known].mean())
+    f1, recalls, supports = [], [], []
+    for label, one in enumerate(of.per_class):
+        hits = int((known & (truth == label) & (found == label)).sum())
+        claimed, there = int((known & (found == label)).sum()), int((truth == label).sum())
+        assert (one.precision, one.recall, one.support) == pytest.approx(
+            (hits / claimed, hits / there, there)
+        )
+        f1.append(2 * one.precision * one.recall / (one.precision + one.recall))
+        recalls.append(one.recall)
+        supports.append(there)
+    assert [one.f1 for one in of.per_class] == pytest.approx(f1)
+    assert of.macro_f1 == pytest.approx(np.mean(f1))
+    assert of.unweighted_average_recall == pytest.approx(np.mean(recalls))
+    assert of.weighted_f1 == pytest.approx(np.dot(f1, supports) / sum(supports))
+
+
+def test_classes_that_never_occur_count_for_nothing() -> None:
+    of = score(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 0]]))
+    assert of.unweighted_average_recall == 0.75
+    assert of.macro_f1 == pytest.approx((6 / 7 + 0) / 2)  # the second was predicted once
+    assert of.per_class[2].f1 == 0.0
+    with pytest.raises(ValueError, match="no labelled utterance"):
+        score(np.zeros((2, 2), np.int64))
+
+
+def test_calibration_error() -> None:
+    # Ten at 0.9 of which seven are right, ten at 0.6 of which six are.
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    truth = np.array([0] * 7 + [1] * 3 + [0] * 6 + [1] * 4)
+    found = reliability(probabilities, truth)
+    assert found.ece == pytest.approx(0.5 * 0.2 + 0.5 * 0.0)
+    assert found.count.sum() == 20 and len(found.count) == 15
+    sure = reliability(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, -1]))
+    assert sure.ece == 0.0 and sure.count[-1] == 1
+
+
+def test_fitted_temperature_is_the_true_one() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 5)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    target = (random.random(len(chances))[:, None] > chances.cumsum(axis=1)).sum(axis=1)
+    assert fit_temperature(logits, target) == pytest.approx(1.0, abs=0.05)
+    assert fit_temperature(3 * logits, target) == pytest.approx(3.0, abs=0.15)
+    assert fit_temperature(logits[:10], target[:10]) is None
+
+
+def test_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, (60, 12))
+
+    def matrices(wrong: float) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        found = np.where(random.random(truth.shape) < wrong, (truth + 1) % 3, truth)
+        return np.stack([confusion_matrix(t, f, 3) for t, f in zip(truth, found, strict=True)])
+
+    good, like, bad = matrices(0.2), matrices(0.2), matrices(0.4)
+    better = paired_bootstrap(good, bad, draws=2000)
+    assert better.p_value < 0.01 and better.weighted_f1_interval[0] > 0.1
+    assert better.accuracy == pytest.approx(score(good.sum(0)).accuracy - score(bad.sum(0)).accuracy)
+    assert better.weighted_f1 == pytest.approx(score(good.sum(0)).weighted_f1 - score(bad.sum(0)).weighted_f1)
+    same = paired_bootstrap(good, like, draws=2000)
+    assert same.weighted_f1_interval[0] < 0 < same.weighted_f1_interval[1] and same.p_value > 0.05
+    assert paired_bootstrap(good, good, draws=100).p_value == 1.0
+    assert paired_bootstrap(bad, good, draws=2000).weighted_f1 == pytest.approx(-better.weighted_f1)
+    with pytest.raises(ValueError, match="different dialogues"):
+        paired_bootstrap(good, bad[1:])
+
+
+def test_summary_over_seeds() -> None:
+    keys = ("accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece")
+    found = summarise([dict.fromkeys(keys, value) for value in (0.5, 0.6, 0.7)])
+    assert found["weighted_f1"] == pytest.approx((0.6, 0.1))
+    assert summarise([dict.fromkeys(keys, 0.5)])["ece"] == (0.5, 0.0)
+
+
+def conversation(n: int, seed: int = 0) -> Conversation:
+    random = np.random.default_rng(seed)
+    return Conversation(
+        speakers=random.integers(0, 2, n),
+        features={
+            m: Features(random.normal(size=(n, d)).astype(np.float32), random.random(n) < 0.8)
+            for m, d in WIDTHS.items()
+        },
+    )
+
+
+def test_subsets_and_hiding() -> None:
+    assert [len(s) for s in subsets(("text", "audio", "face"))] == [3, 2, 2, 2, 1, 1, 1]
+    whole = conversation(2000)
+    only = restrict(whole, ("audio",))
+    assert not only.features["text"].present.any()
+    assert np.array_equal(only.features["audio"].present, whole.features["audio"].present)
+    before = np.stack([f.present for f in whole.features.values()], axis=1)
+    for rate in (0.0, 0.5, 1.0):
+        hidden = hide(whole, rate, np.random.default_rng(1))
+        after = np.stack([f.present for f in hidden.features.values()], axis=1)
+        assert not (after & ~before).any()
+        assert np.array_equal(after.any(axis=1), before.any(axis=1))  # one always stays
+        if rate == 0.0:
+            assert np.array_equal(after, before)
+        if rate == 1.0:
+            assert after.sum(axis=1).max() == 1
+    assert np.array_equal(hide(whole, 0.3, np.random.default_rng(1)).features["text"].present,
+                          hide(whole, 0.3, np.random.default_rng(1)).features["text"].present)  # fmt: skip
+
+
+def network(modalities: tuple[str, ...] = ("text", "audio", "face"), seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return Network(ModelConfig.default({m: WIDTHS[m] for m in modalities}, len(LABELS)))
+
+
+def test_logits_keep_the_order_and_the_mode() -> None:
+    net = network().train()
+    many = [conversation(n, seed=n) for n in (5, 1, 40, 7, *range(2, 40))]
+    found = predict_logits(net, many)
+    assert net.training
+    assert found.fine.shape == (sum(len(c) for c in many), 3) and found.coarse.shape[1] == 3
+    alone = predict_logits(net, [many[2]])
+    np.testing.assert_allclose(found.fine[6:46], alone.fine, atol=1e-5)
+    expected = np.stack([f.present for f in many[2].features.values()], axis=1)
+    assert np.array_equal(found.present[6:46], expected)
+
+
+def checkpoint_of(corpus: Corpus, folder: Path, seed: int = 0, **changes: object) -> Path:
+    net = network(seed=seed)
+    validation = corpus.conversations("validation")
+    prior = {"fine": [0.5, 0.3, 0.2], "coarse": [0.2, 0.5, 0.3]}
+    fields = {
+        "labels": LABELS,
+        "name": "trial",
+        "version": "1",
+        "encoders": dict(corpus.header.encoders),
+        "calibration": calibrate(net, validation, prior),
+        "prior": prior,
+        **changes,
+    }
+    save_checkpoint(folder, Checkpoint(network=net, **fields))  # type: ignore[arg-type]
+    return folder
+
+
+def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    model = checkpoint_of(corpus, tmp_path / "model")
+    other = checkpoint_of(corpus, tmp_path / "other", seed=1, labels=LABELS[::-1])
+    out = tmp_path / "eval"
+    returned = evaluate(tmp_path / "corpus", model, "test", out, against=other, missing_rates=(0.0, 0.5))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics == json.loads(json.dumps(returned))
+    assert set(metrics) == {
+        "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "per_class",
+        "subsets", "model", "corpus", "split",
+    }  # fmt: skip
+    assert (metrics["model"], metrics["corpus"], metrics["split"]) == ("trial 1", "corpus", "test")
+    assert list(metrics["per_class"]) == list(LABELS)
+    assert set(metrics["per_class"]["calm"]) == {"precision", "recall", "f1", "support"}
+    assert list(metrics["subsets"]) == [
+        "text+audio+face", "text+audio", "text+face", "audio+face", "text", "audio", "face",
+    ]  # fmt: skip
+    assert metrics["subsets"]["text+audio+face"]["weighted_f1"] == metrics["weighted_f1"]
+    assert metrics["n"] == corpus.header.counts["test"].utterances
+    with (out / "confusion.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["label", *LABELS] and [row[0] for row in rows[1:]] == list(LABELS)
+    right = sum(int(row[1 + i]) for i, row in enumerate(rows[1:]))
+    assert right / metrics["n"] == pytest.approx(metrics["accuracy"])
+    for picture in ("confusion.png", "reliability.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    report = (out / "report.md").read_text()
+    assert "## Against trial 1" in report and "| 0.5 |" in report and "| sentiment |" in report
+
+
+def test_labels_in_another_order_give_the_same_scores(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    model = checkpoint_of(corpus, tmp_path / "model")
+    mine = evaluate(tmp_path / "corpus", model, "test", tmp_path / "a")
+    header = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
+    header["labels"] = header["labels"][::-1]
+    (tmp_path / "corpus" / "corpus.json").write_text(json.dumps(header))
+    again = evaluate(tmp_path / "corpus", model, "test", tmp_path / "b")
+    assert again == mine
+
+
+def test_nothing_observed_gives_the_prior(tmp_path: Path) -> None:
+    from model import load_checkpoint
+
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    loaded = load_checkpoint(checkpoint_of(corpus, tmp_path / "model"))
+    emotion, sentiment = probabilities(loaded, [restrict(conversation(4), ())])
+    np.testing.assert_allclose(emotion, [[0.5, 0.3, 0.2]] * 4, atol=1e-4)
+    np.testing.assert_allclose(sentiment, [[0.2, 0.5, 0.3]] * 4, atol=1e-4)
+
+
+def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    folder = tmp_path / "corpus"
+    other_labels = checkpoint_of(corpus, tmp_path / "m1", labels=("a", "b", "c"))
+    with pytest.raises(UsageError, match="tells a, b, c apart.*labelled with calm, glad, upset.*Fine-tune"):
+        evaluate(folder, other_labels, "test", tmp_path / "out")
+    other_encoder = checkpoint_of(corpus, tmp_path / "m2", encoders={"text": {"name": "minilm"}})
+    with pytest.raises(UsageError, match="text features of width 8 from .*minilm.*planted-text"):
+        evaluate(folder, other_encoder, "test", tmp_path / "out")
+    with pytest.raises(SetupError, match="not a checkpoint"):
+        evaluate(folder, tmp_path / "none", "test", tmp_path / "out")
+    with pytest.raises(UsageError, match="'holdout' is no split"):
+        evaluate(folder, checkpoint_of(corpus, tmp_path / "m3"), "holdout", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

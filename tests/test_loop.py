@@ -1,0 +1,261 @@
+"""The training loop: it learns, it resumes to the same weights, and what it writes can be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from annotator.records import UsageError
+from model import load_checkpoint
+from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
+from train.corpus import write_corpus
+from train.evaluate import evaluate
+from train.loop import network_config, statistics, train_corpus
+from train.settings import Epoch, TrainSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"co_width": 16, "co_heads": 2, "co_ffn": 16, "recurrent_width": 12, "graph_width": 12}
+FAST = TrainSettings(epochs=4, batch_size=8, lr=0.01)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(folder).network.state_dict())
+
+
+def same(first: Path, second: Path) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_it_learns_a_planted_signal_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", strength=1.5)
+    seen: list[Epoch] = []
+    before = torch.get_rng_state()
+    trained = train_corpus(
+        tmp_path / "corpus", tmp_path / "model", settings=dataclasses.replace(FAST, epochs=8), config=SMALL,
+        oracle=True, on_epoch=seen.append, tensorboard=tmp_path / "log",
+    )  # fmt: skip
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's random numbers are left alone
+    assert tuple(seen) == trained.history and seen[-1].loss < seen[0].loss
+    assert trained.best.weighted_f1 == max(e.weighted_f1 for e in seen) > 0.7
+    assert trained.oracle_test_best == max(e.oracle_weighted_f1 or 0 for e in seen)
+    assert any((tmp_path / "log").iterdir())
+    checkpoint = load_checkpoint(tmp_path / "model")
+    assert checkpoint.labels == LABELS and checkpoint.encoders == corpus.header.encoders
+    assert set(checkpoint.calibration) >= {"text+audio+face", "text", ""}
+    assert sum(checkpoint.prior["fine"]) == pytest.approx(1) and checkpoint.name == "model"
+    assert checkpoint.meta["validation"]["number"] == trained.best.number
+    found = evaluate(tmp_path / "corpus", tmp_path / "model", "validation", tmp_path / "eval")
+    assert found["weighted_f1"] == pytest.approx(trained.best.weighted_f1)
+    assert not (tmp_path / "model.work").exists()
+
+
+def test_normalisation_is_of_present_training_rows(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    found = statistics(corpus.conversations("train"), corpus.modalities)
+    rows = (corpus.table["split"] == "train").to_numpy()
+    for modality, known in corpus.features.items():
+        there = np.asarray(known.values)[rows & known.present]
+        np.testing.assert_allclose(found[modality][0], there.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(found[modality][1], there.std(axis=0), atol=1e-6)
+
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from train.loop import train_corpus
+from train.settings import TrainSettings
+
+torch.set_num_threads(1)
+corpus, out, kill = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def after(epoch):
+    if epoch.number == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = TrainSettings(epochs=4, batch_size=8, lr=0.01)
+train_corpus(corpus, out, settings=settings, config={config}, on_epoch=after, progress=False)
+"""
+
+
+def test_training_killed_and_resumed_gives_the_same_weights(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    config = {**SMALL, "loss": "dynamic"}
+    whole = train_corpus(tmp_path / "corpus", tmp_path / "whole", settings=FAST, config=config)
+    script = tmp_path / "run.py"
+    script.write_text(RUN.replace("{config}", repr(config)))
+    command = [sys.executable, str(script), str(tmp_path / "corpus"), str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([*command, "2"], env=environment, cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists() and (tmp_path / "killed.work").is_dir()
+    seen: list[int] = []
+    resumed = train_corpus(
+        tmp_path / "corpus",
+        tmp_path / "killed",
+        settings=FAST,
+        config=config,
+        on_epoch=lambda e: seen.append(e.number),
+    )
+    assert seen == [3, 4]
+    assert same(tmp_path / "whole", tmp_path / "killed")
+    timeless = [[dataclasses.replace(e, seconds=0) for e in t.history] for t in (whole, resumed)]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_seed_and_nothing_else_decides(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    settings = dataclasses.replace(FAST, epochs=2)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(hash(name) % 1000)
+        chosen = dataclasses.replace(settings, seed=seed)
+        train_corpus(tmp_path / "corpus", tmp_path / name, settings=chosen, config=SMALL)
+    assert same(tmp_path / "a", tmp_path / "b") and not same(tmp_path / "a", tmp_path / "c")
+
+
+def test_state_of_another_training_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch: Epoch) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train_corpus(tmp_path / "corpus", tmp_path / "m", settings=FAST, config=SMALL, on_epoch=stop)
+    seen: list[int] = []
+    other = dataclasses.replace(FAST, epochs=2, seed=7)
+    train_corpus(
+        tmp_path / "corpus",
+        tmp_path / "m",
+        settings=other,
+        config=SMALL,
+        on_epoch=lambda e: seen.append(e.number),
+    )
+    assert seen == [1, 2] and "of another training" in caplog.text
+
+
+def test_it_stops_early(tmp_path: Path) -> None:
+    rows = synthetic_rows((8, 4, 2))
+    write_corpus(tmp_path / "corpus", rows, LABELS, synthetic_features(rows, strength=0.0))
+    # With so small a rate nothing changes, so no epoch beats the first.
+    settings = TrainSettings(epochs=30, lr=1e-9, patience=2)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
+    assert len(trained.history) == 3 and trained.best.number == 1
+
+
+def test_one_modality_of_a_corpus(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    settings = dataclasses.replace(FAST, epochs=1)
+    train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL, modalities=["audio"])
+    assert load_checkpoint(tmp_path / "m").config.modalities == ("audio",)
+    found = evaluate(tmp_path / "corpus", tmp_path / "m", "test", tmp_path / "eval")
+    assert list(found["subsets"]) == ["audio"]
+    with pytest.raises(UsageError, match="no features of smell; it has text, audio, face"):
+        train_corpus(tmp_path / "corpus", tmp_path / "m", modalities=["smell"])
+
+
+def test_paper_preset(tmp_path: Path) -> None:
+    rows = synthetic_rows((4, 2, 2))
+    fixed = write_corpus(
+        tmp_path / "corpus", rows, LABELS, synthetic_features(rows), speakers=("S0", "S1", "S2")
+    )
+    config = network_config(fixed, "paper", None, {})
+    assert (config.relations, config.n_speakers, config.input_dims) == ("speaker_pair", 3, WIDTHS)
+    assert network_config(fixed, "default", None, {}).relations == "same_diff"
+    paper = TrainSettings.paper(seed=3)
+    assert (paper.epochs, paper.batch_size, paper.lr, paper.optimizer, paper.seed) == (
+        60,
+        32,
+        0.005,
+        "adam",
+        3,
+    )
+
+
+def test_faulty_settings_are_refused(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (4, 2, 2))
+    with pytest.raises(UsageError, match="lr must be positive"):
+        TrainSettings(lr=0)
+    with pytest.raises(UsageError, match="optimizer is adam or adamw"):
+        TrainSettings(optimizer="sgd")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="can't be built.*window_past"):
+        network_config(corpus, "default", None, {"window_past": -1})
+    with pytest.raises(UsageError, match="can't be built"):
+        network_config(corpus, "default", None, {"windows": 3})
+    with pytest.raises(UsageError, match="no preset"):
+        network_config(corpus, "best", None, {})
+    settings = TrainSettings(epochs=3, lr=1e30, clip=1e30, optimizer="adam", schedule="constant")
+    with pytest.raises(UsageError, match="no longer finite.*lower rate"):
+        train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
+    assert not (tmp_path / "m").exists()
+
+
+def test_unlabelled_splits_are_refused(tmp_path: Path) -> None:
+    rows = synthetic_rows((4, 2, 2)).with_columns(emotion=None)
+    features = synthetic_features(synthetic_rows((4, 2, 2)))
+    write_corpus(tmp_path / "corpus", rows, LABELS, features)
+    with pytest.raises(UsageError, match="needs utterances with an emotion"):
+        train_corpus(tmp_path / "corpus", tmp_path / "m")
+
+
+def test_weights_of_encoders_lie_beside_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_bytes(b"adapter")
+    rows = synthetic_rows((4, 2, 2))
+    write_corpus(
+        tmp_path / "corpus", rows, LABELS, synthetic_features(rows, ("text",)), weights=tmp_path,
+        encoders={"text": {"name": "minilm", "adapter": "text.safetensors"}},
+    )  # fmt: skip
+    train_corpus(
+        tmp_path / "corpus", tmp_path / "m", settings=dataclasses.replace(FAST, epochs=1), config=SMALL
+    )
+    assert (tmp_path / "m" / "text.safetensors").read_bytes() == b"adapter"
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    still = {
+        **SMALL, "dropout": 0.0, "co_dropout": 0.0, "feature_dropout": 0.0, "modality_dropout": 0.0,
+        "graph_drop": "none",
+    }  # fmt: skip
+    # Few steps of plain size: more would only magnify the rounding of sums in another order.
+    config = {**still, "loss": "additive"}
+    settings = dataclasses.replace(FAST, epochs=2, lr=1e-3)
+    train_corpus(tmp_path / "corpus", tmp_path / "one", settings=settings, config=config)
+    script = tmp_path / "run.py"
+    script.write_text(
+        RUN.replace("{config}", repr(config)).replace("epochs=4", "epochs=2").replace("lr=0.01", "lr=1e-3")
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    command = [sys.executable, str(script), str(tmp_path / "corpus"), str(tmp_path / "two"), "0"]
+    started = [
+        subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=tmp_path)
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=5e-4, rtol=1e-3, msg=name)

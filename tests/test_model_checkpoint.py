@@ -1,0 +1,237 @@
+"""Checkpoints: the round trip, replacing one, and a sentence for everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model import (
+    Checkpoint,
+    CheckpointError,
+    ModelConfig,
+    Network,
+    apply_calibration,
+    load_checkpoint,
+    save_checkpoint,
+    subset_key,
+)
+
+CONFIG = ModelConfig.default(
+    {"text": 6, "audio": 5}, 3, text_width=8, audio_width=8, co_width=8, co_ffn=8, recurrent_width=4
+)
+
+
+def made(seed: int = 0, **changes: Any) -> Checkpoint:
+    torch.manual_seed(seed)
+    network = Network(CONFIG)
+    network.set_normalisation({"text": (np.full(6, 3e5), np.full(6, 1e6))})
+    values: dict[str, Any] = {
+        "labels": ("angry", "glad", "sad"),
+        "name": "test",
+        "version": "1.2",
+        "encoders": {"text": {"name": "minilm", "width": 6}},
+        "calibration": {"text+audio": {"fine": {"temperature": 1.5, "bias": [0.1, 0, -0.1]}}},
+        "prior": {"fine": [0.5, 0.3, 0.2], "coarse": [0.2, 0.3, 0.5]},
+        "meta": {"corpus": "é"},
+    }
+    return Checkpoint(network, **{**values, **changes})
+
+
+def weights(checkpoint: Checkpoint) -> torch.Tensor:
+    return torch.cat([t.flatten() for t in checkpoint.network.state_dict().values()])
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    saved = made()
+    fingerprint = save_checkpoint(tmp_path / "a" / "m", saved)
+    state = torch.get_rng_state()
+    loaded = load_checkpoint(tmp_path / "a" / "m")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(weights(saved), weights(loaded))
+    assert not loaded.network.training
+    assert loaded.config == CONFIG and loaded.fingerprint == saved.fingerprint == fingerprint
+    for name in ("labels", "name", "version", "encoders", "calibration", "prior", "meta"):
+        assert getattr(loaded, name) == getattr(saved, name)
+    assert sorted(p.name for p in (tmp_path / "a" / "m").iterdir()) == ["model.json", "model.safetensors"]
+    assert save_checkpoint(tmp_path / "again", made()) == fingerprint
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (
+        tmp_path / "a/m/model.safetensors"
+    ).read_bytes()
+
+
+def test_half_precision_is_smaller_and_keeps_the_statistics(tmp_path: Path) -> None:
+    saved = made()
+    save_checkpoint(tmp_path / "full", saved)
+    save_checkpoint(tmp_path / "half", saved, half=True)
+    sizes = [(tmp_path / f / "model.safetensors").stat().st_size for f in ("full", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    loaded = load_checkpoint(tmp_path / "half")
+    assert {t.dtype for t in loaded.network.state_dict().values()} == {torch.float32}
+    assert torch.equal(loaded.network.get_buffer("mean_text"), torch.full((6,), 3e5))
+    assert torch.allclose(loaded.network.fine.weight, saved.network.fine.weight, atol=1e-3)
+
+
+def test_replacing_leaves_other_files_alone(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", made())
+    (tmp_path / "m" / "encoder").mkdir()
+    (tmp_path / "m" / "encoder" / "face.safetensors").write_bytes(b"x")
+    newer = made(seed=1)
+    save_checkpoint(tmp_path / "m", newer)
+    assert torch.equal(weights(load_checkpoint(tmp_path / "m")), weights(newer))
+    names = sorted(p.name for p in (tmp_path / "m").iterdir())
+    assert names == ["encoder", "model.json", "model.safetensors"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_save_that_is_cut_off_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    import os
+
+    old, new = made(), made(seed=1, labels=("a", "b", "c"))
+    save_checkpoint(tmp_path / "m", old)
+    done, real = 0, os.replace
+
+    def replace(*names: Any) -> None:
+        nonlocal done
+        if done == renames:
+            raise KeyboardInterrupt
+        done += 1
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+    if renames < 3:
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path / "m", new)
+    else:
+        save_checkpoint(tmp_path / "m", new)
+    monkeypatch.undo()
+    expected = old if renames < 2 else new
+    loaded = load_checkpoint(tmp_path / "m")
+    assert torch.equal(weights(loaded), weights(expected)) and loaded.labels == expected.labels
+    save_checkpoint(tmp_path / "m", new)  # and the next save goes through
+    assert load_checkpoint(tmp_path / "m").labels == new.labels
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    change(header)
+    (folder / "model.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda h: h.update(format=99), "install a newer version"),
+        (lambda h: h.pop("format"), "does not say its format version"),
+        (lambda h: h.update(fingerprint="0"), "belong to different checkpoints"),
+        (lambda h: h["config"].update(windw_past=3), "did you mean 'window_past'"),
+        (lambda h: h.update(config=[]), "'config' must be an object"),
+        (lambda h: h["config"].update(graph_width=12), "first.weight has shape"),
+        (lambda h: h["config"].update(unimodal_heads=True), "lacks unimodal.text.weight"),
+        (lambda h: h["config"].update(missing=False, modality_dropout=0.0), "has no place for"),
+        (lambda h: h["labels"].append("one more"), "4 labels"),
+        (lambda h: h.update(labels=["a", "a", "b"]), "or one twice"),
+        (lambda h: h.update(labels="abc"), "'labels' must be a list"),
+        (lambda h: h.update(sentiments=["negative", "neutral", "positive"]), "'sentiments' must be positive"),
+        (lambda h: h.update(name=""), "'name' must be a text"),
+        (lambda h: h["encoders"].update(face={}), "'encoders' must describe"),
+        (lambda h: h["prior"].update(fine=[1.0]), "must be 3 shares"),
+        (lambda h: h["calibration"].update({"audio+text": {}}), "no subset of the modalities"),
+        (lambda h: h["calibration"].update(text={"fine": {"temperature": 0}}), "positive temperature"),
+        (lambda h: h["calibration"].update(text={"fine": {"temperature": 1, "bias": [1]}}), "bias must be 3"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], sentence: str
+) -> None:
+    save_checkpoint(tmp_path / "m", made())
+    edit(tmp_path / "m", change)
+    with pytest.raises(CheckpointError, match=sentence):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_missing_and_damaged_files(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_checkpoint(folder)
+    save_checkpoint(folder, made())
+    whole = (folder / "model.safetensors").read_bytes()
+    for data in (whole[:-20], b"\x80\x04pickle", b""):
+        (folder / "model.safetensors").write_bytes(data)
+        with pytest.raises(CheckpointError, match="safetensors .*fetch it again"):
+            load_checkpoint(folder)
+    (folder / "model.safetensors").write_bytes(whole)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["fine.bias"][0] = float("nan")
+    fingerprint = json.loads((folder / "model.json").read_text(encoding="utf-8"))["fingerprint"]
+    save_file(tensors, folder / "model.safetensors", metadata={"fingerprint": fingerprint})
+    with pytest.raises(CheckpointError, match=r"fine\.bias holds values that are not finite"):
+        load_checkpoint(folder)
+    (folder / "model.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="can't be read as JSON"):
+        load_checkpoint(folder)
+    (folder / "model.json").unlink()
+    with pytest.raises(CheckpointError, match="model.json is missing"):
+        load_checkpoint(folder)
+
+
+def test_nothing_is_written_of_an_invalid_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="2 labels"):
+        save_checkpoint(tmp_path / "m", made(labels=("a", "b")))
+    with pytest.raises(CheckpointError, match="as JSON"):
+        save_checkpoint(tmp_path / "m", made(meta={"f1": float("nan")}))
+    diverged = made()
+    with torch.no_grad():
+        diverged.network.fine.bias[0] = float("inf")
+    with pytest.raises(CheckpointError, match="diverged"):
+        save_checkpoint(tmp_path / "m", diverged)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="can't write the checkpoint"):
+        save_checkpoint(tmp_path / "file" / "m", made())
+
+
+def test_calibration_by_the_modalities_of_a_row() -> None:
+    names = ("text", "audio")
+    calibration = {
+        "text+audio": {"fine": {"temperature": 2.0, "bias": [1.0, 0, 0]}, "coarse": {"temperature": 0.5}},
+        "text": {"fine": {"temperature": 4.0, "bias": None}},
+    }
+    draw = np.random.default_rng(0)
+    fine, coarse = draw.normal(size=(4, 3)).astype("f4"), draw.normal(size=(4, 3)).astype("f4")
+    present = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], bool)
+    p, q = apply_calibration(calibration, fine, coarse, present, names)
+
+    def softmax(x: Any) -> Any:
+        return np.exp(x) / np.exp(x).sum()
+
+    bias = np.array([1.0, 0, 0])
+    expected = [fine[0] / 2 + bias, fine[1] / 4, fine[2], fine[3]]
+    for row, logits in enumerate(expected):
+        assert np.allclose(p[row], softmax(logits), atol=1e-6)
+    assert np.allclose(q[0], softmax(coarse[0] * 2), atol=1e-6)
+    assert np.allclose(q[1], softmax(coarse[1]), atol=1e-6)
+    assert p.dtype == np.float32 and np.allclose(p.sum(1), 1)
+    tensors = apply_calibration(
+        calibration, torch.from_numpy(fine), torch.from_numpy(coarse), torch.from_numpy(present), names
+    )
+    assert isinstance(tensors[0], torch.Tensor) and np.allclose(tensors[0], p)
+    none = apply_calibration(calibration, fine[:0], coarse[:0], present[:0], names)
+    assert none[0].shape == (0, 3)
+    with pytest.raises(ValueError, match="a column for each"):
+        apply_calibration(calibration, fine, coarse, present)
+
+
+def test_subset_key() -> None:
+    assert subset_key([True, False, True]) == "text+face"
+    assert subset_key([False, False, False]) == ""

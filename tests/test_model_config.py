@@ -1,0 +1,97 @@
+"""The configuration: presets, JSON, and sentences for what can't work."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from model import ModelConfig
+
+DIMS = {"text": 384, "audio": 88, "face": 342}
+
+
+def test_paper_has_the_published_sizes() -> None:
+    config = ModelConfig.paper(DIMS, 6, relations="speaker_pair", alpha=0.7)
+    assert [config.width(m) for m in config.modalities] == [200, 100, 100]
+    assert config.fused_width == 1000
+    assert len(config.directions) == 6
+    assert config.relation_count == 8
+    assert (config.window_past, config.window_future) == (10, 10)
+    assert (config.graph_drop, config.graph_drop_rate) == ("message", 0.2)
+    # Nothing beyond the paper.
+    assert not config.missing and not config.gated and not config.unimodal_heads
+    assert config.modality_dropout == config.logit_adjustment == config.contrast_weight == 0
+
+
+def test_subsets_keep_their_pairs_only() -> None:
+    assert ModelConfig.paper({"audio": 88, "text": 384}, 6).modalities == ("text", "audio")
+    assert ModelConfig.paper({"text": 384, "face": 342}, 6).pairs == (("face", "text"),)
+    assert ModelConfig.paper({"face": 342}, 6).fused_width == 100
+    assert ModelConfig.paper(DIMS, 6, alignment=False).fused_width == 400
+
+
+def test_json_round_trip() -> None:
+    config = ModelConfig.default(DIMS, 7, attention_span=64, bases=2, loss="uncertainty")
+    stored = json.loads(json.dumps(config.to_json()))
+    assert ModelConfig.from_json(stored) == config
+    assert config.replace(alpha=0.25).alpha == 0.25
+
+
+def test_every_field_is_documented() -> None:
+    import ast
+    import inspect
+
+    import model.config
+
+    body = next(
+        n
+        for n in ast.parse(inspect.getsource(model.config)).body
+        if isinstance(n, ast.ClassDef) and n.name == "ModelConfig"
+    ).body
+    choices = [
+        node.target.id  # type: ignore[union-attr]
+        for node, after in zip(body, body[1:], strict=False)
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and "[S]" in ast.unparse(after)
+    ]
+    for silent in (
+        "co_width",
+        "co_layers",
+        "relations",
+        "c_ir",
+        "second_step",
+        "self_loops",
+        "loss",
+        "dropout",
+    ):
+        assert silent in choices
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"windw_past": 3}, "did you mean 'window_past'"),
+        ({"co_heads": 3}, "multiple of co_heads"),
+        ({"relations": "none"}, "relations must be one of"),
+        ({"alpha": 1.5}, "alpha must be in"),
+        ({"alpha": float("nan")}, "alpha must be finite"),
+        ({"classes": 1}, "classes must be at least 2"),
+        ({"classes": "7"}, "classes must be of type int"),
+        ({"missing": 1}, "missing must be of type bool"),
+        ({"modality_dropout": 0.2}, "needs missing"),
+        ({"modalities": ["face", "text"]}, "in this order"),
+        ({"input_dims": {"text": 384}}, "exactly the modalities"),
+        ({"input_dims": {"text": 0, "audio": 88, "face": 342}}, "width of text"),
+        ({"attention_span": 0}, "attention_span"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    values = {**ModelConfig.paper(DIMS, 6).to_json(), **changes}
+    with pytest.raises(ValueError, match=sentence):
+        ModelConfig.from_json(values)
+
+
+def test_what_is_needed_is_named() -> None:
+    with pytest.raises(ValueError, match="lacks 'classes'"):
+        ModelConfig.from_json({"modalities": ["text"], "input_dims": {"text": 4}})

@@ -1,0 +1,74 @@
+"""One training on several processes, as ``torchrun`` starts them. Alone, all of this does nothing.
+
+Every process draws the same batches and takes its share of each; gradients are summed, so that a step
+is that of one process with the whole batch. Only the first process writes and shows anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed, nn
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """This process' part of a batch; may be empty."""
+        return batch[self.rank :: self.size]
+
+    def join_gradients(self, network: nn.Module, weight: float) -> None:
+        """Replace each gradient by the weighted sum over the processes; a step is then the same in all."""
+        if self.size == 1:
+            return
+        for parameter in network.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.mul_(weight)
+            distributed.all_reduce(parameter.grad)
+
+    def from_first(self, value: float) -> float:
+        """The first process' value, so that all decide alike."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64)
+        if distributed.get_backend() == "nccl":
+            shared = shared.to(f"cuda:{self.local_rank}")
+        distributed.broadcast(shared, 0)
+        return float(shared.item())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def group(device: str) -> Iterator[Group]:
+    """The group that ``torchrun`` started, or a group of one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield Group()
+        return
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Group(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,188 @@
+"""How good a checkpoint is on a corpus: metrics, subsets of modalities, calibration, comparison.
+
+Writes to a folder ``metrics.json`` for machines, and ``report.md``, ``confusion.csv``, ``confusion.png``,
+``reliability.png`` for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotator.records import Conversation, SetupError, UsageError
+from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint
+from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
+from train.evaluate.calibration import subsets
+from train.evaluate.figures import draw_confusion, draw_reliability
+from train.evaluate.logits import hide, predict_logits, targets
+from train.evaluate.metrics import confusion_matrix, paired_bootstrap, reliability, score
+from train.evaluate.report import confusion_table, write_report
+
+MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def evaluate(
+    corpus_folder: Path,
+    model_folder: Path,
+    split: str,
+    out: Path,
+    *,
+    against: Path | None = None,
+    missing_rates: Sequence[float] = MISSING_RATES,
+    device: str = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint and write what was found to the folder ``out``.
+
+    Args:
+        against: another checkpoint to compare with, by a paired bootstrap over dialogues.
+        missing_rates: chances at which modalities are hidden; only where there are several.
+        seed: of what is hidden.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        UsageError: the corpus is faulty, or doesn't fit the checkpoint.
+        SetupError: the checkpoint can't be read.
+    """
+    corpus, out = load_corpus(corpus_folder), Path(out)
+    checkpoint, dialogues = _fitting(corpus, Path(model_folder), split, device)
+    conversations = [d.conversation for d in dialogues]
+    fine, coarse = targets(dialogues)
+    if (fine < 0).all():
+        raise UsageError(
+            f"No utterance of the {split} split of {corpus.folder} has an emotion to compare with."
+        )
+    emotion, sentiment = probabilities(checkpoint, conversations)
+    confusion = confusion_matrix(fine, emotion.argmax(1), len(checkpoint.labels))
+    used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
+    by_subset = {"+".join(used): scores_of(emotion, fine)}
+    for subset in subsets(used):
+        if "+".join(subset) not in by_subset:
+            found, _ = probabilities(checkpoint, conversations, subset)
+            by_subset["+".join(subset)] = scores_of(found, fine)
+    whole = score(confusion)
+    metrics: dict[str, Any] = {
+        **by_subset["+".join(used)],
+        "per_class": {
+            label: dataclasses.asdict(of)
+            for label, of in zip(checkpoint.labels, whole.per_class, strict=True)
+        },
+        "subsets": by_subset,
+        "model": f"{checkpoint.name} {checkpoint.version}",
+        "corpus": corpus.folder.resolve().name,
+        "split": split_name(split),
+    }
+    missing = {}
+    for rate in missing_rates if len(used) > 1 else ():
+        random = np.random.default_rng([seed, round(1000 * rate)])
+        found, _ = probabilities(checkpoint, [hide(c, rate, random) for c in conversations])
+        missing[rate] = scores_of(found, fine)
+    comparison = None
+    if against is not None:
+        other, same = _fitting(corpus, Path(against), split, device)
+        theirs, _ = probabilities(other, [d.conversation for d in same])
+        # Both in this checkpoint's order of labels.
+        order = [other.labels.index(label) for label in checkpoint.labels]
+        difference = paired_bootstrap(
+            per_dialogue(emotion, dialogues), per_dialogue(theirs[:, order], dialogues)
+        )
+        comparison = (f"{other.name} {other.version}", difference)
+
+    out.mkdir(parents=True, exist_ok=True)
+    draw_confusion(confusion, checkpoint.labels, out / "confusion.png")
+    draw_reliability(reliability(emotion, fine), out / "reliability.png")
+    confusion_table(confusion, checkpoint.labels).write_csv(out / "confusion.csv")
+    coarse_scores = scores_of(sentiment, coarse) if (coarse >= 0).any() else None
+    text = write_report(metrics, coarse_scores, missing, comparison)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / "metrics.json").write_text(
+        json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    return metrics
+
+
+def probabilities(
+    checkpoint: Checkpoint, conversations: Sequence[Conversation], subset: Sequence[str] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Calibrated probabilities (V, C) and (V, 3), with only the modalities of ``subset`` if given."""
+    logits = predict_logits(checkpoint.network, conversations, subset)
+    return apply_calibration(
+        checkpoint.calibration, logits.fine, logits.coarse, logits.present, checkpoint.config.modalities
+    )
+
+
+def scores_of(found: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, Any]:
+    """The scores that ``metrics.json`` gives, of probabilities (V, C) against classes (V,)."""
+    of = score(confusion_matrix(target, found.argmax(1), found.shape[1]))
+    return {
+        "accuracy": of.accuracy,
+        "weighted_f1": of.weighted_f1,
+        "macro_f1": of.macro_f1,
+        "unweighted_average_recall": of.unweighted_average_recall,
+        "ece": reliability(found, target).ece,
+        "n": of.n,
+    }
+
+
+def per_dialogue(found: NDArray[np.float32], dialogues: Sequence[LabelledConversation]) -> NDArray[np.int64]:
+    """Confusion matrix (dialogues, C, C) of each dialogue."""
+    ends = np.cumsum([len(d) for d in dialogues])[:-1]
+    rows = np.split(found.argmax(1), ends)
+    return np.stack(
+        [confusion_matrix(d.fine, r, found.shape[1]) for d, r in zip(dialogues, rows, strict=True)]
+    )
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over seeds (n - 1 in the denominator; 0 for one run) of each score."""
+    keys = ("accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece")
+    values = {key: np.array([run[key] for run in runs], np.float64) for key in keys}
+    return {k: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for k, v in values.items()}
+
+
+def _fitting(
+    corpus: Corpus, folder: Path, split: str, device: str
+) -> tuple[Checkpoint, list[LabelledConversation]]:
+    """A checkpoint, and the dialogues of a split with targets in its order of labels."""
+    try:
+        checkpoint = load_checkpoint(folder, torch.device(device))
+    except CheckpointError as error:
+        raise SetupError(str(error)) from error
+    if set(checkpoint.labels) != set(corpus.labels):
+        raise UsageError(
+            f"{folder} tells {', '.join(checkpoint.labels)} apart, {corpus.folder} is labelled with "
+            f"{', '.join(corpus.labels)}. Fine-tune the model on this corpus first, or map the labels."
+        )
+    used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
+    if not used:
+        raise UsageError(
+            f"{folder} uses {', '.join(checkpoint.config.modalities)}; {corpus.folder} has "
+            f"{', '.join(corpus.modalities) or 'no features'}. Prepare the corpus with what the model uses."
+        )
+    for modality in used:
+        ours, theirs = checkpoint.encoders.get(modality), corpus.header.encoders.get(modality)
+        widths = checkpoint.config.input_dims[modality], corpus.header.widths[modality]
+        made = [
+            p.get(modality) for p in (checkpoint.meta.get("fingerprints", {}), corpus.header.fingerprints)
+        ]
+        if ours != theirs or widths[0] != widths[1] or (None not in made and made[0] != made[1]):
+            raise UsageError(
+                f"{folder} was trained on {modality} features of width {widths[0]} from {ours}, "
+                f"{corpus.folder} has width {widths[1]} from {theirs}. "
+                "Prepare the corpus with the model's encoder and its weights."
+            )
+    place = np.array([checkpoint.labels.index(label) for label in corpus.labels] + [UNLABELLED])
+    dialogues = [
+        dataclasses.replace(d, fine=place[np.where(d.fine < 0, len(corpus.labels), d.fine)])
+        for d in corpus.conversations(split)
+    ]
+    return checkpoint, dialogues

@@ -1,0 +1,80 @@
+"""Temperatures (Guo et al., ICML 2017), one for each subset of modalities, fitted on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from model import Network
+from train.corpus import LabelledConversation
+from train.evaluate.logits import predict_logits, targets
+
+RANGE = (0.05, 20.0)  # of temperatures that are tried
+FEWEST = 20  # labelled utterances below which a temperature would be noise
+PRIOR_ONLY = 1e6  # a temperature that leaves nothing of the logits, so that the bias alone speaks
+
+
+def subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All subsets with at least one modality, the whole first, in the order of the modalities.
+
+    >>> list(subsets(["text", "audio"]))
+    [('text', 'audio'), ('text',), ('audio',)]
+    """
+    for size in range(len(modalities), 0, -1):
+        yield from combinations(modalities, size)
+
+
+def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> float | None:
+    """The temperature with the least negative log likelihood; None with too few labelled rows.
+
+    Args:
+        logits: (n, C).
+        target: (n,) class, below 0 where unknown.
+    """
+    known = target >= 0
+    if known.sum() < FEWEST:
+        return None
+    rows, right = logits[known].astype(np.float64), target[known]
+
+    def loss(log_temperature: float) -> float:
+        scaled = rows / np.exp(log_temperature)
+        return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(right)), right]).mean())
+
+    found = minimize_scalar(loss, bounds=tuple(np.log(RANGE)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibrate(
+    network: Network, validation: Sequence[LabelledConversation], prior: dict[str, list[float]]
+) -> dict[str, dict[str, Any]]:
+    """Calibration for a checkpoint, by the modalities that an utterance has.
+
+    Each subset's temperature is fitted on the validation utterances that have all of it, with the rest
+    hidden. An utterance with nothing gets the training prior, under the key "".
+    """
+    fine, coarse = targets(validation)
+    conversations = [c.conversation for c in validation]
+    observed = [m for m in network.config.modalities if any(m in c.features for c in conversations)]
+    found: dict[str, dict[str, Any]] = {}
+    for subset in subsets(observed):
+        logits = predict_logits(network, conversations, subset)
+        columns = [network.config.modalities.index(m) for m in subset]
+        whole = logits.present[:, columns].all(axis=1)
+        entry = {}
+        for head, rows, target in (("fine", logits.fine, fine), ("coarse", logits.coarse, coarse)):
+            temperature = fit_temperature(rows[whole], target[whole])
+            if temperature is not None:
+                entry[head] = {"temperature": temperature, "bias": None}
+        if entry:
+            found["+".join(subset)] = entry
+    found[""] = {
+        head: {"temperature": PRIOR_ONLY, "bias": np.log(np.maximum(shares, 1e-6)).tolist()}
+        for head, shares in prior.items()
+    }
+    return found

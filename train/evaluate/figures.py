@@ -1,0 +1,59 @@
+"""Pictures of an evaluation, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.evaluate.metrics import ECE_BINS, Reliability
+
+
+def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], file: Path) -> None:
+    """The confusion matrix, each row coloured by its shares and marked with its counts."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = 2.5 + 0.6 * len(labels)
+    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
+    FigureCanvasAgg(figure)  # no window system, no global state
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    for row, column in np.ndindex(*confusion.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(
+            column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8
+        )
+    # A $ in a label would start a formula.
+    shown = [label.replace("$", r"\$") for label in labels]
+    axes.set_xticks(range(len(labels)), shown, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), shown)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("labelled")
+    figure.colorbar(picture, ax=axes, label="share of the label", shrink=0.8)
+    figure.savefig(file, dpi=120)
+
+
+def draw_reliability(found: Reliability, file: Path) -> None:
+    """Accuracy over confidence, and how many utterances each bin holds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    middles = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
+    filled = found.count > 0
+    above.bar(middles[filled], found.accuracy[filled], width=0.9 / ECE_BINS, label="accuracy")
+    above.plot(found.confidence[filled], found.accuracy[filled], "o", color="black", markersize=3)
+    above.plot([0, 1], [0, 1], "--", color="grey", label="perfectly calibrated")
+    above.set(
+        xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {found.ece:.3f}"
+    )
+    above.legend(loc="upper left")
+    below.bar(middles, found.count, width=0.9 / ECE_BINS)
+    below.set(xlabel="confidence", ylabel="utterances")
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,102 @@
+"""What an evaluation found, for people: ``report.md`` and ``confusion.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from train.evaluate.metrics import ECE_BINS, Comparison
+
+COLUMNS = (
+    ("accuracy", "accuracy"),
+    ("weighted_f1", "weighted F1"),
+    ("macro_f1", "macro F1"),
+    ("unweighted_average_recall", "average recall"),
+    ("ece", "calibration error"),
+)
+
+
+def confusion_table(confusion: NDArray[np.int64], labels: Sequence[str]) -> pl.DataFrame:
+    """Rows are the labels, columns the predictions."""
+    return pl.DataFrame({"label": list(labels), **{name: confusion[:, i] for i, name in enumerate(labels)}})
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; every column but the first is aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def write_report(
+    metrics: Mapping[str, Any],
+    sentiment: Mapping[str, float] | None,
+    missing: Mapping[float, Mapping[str, float]],
+    comparison: tuple[str, Comparison] | None,
+) -> str:
+    """The report as Markdown, in percent.
+
+    Args:
+        metrics: as in ``metrics.json``.
+        sentiment: scores of the coarse head, where the corpus has sentiments.
+        missing: scores by the rate at which modalities were hidden at random.
+        comparison: the other model's name, and what comparing found.
+    """
+    head = [title for _, title in COLUMNS]
+    parts = [
+        f"# {metrics['model']} on {metrics['corpus']}, {metrics['split']}",
+        f"{metrics['n']} labelled utterances; figures in percent. Accuracy is what papers on emotion in "
+        "conversation call weighted accuracy. The calibration error is the expected one over "
+        f"{ECE_BINS} bins of equal width.",
+        markdown_table(
+            ["", *head],
+            [["emotion", *_row(metrics)], *([["sentiment", *_row(sentiment)]] if sentiment else [])],
+        ),
+        "## Each emotion",
+        markdown_table(
+            ["label", "precision", "recall", "F1", "utterances"],
+            [
+                [label, percent(c["precision"]), percent(c["recall"]), percent(c["f1"]), str(c["support"])]
+                for label, c in metrics["per_class"].items()
+            ],
+        ),
+        "![Confusion matrix](confusion.png)",
+        "![Reliability diagram](reliability.png)",
+        "## With some modalities only",
+        markdown_table(
+            ["modalities", *head], [[name, *_row(found)] for name, found in metrics["subsets"].items()]
+        ),
+    ]
+    if missing:
+        rows = [[f"{rate:.1f}", *_row(found)] for rate, found in missing.items()]
+        parts += [
+            "## With modalities missing at random",
+            "Each modality of each utterance is hidden with this chance; one that was there always stays.",
+            markdown_table(["rate", *head], rows),
+        ]
+    if comparison is not None:
+        other, found = comparison
+        parts += [
+            f"## Against {other}",
+            f"Paired bootstrap over dialogues, {found.draws} draws; differences in points, 95 % interval.",
+            markdown_table(
+                ["", "difference", "from", "to"],
+                [
+                    ["accuracy", percent(found.accuracy), *map(percent, found.accuracy_interval)],
+                    ["weighted F1", percent(found.weighted_f1), *map(percent, found.weighted_f1_interval)],
+                ],
+            ),
+            f"p = {found.p_value:.4f} that weighted F1 doesn't differ (two-sided).",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(found: Mapping[str, float]) -> list[str]:
+    return [percent(found[key]) for key, _ in COLUMNS]

@@ -1,0 +1,200 @@
+"""Features that others published as pickles, in the two layouts that the field shares.
+
+A file is a tuple of dicts keyed by dialogue id:
+
+    IEMOCAP  ids, speakers 'M'/'F', labels, text, audio, visual, sentences, train ids, test ids
+    MELD     the same and one more; speakers one-hot
+    IEMOCAP with RoBERTa  _, _, r1, r2, r3, r4, four more
+    MELD with RoBERTa     _, _, _, r1, r2, r3, r4, _, train ids, test ids, valid ids
+
+Where a RoBERTa file lies beside the first, the mean of its four vectors an utterance replaces the text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from annotator.records import Features, UsageError
+from train.prepare import iemocap, meld
+from train.prepare.pickles import load_pickle
+from train.prepare.source import Source
+
+NAMES = ("IEMOCAP_features.pkl", "MELD_features_raw1.pkl")
+ROBERTA = {"iemocap": "iemocap_features_roberta.pkl", "meld": "meld_features_roberta.pkl"}
+PARTS = {"text": 3, "audio": 4, "face": 5}  # where the tuple holds a modality
+VALIDATION_DIALOGUES = 12  # taken from training where the files name no validation set
+ENCODER = "published"  # no encoder of ours makes these features: a run can't use them
+
+
+def read(path: Path, *, seed: int = 0) -> Source:
+    """Read ``IEMOCAP_features.pkl`` or ``MELD_features_raw1.pkl``, or the folder that holds one of them.
+
+    Without valid ids (only MELD's RoBERTa file has them), 12 training dialogues chosen by ``seed`` are the
+    validation set.
+
+    Raises:
+        UsageError: a file is missing, refused, or laid out otherwise.
+    """
+    file = _find(path)
+    content = load_pickle(file)
+    if not isinstance(content, tuple | list) or len(content) not in (9, 10):
+        raise UsageError(
+            f"{file}: expected 9 parts (IEMOCAP) or 10 (MELD). Give a file in a published layout."
+        )
+    kind = "iemocap" if len(content) == 9 else "meld"
+    speakers, labels, sentences = content[1], content[2], content[6]
+    train, test = list(content[7]), list(content[8])
+    roberta_file = file.with_name(ROBERTA[kind])
+    roberta = load_pickle(roberta_file) if roberta_file.is_file() else None
+    valid: list[Any] = []
+    if roberta is not None and kind == "meld":
+        _layout(roberta, 11, roberta_file)
+        train, test, valid = list(roberta[8]), list(roberta[9]), list(roberta[10])
+    if not valid:
+        pool = sorted(train, key=str)
+        valid = random.Random(seed).sample(pool, min(VALIDATION_DIALOGUES, max(1, len(pool) // 10)))
+    taken = {"validation": valid, "train": [d for d in train if d not in set(valid)], "test": test}
+
+    names = iemocap.LABELS if kind == "iemocap" else meld.LABELS
+    sentiment = _sentiments(kind, content, names)
+    rows: list[dict[str, Any]] = []
+    for split in ("train", "validation", "test"):
+        for dialogue in taken[split]:
+            # Test and training ids may share numbers in neither file, so an id stays what it is.
+            emotions = [int(code) for code in _of(labels, dialogue, "labels", file)]
+            who = _of(speakers, dialogue, "speakers", file)
+            text = _of(sentences, dialogue, "sentences", file)
+            if not len(emotions) == len(who) == len(text):
+                raise UsageError(
+                    f"{file}: the dialogue {dialogue!r} has parts of different lengths. Fetch it again."
+                )
+            for place, code in enumerate(emotions):
+                if not 0 <= code < len(names):
+                    raise UsageError(
+                        f"{file}: the dialogue {dialogue!r}, utterance {place}, has the label {code}; "
+                        f"the {kind} layout has 0 to {len(names) - 1}. Give the file in its published layout."
+                    )
+                rows.append(
+                    {
+                        "split": split,
+                        "dialogue_id": str(dialogue),
+                        "utterance_id": place,
+                        "speaker": _speaker(who[place]),
+                        "text": str(text[place]),
+                        "emotion": names[code],
+                        "sentiment": sentiment(dialogue, place, code),
+                    }
+                )
+    order = [(dialogue, split) for split in ("train", "validation", "test") for dialogue in taken[split]]
+    features, encoders = {}, {}
+    for modality, part in PARTS.items():
+        known = content[part]
+        features[modality] = Features(*_stack(known, order, labels, file, modality))
+        encoders[modality] = {"name": ENCODER, "file": file.name}
+    if roberta is not None:
+        first = 2 if kind == "iemocap" else 3
+        _layout(roberta, 10 if kind == "iemocap" else 11, roberta_file)
+        layers = [_stack(roberta[first + i], order, labels, roberta_file, "text") for i in range(4)]
+        mean = np.stack([values for values, _ in layers]).mean(axis=0).astype(np.float32)
+        features["text"] = Features(mean, layers[0][1])
+        encoders["text"] = {"name": ENCODER, "file": roberta_file.name}
+    provenance = {"source": "features", "layout": kind, "files": [file.name], "seed": seed}
+    fixed = ("F", "M") if kind == "iemocap" else None
+    table = pl.DataFrame(rows, schema_overrides={"sentiment": pl.String})
+    return Source(table, names, provenance, fixed, features, encoders)
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = [path / name for name in NAMES if (path / name).is_file()]
+    if len(found) != 1:
+        raise UsageError(
+            f"{path} must hold one of {' and '.join(NAMES)}, or be such a file; it holds {len(found)}."
+        )
+    return found[0]
+
+
+def _layout(content: Any, parts: int, file: Path) -> None:
+    if not isinstance(content, tuple | list) or len(content) != parts:
+        raise UsageError(
+            f"{file}: expected {parts} parts. Give the file in its published layout, or take it away."
+        )
+
+
+def _of(part: Any, dialogue: Any, what: str, file: Path) -> Any:
+    if not isinstance(part, Mapping) or dialogue not in part:
+        raise UsageError(f"{file}: the {what} have no dialogue {dialogue!r}. Fetch the file again.")
+    return part[dialogue]
+
+
+def _speaker(code: Any) -> str:
+    """'M' and 'F' as they are; a one-hot vector as the number of its one."""
+    return code if isinstance(code, str) else f"SPEAKER_{int(np.argmax(np.asarray(code))):02d}"
+
+
+def _stack(
+    part: Any, order: Collection[tuple[Any, str]], labels: Any, file: Path, modality: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors of all dialogues as one array (rows, width); absent where a vector is all zeros."""
+    blocks: list[NDArray[np.float32]] = []
+    for dialogue, _ in order:
+        vectors = _of(part, dialogue, f"{modality} features", file)
+        try:
+            block = np.asarray(vectors, np.float32).reshape(len(vectors), -1)
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"{file}: the {modality} features of the dialogue {dialogue!r} are no numbers "
+                f"of one width: {error}. Fetch the file again."
+            ) from error
+        if len(block) != len(labels[dialogue]) or (blocks and block.shape[1] != blocks[0].shape[1]):
+            raise UsageError(
+                f"{file}: the {modality} features of the dialogue {dialogue!r} are {block.shape}, its labels "
+                f"{len(labels[dialogue])}, the features before it of width "
+                f"{(blocks or [block])[0].shape[1]}. Fetch the file again."
+            )
+        if not np.isfinite(block).all():
+            row = int(np.argmin(np.isfinite(block).all(axis=1)))
+            raise UsageError(
+                f"{file}: the {modality} features of the dialogue {dialogue!r}, utterance {row}, hold NaN or "
+                "infinity. Fetch the file again, or repair them."
+            )
+        blocks.append(block)
+    values = np.concatenate(blocks)
+    return values, (values != 0).any(axis=1)
+
+
+def _sentiments(kind: str, content: Any, names: tuple[str, ...]) -> Callable[[Any, int, int], str | None]:
+    """Sentiment of (dialogue, place, label). IEMOCAP's follows from the emotion.
+
+    MELD's is the tenth part where that holds whole numbers 0 to 2; what each means is read off the
+    utterances of neutral, joy and anger, of which it must be the most frequent one each. Otherwise
+    only the emotions whose sentiment is plain have one (surprise has none).
+    """
+    if kind == "iemocap":
+        return lambda dialogue, place, code: iemocap.SENTIMENT[names[code]]
+    plain = {"neutral": "neutral", "joy": "positive"} | dict.fromkeys(
+        ("sadness", "anger", "fear", "disgust"), "negative"
+    )
+    codes, labels = content[9], content[2]
+    meaning: dict[int, str] = {}
+    if isinstance(codes, Mapping) and all(d in codes and len(codes[d]) == len(labels[d]) for d in labels):
+        for emotion, sentiment in (("neutral", "neutral"), ("joy", "positive"), ("anger", "negative")):
+            of = [
+                int(s)
+                for d in labels
+                for s, e in zip(codes[d], labels[d], strict=True)
+                if names[int(e)] == emotion
+            ]
+            if of:
+                meaning[max(set(of), key=of.count)] = sentiment
+    if sorted(meaning) == [0, 1, 2]:
+        return lambda dialogue, place, code: meaning.get(int(codes[dialogue][place]))
+    return lambda dialogue, place, code: plain.get(names[code])
