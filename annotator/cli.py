@@ -213,7 +213,7 @@ def prepare(
 
         corpus = make(source, path, out, device=resolve_device(device), on_progress=on_progress)
     for split, counts in corpus.header.counts.items():
-        typer.echo(f"{split}: {counts['utterances']} utterances in {counts['dialogues']} dialogues")
+        typer.echo(f"{split}: {counts.utterances} utterances in {counts.dialogues} dialogues")
     typer.echo(f"{out}")
 
 

@@ -1,0 +1,133 @@
+"""pyannote.audio's community-1 pipeline (Bredin et al.), when its weights are at hand.
+
+The weights are PyTorch checkpoints, that is pickles. They are read with PyTorch's restricted loader,
+which admits tensors and the few plain types listed here and runs no code; a file that needs more is
+refused. The library's telemetry is off. Everything is read from a local folder: no hub is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator.records import RATE_HZ, Audio, SetupError, Turn
+
+from . import DiarizerSettings  # noqa: TID251 - own package
+from .weights import missing_pyannote_weights, pyannote_folder  # noqa: TID251 - own package
+
+BATCH = 32  # windows at once through each network
+
+
+class Pyannote:
+    """Finds turns with pyannote.audio 4; they overlap where voices do.
+
+    Raises: SetupError without the library or weights, or with weights that can't be read.
+    """
+
+    def __init__(self, settings: DiarizerSettings) -> None:
+        problem = missing_pyannote_weights(settings.pyannote_folder)
+        folder = pyannote_folder(settings.pyannote_folder)
+        if problem is not None or folder is None:
+            raise SetupError(problem or "The pyannote diarizer's weights are missing.")
+        self.settings = settings
+        self.pipeline = load_pipeline(folder, settings.device)
+
+    def __call__(self, audio: Audio) -> list[Turn]:
+        import torch
+
+        if not np.any(audio.samples):
+            return []
+        least, most = self.settings.bounds
+        waveform = torch.from_numpy(audio.window(0.0, audio.duration_s))[None]
+        with quiet():
+            output = self.pipeline(
+                {"waveform": waveform, "sample_rate": RATE_HZ, "uri": "recording"},
+                num_speakers=self.settings.speakers,
+                min_speakers=least,
+                max_speakers=most,
+            )
+        return in_order(
+            [
+                Turn(max(0.0, segment.start), min(segment.end, audio.duration_s), str(label))
+                for segment, _, label in output.speaker_diarization.itertracks(yield_label=True)
+            ]
+        )
+
+
+def load_pipeline(folder: Path, device: str) -> Any:
+    """The pipeline of a local folder, on the device.
+
+    Raises: SetupError that names what is wrong with the folder.
+    """
+    # Read when the library is imported and again at each call.
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    import torch
+
+    with quiet():
+        from pyannote.audio import Pipeline
+
+        try:
+            with restricted_loading():
+                pipeline = Pipeline.from_pretrained(folder)
+        except pickle.UnpicklingError as error:
+            raise SetupError(
+                f"The pyannote weights in {folder} hold more than tensors and are not read, because that could "
+                f"run code in them. Fetch them again from their authors. ({str(error).splitlines()[0]})"
+            ) from error
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+            raise SetupError(
+                f"The pyannote pipeline in {folder} can't be read: {str(error).splitlines()[0]}. "
+                "Fetch it again, or take `--diarizer embedded`."
+            ) from error
+        pipeline.to(torch.device(device))
+    for name in ("segmentation_batch_size", "embedding_batch_size"):
+        setattr(pipeline, name, BATCH)
+    return pipeline
+
+
+@contextmanager
+def restricted_loading() -> Iterator[None]:
+    """PyTorch reads no more than tensors and these types, whatever its caller asks for.
+
+    pyannote.audio and lightning ask for full unpickling; the environment variable goes before them.
+    """
+    import torch
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+
+    admitted = [Problem, Resolution, Specifications, torch.torch_version.TorchVersion]
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        with torch.serialization.safe_globals(admitted):
+            yield
+    finally:
+        if before is None:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        else:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's warnings: on a missing torchcodec (sound is passed in memory), on TF32, on a
+    number of speakers that a short recording can't hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def in_order(turns: list[Turn]) -> list[Turn]:
+    """By time, speakers renamed in order of appearance."""
+    names: dict[str, str] = {}
+    return [
+        Turn(turn.start, turn.end, names.setdefault(turn.speaker, f"SPEAKER_{len(names):02d}"))
+        for turn in sorted(turns)
+        if turn.end > turn.start
+    ]

@@ -1,0 +1,63 @@
+"""Worker processes: one that dies costs its task and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from annotator.pipeline.workers import Outcome, WorkerPool
+from annotator.records import RecordingError, SetupError
+
+
+def make(factor: int) -> Callable[[Any], Any]:
+    def do(task: Any) -> Any:
+        if task == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == "bad":
+            raise RecordingError("decode", "broken", "The file is broken.")
+        if task == "bug":
+            raise ZeroDivisionError("a bug")
+        if task == "disk":
+            raise SetupError("The disk is full.")
+        return task * factor
+
+    return do
+
+
+def all_outcomes(pool: WorkerPool, tasks: list[Any]) -> dict[Any, Outcome]:
+    found: dict[Any, Outcome] = {}
+    waiting = list(tasks)
+    while len(found) < len(tasks):
+        while waiting and pool.idle:
+            pool.submit(waiting.pop(0))
+        for outcome in pool.collect(timeout_s=30):
+            found[outcome.task] = outcome
+    return found
+
+
+def test_every_task_has_its_outcome_whatever_the_others_do() -> None:
+    pool = WorkerPool(2, make, 10)
+    try:
+        found = all_outcomes(pool, [1, "die", "bad", 2, "bug", "disk", 3])
+    finally:
+        pool.close()
+    assert [found[i].result for i in (1, 2, 3)] == [10, 20, 30]
+    died = found["die"]
+    assert died.died and isinstance(died.error, RecordingError) and "SIGKILL" in died.error.message
+    bad = found["bad"].error
+    assert isinstance(bad, RecordingError)
+    assert (bad.stage, bad.error, bad.message) == ("decode", "broken", "The file is broken.")
+    bug = found["bug"]
+    assert isinstance(bug.error, RecordingError) and bug.error.error == "internal"
+    assert "ZeroDivisionError" in bug.details and "Traceback" not in bug.error.message
+    assert isinstance(found["disk"].error, SetupError)
+
+
+def test_closing_leaves_no_process() -> None:
+    pool = WorkerPool(1, make, 1)
+    pool.submit(1)
+    processes = [w.process for w in pool._workers]
+    pool.close(kill=True)
+    assert not any(p.is_alive() for p in processes)
