@@ -136,7 +136,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda h: h.update(fingerprint="0"), "belong to different checkpoints"),
         (lambda h: h["config"].update(windw_past=3), "did you mean 'window_past'"),
         (lambda h: h.update(config=[]), "'config' must be an object"),
-        (lambda h: h["config"].update(graph_width=12), "first.weight has shape"),
+        (lambda h: h["config"].update(graph_width=12), r"classifier\.hidden\.weight has shape"),
         (lambda h: h["config"].update(unimodal_heads=True), "lacks unimodal.text.weight"),
         (lambda h: h["config"].update(missing=False, modality_dropout=0.0), "has no place for"),
         (lambda h: h["labels"].append("one more"), "4 labels"),
@@ -203,7 +203,7 @@ def test_nothing_is_written_of_an_invalid_checkpoint(tmp_path: Path) -> None:
 
 def test_calibration_by_the_modalities_of_a_row() -> None:
     names = ("text", "audio")
-    calibration = {
+    calibration: dict[str, dict[str, Any]] = {
         "text+audio": {"fine": {"temperature": 2.0, "bias": [1.0, 0, 0]}, "coarse": {"temperature": 0.5}},
         "text": {"fine": {"temperature": 4.0, "bias": None}},
     }

@@ -30,12 +30,14 @@ def made(**changes: Any) -> tuple[SpeakerEncoder, Graph, Tensor]:
 def naive(encoder: SpeakerEncoder, graph: Graph, g: Tensor) -> Tensor:
     """Equations 11-15, one edge at a time."""
     w_e, w_0, w_20 = encoder.attention.score.weight, encoder.first_root.weight, encoder.second_root.weight
-    w, mix = encoder.first.weight, encoder.first.mix
+    w: Tensor = encoder.first.weight
+    mix = encoder.first.mix
     if mix is not None:
         w = torch.stack([sum(a * b for a, b in zip(row, w, strict=True)) for row in mix])
     both = list(zip(graph.senders.tolist(), graph.receivers.tolist(), graph.relations.tolist(), strict=True))
     used = both if encoder.self_loops == "both" else both[: graph.neighbours]
-    h1, alpha = [], {}
+    h1: list[Tensor] = []
+    alpha: dict[tuple[int, int], Tensor] = {}
     for i in range(len(g)):
         window = [j for j, k, _ in both if k == i]
         scores = torch.softmax(torch.stack([g[i] @ w_e.T @ g[j] for j in window]), 0)

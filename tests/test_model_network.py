@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import Batch, ModelConfig, Network, Output, collate, compute_loss
+from model.alignment import CoAttentionBlock
 
 DIMS = {"text": 12, "audio": 7, "face": 9}
 SMALL: dict[str, Any] = {
@@ -50,7 +51,8 @@ def network(preset: str = "default", **changes: Any) -> Network:
 
 def run(net: Network, *talks: Talk) -> Output:
     with torch.no_grad():
-        return net(collate(talks, net.config.modalities))
+        out: Output = net(collate(talks, net.config.modalities))
+    return out
 
 
 def test_collate_pads_and_zeroes_what_is_absent() -> None:
@@ -140,7 +142,7 @@ def test_monologues_and_single_utterances_run(n: int) -> None:
 def gradients(net: Network, *talks: Talk, **targets: Tensor) -> None:
     out = net(collate(talks, net.config.modalities))
     fine = targets.get("fine", torch.arange(len(out.fine)) % 4)
-    compute_loss(out, fine, torch.arange(len(out.fine)) % 3, net.config).total.backward()
+    torch.autograd.backward(compute_loss(out, fine, torch.arange(len(out.fine)) % 3, net.config).total)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -150,6 +152,7 @@ def test_gradients_reach_all_six_directions_and_all_else(gated: bool) -> None:
     assert len(net.config.directions) == 6
     for m, n in net.config.directions:
         block = net.alignment.blocks[f"{m}_{n}_0"]
+        assert isinstance(block, CoAttentionBlock)
         assert all(
             p.grad is not None and p.grad.abs().sum() > 0 for p in (block.query.weight, block.value.weight)
         )
@@ -173,8 +176,8 @@ def test_an_absent_modality_is_not_looked_at() -> None:
     net = network()
     one = talk(9, 0, absent=0.4)
     hidden = {m: Vectors(v.values.copy(), v.present) for m, v in one.features.items()}
-    for m in hidden.values():
-        m.values[~m.present] = 1e6
+    for vectors in hidden.values():
+        vectors.values[~vectors.present] = 1e6
     batch = collate([one], net.config.modalities)
     for k, m in enumerate(net.config.modalities):  # collate zeroes them; put other values there
         batch.features[m][~batch.present[..., k]] = float("nan")
@@ -278,7 +281,7 @@ def test_bfloat16_autocast_is_close() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         out = net(batch)
         target = torch.zeros(17, dtype=torch.long)
-        compute_loss(out, target, target, net.config).total.backward()
+        torch.autograd.backward(compute_loss(out, target, target, net.config).total)
     assert torch.allclose(out.fine.float(), exact, atol=0.03)
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 
@@ -297,7 +300,7 @@ def test_cuda_equals_the_cpu(relations: str) -> None:
     with torch.autocast("cuda", torch.bfloat16):
         out = net(batch.to("cuda"))
         target = torch.zeros(38, dtype=torch.long, device="cuda")
-        compute_loss(out, target, target, net.config).total.backward()
+        torch.autograd.backward(compute_loss(out, target, target, net.config).total)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
 
 
@@ -320,7 +323,10 @@ def fit(net: Network, talks: list[Talk], fine: Tensor, steps: int, lr: float) ->
     net.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        compute_loss(net(batch), fine, coarse, net.config).total.backward()
+        loss = compute_loss(net(batch), fine, coarse, net.config).total
+        if loss < 0.05:
+            break
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
     net.eval()
@@ -333,7 +339,7 @@ def test_overfits_four_dialogues(preset: str) -> None:
     net = network(preset, **quiet, **more)
     talks = [talk(n, n) for n in (6, 9, 3, 12)]
     fine = torch.randint(0, 4, (30,), generator=torch.Generator().manual_seed(1))
-    fit(net, talks, fine, 250, 5e-3)
+    fit(net, talks, fine, 200, 1e-2)
     out = run(net, *talks)
     assert (out.fine.argmax(1) == fine).float().mean() >= 0.95
     assert (out.coarse.argmax(1) == fine % 3).float().mean() >= 0.95
@@ -351,7 +357,7 @@ def planted(n: int, seed: int) -> tuple[Talk, NDArray[np.int64]]:
 
 
 def test_planted_signal_in_three_modalities() -> None:
-    made = [planted(20, seed) for seed in range(24)]
+    made = [planted(20, seed) for seed in range(16)]
     held = [planted(20, seed) for seed in range(100, 112)]
     fine = torch.from_numpy(np.concatenate([labels for _, labels in made]))
     right = np.concatenate([labels for _, labels in held])
@@ -361,7 +367,7 @@ def test_planted_signal_in_three_modalities() -> None:
         return float((run(net, *shown).fine.argmax(1).numpy() == right).mean())
 
     net = network(modality_dropout=0.3, classifier_attention="beside", dropout=0.1)
-    fit(net, [t for t, _ in made], fine, 80, 1e-2)
+    fit(net, [t for t, _ in made], fine, 60, 1e-2)
     by_subset = {k: accuracy(net, k) for n in (1, 2, 3) for k in combinations(DIMS, n)}
     assert by_subset["text", "audio", "face"] > 0.9
     assert by_subset["text", "audio"] > 0.85

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from annotator.encode.text import TextEncoder, minilm_folder, save_adapter
 from annotator.records import AnnotateError, Conversation, Features, UsageError
+from annotator.table import written_whole
 from model import Checkpoint, ModelConfig, Network, collate, compute_loss, save_checkpoint
 from train.corpus import Corpus, LabelledConversation, load_corpus
 from train.evaluate.calibration import calibrate
@@ -177,6 +178,40 @@ def with_vectors(corpus: Corpus, split: str, encoder: TextEncoder) -> list[Label
     return result
 
 
+def adaptable(settings: AdapterSettings) -> tuple[TextEncoder, Any]:
+    """The embedded encoder with a fresh adapter, the only part with gradients, and the adapter's config."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    torch.manual_seed(settings.seed)
+    encoder = TextEncoder("minilm", minilm_folder(), settings.device)
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules=LAYERS,
+        use_rslora=False,
+    )
+    inject_adapter_in_model(lora, encoder.module)
+    for name, parameter in encoder.module.named_parameters():
+        parameter.requires_grad = "lora_" in name
+    return encoder, lora
+
+
+def train_sentences(
+    sets: Sequence[Sentences], file: Path, settings: AdapterSettings, work: Path, *, progress: bool = True
+) -> None:
+    """Only the first stage: an adapter that has seen emotions, but none of the corpus that a network learns.
+
+    Such vectors of training dialogues are as reliable as those of any others.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    encoder, lora = adaptable(settings)
+    _sentence_stage(encoder, sets, settings, work, progress)
+    encoder.module.eval()
+    with written_whole(file) as temporary:
+        save_adapter(encoder.module, lora, temporary)
+
+
 def train_adapter(
     corpus_folder: Path,
     dialogues: Path,
@@ -193,30 +228,16 @@ def train_adapter(
         dialogues: folder with ``goemotions`` and ``emorynlp``, for the first stage.
         config: fields of the network to set otherwise than ``ModelConfig.default`` and ``NETWORK``.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
     corpus = load_corpus(corpus_folder)
     if "text" not in corpus.table.columns:
         raise UsageError(f"{corpus_folder} has no text to train an encoder on.")
     work = out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    encoder = TextEncoder("minilm", minilm_folder(), settings.device)
-    lora = LoraConfig(
-        r=settings.rank,
-        lora_alpha=2 * settings.rank,
-        lora_dropout=settings.dropout,
-        target_modules=LAYERS,
-        use_rslora=False,
-    )
-    inject_adapter_in_model(lora, encoder.module)
-    trained = [p for n, p in encoder.module.named_parameters() if "lora_" in n]
-    for name, parameter in encoder.module.named_parameters():
-        parameter.requires_grad = "lora_" in name
-
+    encoder, lora = adaptable(settings)
+    trained = [p for p in encoder.module.parameters() if p.requires_grad]
     held_out = corpus.table.filter(pl.col("split") != "train")["text"].drop_nulls().to_list()
     sets = [goemotions(dialogues / "goemotions"), emorynlp(dialogues / "emorynlp", held_out)]
-    _sentence_stage(encoder, trained, lora, sets, settings, work, progress)
+    _sentence_stage(encoder, sets, settings, work, progress)
 
     start = with_vectors(corpus, "train", encoder)
     network = Network(
@@ -224,7 +245,7 @@ def train_adapter(
     )
     network.set_normalisation(statistics(start, ("text",)))
     network.to(settings.device)
-    best = _dialogue_stage(corpus, encoder, network, trained, lora, settings, work, progress)
+    best = _dialogue_stage(corpus, encoder, network, settings, work, progress)
 
     validation = with_vectors(corpus, "validation", encoder)
     fine, coarse = targets(corpus.conversations("train"))
@@ -271,8 +292,6 @@ def _restore(
 
 def _sentence_stage(
     encoder: TextEncoder,
-    trained: list[nn.Parameter],
-    lora: Any,
     sets: Sequence[Sentences],
     settings: AdapterSettings,
     work: Path,
@@ -280,6 +299,7 @@ def _sentence_stage(
 ) -> None:
     """One head a set of labels, batches of one set each in random order."""
     file = work / "sentences.safetensors"
+    trained = [p for p in encoder.module.parameters() if p.requires_grad]
     heads = nn.ModuleDict({s.name: nn.Linear(encoder.width, s.classes) for s in sets}).to(encoder.device)
     optimizer = torch.optim.AdamW(
         [*trained, *heads.parameters()], settings.lr, weight_decay=settings.weight_decay
@@ -330,14 +350,13 @@ def _dialogue_stage(
     corpus: Corpus,
     encoder: TextEncoder,
     network: Network,
-    trained: list[nn.Parameter],
-    lora: Any,
     settings: AdapterSettings,
     work: Path,
     progress: bool,
 ) -> dict[str, float]:
     """Encoder and network on whole dialogues; the best validation epoch is kept."""
     file, best_file = work / "dialogues.safetensors", work / "best.safetensors"
+    trained = [p for p in encoder.module.parameters() if p.requires_grad]
     joint = JointModel(encoder, network, corpus.table["text"])
     dialogues = corpus.conversations("train")
     if settings.limit:

@@ -210,7 +210,6 @@ def train_faces(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         done = int(state["epoch"])
-    log = (work / "faces.log.jsonl").open("a")
     for epoch in range(done, epochs):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(images))
@@ -241,7 +240,8 @@ def train_faces(
         )
         refresh_batch_norm(averaged, images, seed)
         dev = report(face_logits(averaged, splits.dev[0]), splits.dev[1])
-        print(json.dumps({"epoch": epoch + 1, "loss": total / steps, **dev}), file=log, flush=True)
+        with (work / "faces.log.jsonl").open("a") as log:
+            print(json.dumps({"epoch": epoch + 1, "loss": total / steps, **dev}), file=log)
     refresh_batch_norm(averaged, images, seed)
     trained = {name: value.contiguous() for name, value in averaged.state_dict().items()}
     with written_whole(work / "faces.safetensors") as temporary:

@@ -1,0 +1,38 @@
+"""The card of the starter bundle, written from the figures of its own training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).with_name("card.md")
+
+
+def write_card(figures: Mapping[str, Any], *, version: str, date: str, command: str) -> str:
+    """The card's text. ``figures`` is what ``train.starter`` gathers; fractions 0 to 1."""
+
+    def row(name: str, test: str, m: Mapping[str, Any]) -> str:
+        cells = [m.get(k) for k in ("accuracy", "weighted_f1", "unweighted_average_recall", "ece")]
+        shown = ["–" if c is None else f"{100 * c:.1f}" for c in cells]
+        return f"| {name} | {test} | {m['n']} | {' | '.join(shown)} |"
+
+    pairs, voice, faces = figures["pairs"], figures["voice"], figures["faces"]
+    subsets = dict(pairs["subsets"])
+    rows = [row("text", "MELD test, gold text", subsets.pop("text"))]
+    rows.append(row("(most frequent class)", "MELD test", figures["majority"]))
+    rows.append(row("voice", "RAVDESS actors 19-20", voice))
+    rows.append(row("face", "FER2013 public test, the DenseNet alone", faces))
+    rows += [row(name, "made pairs", m) for name, m in sorted(subsets.items(), key=lambda x: len(x[0]))]
+    by_sex = ", ".join(f"{sex} {100 * uar:.1f}" for sex, uar in sorted(voice["by_sex"].items()))
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        version=version,
+        date=date,
+        command=command,
+        rows="\n".join(rows),
+        by_sex=by_sex,
+        **{
+            k: figures[k]
+            for k in ("network_parameters", "face_parameters", "text_parameters", "faces_dropped")
+        },
+    )
