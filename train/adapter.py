@@ -234,7 +234,6 @@ def train_adapter(
     work = out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
     encoder, lora = adaptable(settings)
-    trained = [p for p in encoder.module.parameters() if p.requires_grad]
     held_out = corpus.table.filter(pl.col("split") != "train")["text"].drop_nulls().to_list()
     sets = [goemotions(dialogues / "goemotions"), emorynlp(dialogues / "emorynlp", held_out)]
     _sentence_stage(encoder, sets, settings, work, progress)

@@ -1,0 +1,345 @@
+"""A checkpoint is a folder: ``model.safetensors`` (weights and normalisation) and ``model.json`` (the rest).
+
+Both carry the same fingerprint, the SHA-256 of what they hold. Whatever else lies in the folder, such as the
+weights of encoders, is left as it is.
+
+A new checkpoint appears whole, by renaming a folder. An existing one is replaced in an order that leaves one
+matching pair at every moment: the new JSON is first stored as ``.next.json``, then the weights are renamed
+into place, then the JSON. A reader that finds the new weights beside the old JSON takes ``.next.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from model.config import MODALITIES, SENTIMENTS, ModelConfig
+from model.network import Network
+
+FORMAT_VERSION = 1
+WEIGHTS, HEADER, NEXT = "model.safetensors", "model.json", ".next.json"
+
+Array = TypeVar("Array", Tensor, NDArray[np.floating])
+
+
+class CheckpointError(Exception):
+    """A checkpoint can't be read or written. Its text says what is wrong and what to do."""
+
+
+@dataclass
+class Checkpoint:
+    """A network and all that is needed to use it."""
+
+    network: Network
+    labels: tuple[str, ...]  # fine labels, in the order of the logits
+    name: str
+    version: str
+    encoders: dict[str, dict[str, Any]]
+    """By modality: what made its features. Free-form JSON; ``annotator`` compares it before it predicts."""
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the modalities present, joined with "+" ("text+audio"):
+    {"fine": {"temperature": t, "bias": [C numbers] or null}, "coarse": {the same, 3 numbers}}."""
+    prior: dict[str, list[float]] = field(default_factory=dict)
+    """Shares of the labels in training: {"fine": [C numbers], "coarse": [3 numbers]}."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Free-form JSON: corpus, metrics, versions."""
+    fingerprint: str = ""
+    """SHA-256 of what was saved, hex; set by save and load."""
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> str:
+    """Write a checkpoint, whole or not at all, in place of one that may be there. Returns its fingerprint.
+
+    Args:
+        half: store parameters as float16, half the size; they are float32 again when loaded. Normalisation
+            statistics stay float32: features may be larger than float16 can hold.
+
+    Raises:
+        CheckpointError: something in it is invalid (nothing is written), or the folder can't be written.
+    """
+    folder = Path(folder)
+    network, parameters = checkpoint.network, dict(checkpoint.network.named_parameters())
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float16 if half and name in parameters else torch.float32)
+        for name, tensor in network.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{name} holds values that are not finite; the training has diverged")
+    header: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "name": checkpoint.name,
+        "version": checkpoint.version,
+        "labels": list(checkpoint.labels),
+        "sentiments": list(SENTIMENTS),
+        "config": network.config.to_json(),
+        "encoders": checkpoint.encoders,
+        "calibration": checkpoint.calibration,
+        "prior": checkpoint.prior,
+        "meta": checkpoint.meta,
+    }
+    _check_header(header, network.config)
+    try:
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's description can't be stored as JSON: {error}") from error
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    fingerprint = digest.hexdigest()
+    contiguous = {name: tensors[name].contiguous() for name in sorted(tensors)}
+    weights = save(contiguous, metadata={"fingerprint": fingerprint})
+    described = json.dumps({**header, "fingerprint": fingerprint}, ensure_ascii=False, indent=1) + "\n"
+    try:
+        _place(folder, weights, described.encode())
+    except OSError as error:
+        raise CheckpointError(f"can't write the checkpoint {folder}: {error.strerror or error}") from error
+    checkpoint.fingerprint = fingerprint
+    return fingerprint
+
+
+def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read and check a checkpoint; its network is float32, in eval mode, on ``device``.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of a newer format, or at odds with the other.
+    """
+    folder = Path(folder)
+    weights_path, header_path = folder / WEIGHTS, folder / HEADER
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a checkpoint: there is no such folder")
+    for path in (header_path, weights_path):
+        if not path.is_file():
+            raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing")
+    tensors, fingerprint = _read_weights(weights_path)
+    header = _read_header(header_path)
+    if header.get("fingerprint") != fingerprint and (folder / NEXT).is_file():
+        header = _read_header(folder / NEXT)  # a save was interrupted between its two renames
+    if header.get("fingerprint") != fingerprint:
+        raise CheckpointError(
+            f"{folder}: {HEADER} and {WEIGHTS} belong to different checkpoints; copy both from one place"
+        )
+    try:
+        config = ModelConfig.from_json(_mapping(header, "config"))
+        _check_header(header, config)
+    except (ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{header_path}: {error}") from error
+    with torch.random.fork_rng(devices=[]):  # loading must not shift anyone's random numbers
+        network = Network(config)
+    _fill(network, tensors, weights_path)
+    return Checkpoint(
+        network=network.to(device).eval(),
+        labels=tuple(header["labels"]),
+        name=header["name"],
+        version=header["version"],
+        encoders=header["encoders"],
+        calibration=header["calibration"],
+        prior=header["prior"],
+        meta=header["meta"],
+        fingerprint=fingerprint,
+    )
+
+
+def subset_key(present: Sequence[bool], modalities: Sequence[str] = MODALITIES) -> str:
+    """The calibration's key of a row: [True, True, False] -> "text+audio"."""
+    return "+".join(m for m, there in zip(modalities, present, strict=True) if there)
+
+
+def apply_calibration(
+    calibration: Mapping[str, Mapping[str, Any]],
+    fine: Array,
+    coarse: Array,
+    present: Tensor | NDArray[np.bool_],
+    modalities: Sequence[str] = MODALITIES,
+) -> tuple[Array, Array]:
+    """Logits -> probabilities, softmax(logits / temperature + bias), by the modalities that a row has.
+
+    A subset without an entry gets the plain softmax (temperature 1, no bias).
+
+    Args:
+        calibration: as in :attr:`Checkpoint.calibration`.
+        fine, coarse: (V, C) and (V, 3), both numpy or both torch.
+        present: (V, M) bool; ``modalities`` names its columns: give the checkpoint's.
+
+    Returns:
+        (V, C) and (V, 3) float32 of the kind that was given; rows sum to 1.
+    """
+    there = torch.as_tensor(present).bool().cpu()
+    if there.shape[1:] != (len(modalities),):
+        raise ValueError(
+            f"present has shape {tuple(there.shape)}, expected a column for each of {modalities}"
+        )
+    subsets, row = torch.unique(there, dim=0, return_inverse=True)
+    entries = [calibration.get(subset_key(subset.tolist(), modalities), {}) for subset in subsets]
+    return (
+        _calibrated(fine, [e.get("fine", {}) for e in entries], row),
+        _calibrated(coarse, [e.get("coarse", {}) for e in entries], row),
+    )
+
+
+def _calibrated(logits: Array, entries: list[Mapping[str, Any]], row: Tensor) -> Array:
+    given = torch.as_tensor(logits)
+    temperature = torch.tensor([float(e.get("temperature", 1.0)) for e in entries], dtype=torch.float64)
+    none = [0.0] * given.shape[1]
+    bias = torch.tensor([e.get("bias") or none for e in entries], dtype=torch.float64)
+    if not entries:  # no rows
+        bias = bias.reshape(0, given.shape[1])
+    scaled = given.double().cpu() / temperature[row, None] + bias[row]
+    p = torch.softmax(scaled, -1).float()
+    return p.to(given.device) if isinstance(logits, Tensor) else p.numpy()
+
+
+def _place(folder: Path, weights: bytes, header: bytes) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        _write(beside / WEIGHTS, weights)
+        _write(beside / HEADER, header)
+        _sync_folder(beside)
+        if not folder.exists():
+            beside.chmod(0o755)  # mkdtemp makes it private
+            beside.rename(folder)
+        else:
+            os.replace(beside / HEADER, folder / NEXT)
+            _sync_folder(folder)
+            os.replace(beside / WEIGHTS, folder / WEIGHTS)
+            _sync_folder(folder)
+            os.replace(folder / NEXT, folder / HEADER)
+            _sync_folder(folder)
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)  # already gone where it became the checkpoint
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            fingerprint = (file.metadata() or {}).get("fingerprint", "")
+            return {name: file.get_tensor(name) for name in file.keys()}, fingerprint
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} can't be read as safetensors ({error}); fetch it again") from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read as JSON ({error}); fetch it again") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is not the description of a checkpoint")
+    version = header.get("format")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(
+            f"{path} does not say its format version; it is not a checkpoint of this program"
+        )
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, this program reads up to {FORMAT_VERSION}; install a newer version"
+        )
+    return header
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = values.get(key)
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{key!r} must be an object; got {value!r}")
+    return value
+
+
+def _check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
+    labels = header.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(v, str) and v for v in labels):
+        raise CheckpointError(f"'labels' must be a list of names; got {labels!r}")
+    if len(labels) != config.classes or len(set(labels)) != len(labels):
+        raise CheckpointError(
+            f"{len(labels)} labels ({', '.join(labels)}) for {config.classes} classes, or one twice"
+        )
+    if header.get("sentiments") != list(SENTIMENTS):
+        raise CheckpointError(
+            f"'sentiments' must be {', '.join(SENTIMENTS)}; got {header.get('sentiments')!r}"
+        )
+    for key in ("name", "version"):
+        if not isinstance(header.get(key), str) or not header[key]:
+            raise CheckpointError(f"{key!r} must be a text; got {header.get(key)!r}")
+    for modality, described in _mapping(header, "encoders").items():
+        if modality not in config.modalities or not isinstance(described, dict):
+            raise CheckpointError(f"'encoders' must describe modalities of the network; got {modality!r}")
+    sizes = {"fine": config.classes, "coarse": len(SENTIMENTS)}
+    for head, shares in _mapping(header, "prior").items():
+        if head not in sizes or not _numbers(shares, sizes[head]) or min(shares) < 0:
+            raise CheckpointError(f"'prior' of {head!r} must be {sizes.get(head, 0)} shares; got {shares!r}")
+    for subset, heads in _mapping(header, "calibration").items():
+        names = subset.split("+") if subset else []
+        if names != [m for m in config.modalities if m in names] or not isinstance(heads, dict):
+            raise CheckpointError(
+                f"'calibration' has an entry for {subset!r}, which is no subset of the modalities"
+            )
+        for head, entry in heads.items():
+            temperature = entry.get("temperature") if isinstance(entry, dict) else None
+            if head not in sizes or not _numbers([temperature], 1) or float(temperature or 0) <= 0:
+                raise CheckpointError(f"'calibration' of {subset!r}, {head!r} needs a positive temperature")
+            if entry.get("bias") is not None and not _numbers(entry["bias"], sizes[head]):
+                raise CheckpointError(
+                    f"'calibration' of {subset!r}, {head!r}: bias must be {sizes[head]} numbers"
+                )
+    _mapping(header, "meta")
+
+
+def _numbers(values: Any, n: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == n
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    )
+
+
+def _fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
+    own = network.state_dict()
+    for name in own:
+        if name not in tensors:
+            raise CheckpointError(f"{path} lacks {name}, which its configuration calls for")
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise CheckpointError(f"{path} holds {name}, which its configuration has no place for")
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, "
+                f"its configuration calls for {tuple(own[name].shape)}"
+            )
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite numbers")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

@@ -1,0 +1,338 @@
+"""What a network is built from. Stored in every checkpoint, so a model can always be built again.
+
+arXiv 2501.15063 leaves much unsaid. Where a field's description begins with ``[S]`` the paper is silent and
+the value of :meth:`ModelConfig.paper` is this project's choice; the reason stands beside it. Fields of the
+groups "beyond the paper" are off in :meth:`ModelConfig.paper`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MODALITIES = ("text", "audio", "face")
+SENTIMENTS = ("positive", "neutral", "negative")  # the classes of the coarse head, in order
+
+# Which queries which in the co-attention, in the order of equations 5-8.
+PAIRS = (("text", "audio"), ("audio", "face"), ("face", "text"))
+DIRECTIONS = (
+    *(("text", "audio"), ("audio", "text"), ("audio", "face")),
+    *(("face", "audio"), ("text", "face"), ("face", "text")),
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Every size and choice of the network. Construct by :meth:`paper` or :meth:`default`.
+
+    Raises:
+        ValueError: a field has a value that can't work; the sentence names it.
+    """
+
+    modalities: tuple[str, ...]
+    """A subset of ("text", "audio", "face"), in that order."""
+    input_dims: Mapping[str, int]
+    """Width of the raw features of each modality. [S] any: the network learns a projection of each."""
+    classes: int
+    """Number of fine labels, C."""
+
+    # Unimodal projections U^T, U^A, U^V.
+    text_width: int = 200
+    audio_width: int = 100
+    face_width: int = 100
+    feature_dropout: float = 0.0
+    """[S] dropout on the projections; none in the paper's description."""
+    feature_clip: float = 0.0
+    """Beyond the paper: bound of standardised values, 0 for none; odd sounds give far outliers."""
+
+    # Co-attention between pairs of modalities (equations 5-8).
+    alignment: bool = True
+    """False is the ablation F = [U^T; U^A; U^V]."""
+    co_width: int = 100
+    """[S] width of each of the six cross-modal representations; that of the smaller projections."""
+    co_layers: int = 1
+    """[S] blocks per direction; corpora of some thousand utterances don't feed more."""
+    co_heads: int = 4
+    """[S] attention heads; the largest common power of two that leaves 25 dimensions a head."""
+    co_ffn: int = 400
+    """[S] inner width of the feed-forward part; the transformer's usual four times the width."""
+    co_dropout: float = 0.1
+    """[S] on attention weights and both branches; the transformer's usual value."""
+    co_norm: Literal["pre", "post"] = "pre"
+    """[S] where LayerNorm stands; post-norm is fragile at the paper's learning rate of 0.005."""
+    co_positions: bool = True
+    """[S] sinusoidal positions added to both inputs; attention would otherwise not know the order."""
+    co_causal: bool = False
+    """[S] whether an utterance sees the past only; no, since whole recordings are at hand."""
+    attention_span: int | None = None
+    """Beyond the paper: co-attention and the classifier's attention reach this many utterances to each side.
+
+    None is the whole dialogue, as in the paper: time and, in training, memory grow with the square of its
+    length. With a span both grow linearly.
+    """
+
+    # Context (equations 9-10).
+    recurrent_width: int = 100
+    """[S] units of the GRU in each direction: 100 give the paper's width of 200 for g."""
+    recurrent_layers: int = 1
+    """[S] layers of the GRU; the paper draws one."""
+    context_dropout: float = 0.0
+    """[S] dropout on g; none in the paper's description."""
+
+    # Graph (equations 11-15).
+    speaker_encoding: bool = True
+    """False is the ablation that classifies g without a graph."""
+    window_past: int = 10
+    window_future: int = 10
+    relations: Literal["speaker_pair", "same_diff"] = "same_diff"
+    """[S] ``speaker_pair``: speaker(i) x speaker(j) x past/future, 2 n_speakers^2 relations, where identity
+    means something across dialogues. ``same_diff``: same/other speaker x past/future, 4 relations, where
+    speakers are numbered in order of appearance, as in every diarized recording."""
+    n_speakers: int = 2
+    """Number of speaker identities under ``speaker_pair``; unused under ``same_diff``."""
+    bases: int | None = None
+    """[S] number of basis matrices that the relation weights are mixed from; None: one free matrix each,
+    since 4 to 8 relations are few."""
+    self_loops: Literal["root", "both"] = "root"
+    """[S] ``root``: an utterance reaches itself only through W_0, so it isn't counted twice.
+    ``both``: its self-loop is also an edge of its own speaker's past."""
+    graph_width: int = 100
+    """[S] width of h1 and h2, as in DialogueGCN."""
+    graph_drop: Literal["message", "dropout", "edge", "none"] = "message"
+    """What is dropped in training: elements of the message matrix (DropMessage), elements of the senders'
+    features, whole edges, or nothing."""
+    graph_drop_rate: float = 0.2
+    """[S] delta; the middle of the range that the DropMessage paper searches."""
+    drop_root: bool = False
+    """[S] whether the root terms are dropped too; no, they are not messages."""
+    c_ir: Literal["count", "one", "learned"] = "count"
+    """[S] normaliser of relation r at receiver i: the number of its neighbours in r, 1, or a learned
+    positive number for each relation. The count keeps long and short windows on one scale."""
+    second_step: Literal["mean", "sum"] = "mean"
+    """[S] how the second step joins neighbours; the mean does not grow with the window."""
+
+    # Classifier (equations 16-21).
+    classifier_attention: Literal["replace", "beside", "none"] = "replace"
+    """The attended x~ replaces x (as in the paper), stands beside it, or is left out (beyond the paper)."""
+    classifier_width: int = 100
+    """[S] width of the hidden layer l."""
+    dropout: float = 0.4
+    """[S] dropout on l; the value that DialogueGCN and its successors use on these corpora."""
+    coarse_head: Literal["shared", "separate"] = "shared"
+    """[S] the coarse head is a second Linear on l, so that both tasks shape l, or has a hidden layer of
+    its own."""
+
+    # Loss (equations 22-24).
+    loss: Literal["convex", "additive", "uncertainty", "dynamic"] = "convex"
+    """[S] ``convex``: alpha L_C + (1 - alpha) L_F, the reading in which 0 and 1 are the single tasks.
+    ``additive``: L_F + alpha L_C. Beyond the paper, without alpha: ``uncertainty`` (learned weights, Kendall
+    et al. 2018) and ``dynamic`` (dynamic weight averaging, Liu et al. 2019)."""
+    alpha: float = 0.5
+    """Weight of the coarse task: 0.7 on IEMOCAP and 0.5 on MELD in the paper."""
+    label_smoothing: float = 0.0
+
+    # Beyond the paper: missing modalities.
+    missing: bool = False
+    """Rows without a modality get a learned token and are masked as keys. False: they count as the mean."""
+    modality_dropout: float = 0.0
+    """In training, the chance to hide each modality of an utterance or dialogue; one is always kept."""
+
+    # Beyond the paper: pairs no worse than their parts.
+    gated: bool = False
+    """Each cross-modal representation becomes P_m U_m + sigmoid(W [P_m U_m; E_mn] + gate_bias) * E_mn."""
+    gate_bias: float = -2.0
+    """Initial bias of the gates: nearly closed, so a second modality has to earn its place."""
+    unimodal_heads: bool = False
+    """A fine head on each projection, trained on the labels and on the whole network's output."""
+    unimodal_weight: float = 0.3
+    """Weight of those heads' cross-entropy."""
+    distillation_weight: float = 0.3
+    """Weight of their divergence from the whole network."""
+    distillation_temperature: float = 2.0
+
+    # Beyond the paper: imbalance.
+    logit_adjustment: float = 0.0
+    """tau of Menon et al. 2021: tau log prior is added to the logits in the loss."""
+    focal_gamma: float = 0.0
+    """gamma of the focal loss (Lin et al. 2017)."""
+    class_balance: float = 0.0
+    """beta of class-balanced weights (Cui et al. 2019), near 1; 0: all classes alike."""
+    contrast_weight: float = 0.0
+    """Weight of supervised contrast on l with a learned prototype for each class."""
+    contrast_temperature: float = 0.1
+    shift_weight: float = 0.0
+    """Weight of an auxiliary task: has the speaker's emotion changed since their previous utterance?"""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for name in (f.name for f in dataclasses.fields(self)):
+            object.__setattr__(self, name, _checked(name, getattr(self, name), hints[name]))
+        ordered = tuple(m for m in MODALITIES if m in self.modalities)
+        if not self.modalities or self.modalities != ordered:
+            raise ValueError(
+                f"modalities must be some of {', '.join(MODALITIES)}, in this order; got {self.modalities}"
+            )
+        if set(self.input_dims) != set(self.modalities):
+            raise ValueError(
+                f"input_dims must name exactly the modalities {', '.join(self.modalities)}; "
+                f"got {', '.join(self.input_dims) or 'none'}"
+            )
+        for modality, width in self.input_dims.items():
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ValueError(f"input_dims: the width of {modality} must be at least 1; got {width!r}")
+        # One order, so that equal configs are stored alike.
+        object.__setattr__(self, "input_dims", {m: self.input_dims[m] for m in ordered})
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        for name in ("feature_dropout", "co_dropout", "context_dropout", "graph_drop_rate", "dropout"):
+            _require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1); got {getattr(self, name)}")
+        for name in ("modality_dropout", "label_smoothing", "class_balance"):
+            _require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1); got {getattr(self, name)}")
+        for name in ("unimodal_weight", "distillation_weight", "contrast_weight", "shift_weight"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative; got {getattr(self, name)}")
+        for name in ("feature_clip", "focal_gamma", "window_past", "window_future"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative; got {getattr(self, name)}")
+        for name in (
+            "text_width",
+            "audio_width",
+            "face_width",
+            "co_width",
+            "co_layers",
+            "co_heads",
+            "co_ffn",
+        ):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("recurrent_width", "recurrent_layers", "graph_width", "classifier_width", "n_speakers"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("distillation_temperature", "contrast_temperature"):
+            _require(getattr(self, name) > 0, f"{name} must be positive; got {getattr(self, name)}")
+        _require(self.classes >= 2, f"classes must be at least 2; got {self.classes}")
+        _require(0 <= self.alpha <= 1, f"alpha must be in [0, 1]; got {self.alpha}")
+        _require(
+            self.co_width % self.co_heads == 0,
+            f"co_width {self.co_width} must be a multiple of co_heads {self.co_heads}",
+        )
+        _require(
+            self.attention_span is None or self.attention_span >= 1,
+            f"attention_span must be at least 1, or null for the whole dialogue; got {self.attention_span}",
+        )
+        _require(self.bases is None or self.bases >= 1, f"bases must be at least 1 or null; got {self.bases}")
+        _require(
+            self.missing or self.modality_dropout == 0,
+            "modality_dropout needs missing = true: without it the network can't tell a hidden modality",
+        )
+
+    @classmethod
+    def paper(cls, input_dims: Mapping[str, int], classes: int, **changes: Any) -> ModelConfig:
+        """The network as the paper describes it, the [S] choices filled in as each field says.
+
+        Args:
+            input_dims: raw width of each modality; its keys are the modalities.
+            classes: number of fine labels.
+            changes: fields to set otherwise, such as ``relations="speaker_pair"`` and ``alpha=0.7``
+                for IEMOCAP.
+        """
+        modalities = tuple(m for m in MODALITIES if m in input_dims)
+        return cls(**{"modalities": modalities, "input_dims": input_dims, "classes": classes, **changes})
+
+    @classmethod
+    def default(cls, input_dims: Mapping[str, int], classes: int, **changes: Any) -> ModelConfig:
+        """For recordings from anywhere: any modality may be missing. Arguments as in :meth:`paper`."""
+        beyond: dict[str, Any] = {
+            "missing": True,
+            "modality_dropout": 0.2,
+            "gated": True,
+            "feature_clip": 8.0,
+            "feature_dropout": 0.1,
+        }
+        return cls.paper(input_dims, classes, **{**beyond, **changes})
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of modalities that are aligned, in the paper's order."""
+        if not self.alignment:
+            return ()
+        return tuple(p for p in PAIRS if set(p) <= set(self.modalities))
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """(query, key) of the cross-modal representations: both directions of each pair, six in all."""
+        return tuple(d for d in DIRECTIONS if d in self.pairs or d[::-1] in self.pairs)
+
+    @property
+    def relation_count(self) -> int:
+        """Number of relations R, self-loops apart."""
+        return 4 if self.relations == "same_diff" else 2 * self.n_speakers**2
+
+    def width(self, modality: str) -> int:
+        """Width of the projection of ``modality``."""
+        return {"text": self.text_width, "audio": self.audio_width, "face": self.face_width}[modality]
+
+    @property
+    def fused_width(self) -> int:
+        """Width of F (equation 8): 1000 with three modalities and the paper's widths."""
+        return sum(self.width(m) for m in self.modalities) + len(self.directions) * self.co_width
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """This config with some fields changed."""
+        return type(self).from_json({**self.to_json(), **changes})
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        stored = (f.name for f in dataclasses.fields(self))
+        values = {name: getattr(self, name) for name in stored}
+        return {**values, "modalities": list(self.modalities), "input_dims": dict(self.input_dims)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_json`. Fields that are left out take their defaults.
+
+        Raises:
+            ValueError: an unknown key (the sentence names the near miss) or an impossible value.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"unknown key {key!r} in the model's configuration{hint}")
+        for key in ("modalities", "input_dims", "classes"):
+            if key not in values:
+                raise ValueError(f"the model's configuration lacks {key!r}")
+        return cls(**values)
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """``value`` in the type of its field, or a ValueError. Integers pass for floats, lists for tuples."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
+        return value
+    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        return tuple(str(v) for v in value)
+    if get_origin(hint) is Mapping and isinstance(value, Mapping):
+        return dict(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+        if number - number != 0:  # NaN and infinities
+            raise ValueError(f"{name} must be finite; got {value!r}")
+        return number
+    raise ValueError(f"{name} must be of type {getattr(hint, '__name__', hint)}; got {value!r}")
