@@ -29,7 +29,7 @@ def talk(path: Path, seconds: float = 6.0, pitch_hz: float = 120.0, seed: int = 
     return write_wav(path, 0.3 * sound / np.abs(sound).max())
 
 
-def write_wav(path: Path, sound: np.ndarray) -> Path:  # type: ignore[type-arg]
+def write_wav(path: Path, sound: np.ndarray) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

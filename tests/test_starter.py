@@ -23,7 +23,7 @@ from train.starter.voice import Voices, through_a_channel, trimmed
 TINY = FaceNetConfig(growth=4, blocks=(1, 1, 1), stem=8)
 
 
-def jpeg(image: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def jpeg(image: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".jpg", image)[1])
 
 

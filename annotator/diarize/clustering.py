@@ -26,9 +26,7 @@ LEAST_WINDOWS = 8  # a voice heard in fewer windows is taken for another's
 STATES = 16  # voices that VBx starts with, if no lower bound asks for more
 STAY = 0.9  # chance that the next window has the same voice
 EVIDENCE = 0.1  # weight of a window (F_A): neighbours share most of their sound
-# Weight of the cost of a further speaker (F_B). A voice changes with mood more than the model allows
-# for, and the longer it is heard the more these changes look like further speakers.
-SPEAKER_COST_PER_WINDOW, SPEAKER_COST = 1 / 400, (1.0, 6.0)
+SPEAKER_COST = 1.0  # weight of the cost of a further speaker (F_B)
 ITERATIONS = 20
 REACH = 4  # windows before and after that are averaged before linking
 
@@ -127,14 +125,14 @@ def _vbx(voices: Floats, spread: Floats, states: int) -> Ints:
     n = len(voices)
     guess = first_guess(voices, states)
     states = int(guess.max()) + 1
-    cost = float(np.clip(n * SPEAKER_COST_PER_WINDOW, *SPEAKER_COST))
+    weight = EVIDENCE / SPEAKER_COST
     share = np.full((n, states), 0.1 / states)
     share[np.arange(n), guess] += 0.9
     prior = np.full(states, 1 / states)
     scaled = voices * np.sqrt(spread)  # (n, d)
     for _ in range(ITERATIONS):
-        variance = 1 / (1 + EVIDENCE / cost * share.sum(axis=0)[:, None] * spread)  # (states, d)
-        mean = EVIDENCE / cost * variance * (share.T @ scaled)
+        variance = 1 / (1 + weight * share.sum(axis=0)[:, None] * spread)  # (states, d)
+        mean = weight * variance * (share.T @ scaled)
         score = EVIDENCE * (scaled @ mean.T - 0.5 * (variance + mean**2) @ spread)  # (n, states)
         before = share
         share, prior = _forward_backward(score, prior)

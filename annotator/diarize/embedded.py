@@ -41,8 +41,9 @@ MOST_GAIN_DB = 60.0  # below this lies the rounding noise of 16 bits
 
 # Speech begins above the first probability and lasts until it falls below the second.
 BEGIN, LAST = 0.2, 0.1
-MARGIN_S, PAUSE_S = 0.03, 0.1  # added at both ends; pauses up to this are speech
-TURN_PAUSE_S = 1.0  # a speaker's pauses up to this are inside the turn, if no one else speaks
+CORE_MARGIN_S, MARGIN_S = 0.03, 0.1  # added at both ends: for telling voices apart, and in turns
+PAUSE_S = 0.1  # pauses up to this are speech
+TURN_PAUSE_S = 0.8  # a speaker's pauses up to this are inside the turn, if no one else speaks
 SHORTEST_S = 0.1  # turns below this are dropped
 
 STEP = 20  # mel frames from window to window (0.2 s)
@@ -51,7 +52,7 @@ COVERED = 0.7  # share of speech in a window that may found a speaker
 SWITCH = 0.5  # how much nearer another voice must be, summed over windows, to take over
 ROUNDS = 3  # of assigning windows and computing the voices anew
 # Two voices at once give a window near both: closer together than this, for as many windows.
-BOTH_NEAR, BOTH_WINDOWS = 0.05, 3
+BOTH_NEAR, BOTH_WINDOWS = 0.03, 3
 
 
 class Embedded:
@@ -78,11 +79,12 @@ class Embedded:
             return []
         with torch.inference_mode():
             probability = self.speech(audio, gain(level, SPEECH_LEVEL_DB))
-            speech = speech_frames(probability, len(audio.samples))  # (frames of 10 ms,)
-            if not speech.any():
+            core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S)  # (frames of 10 ms,)
+            if not core.any():
                 return []
-            centres, coverage = windows(speech)
+            centres, coverage = windows(core)
             embeddings = self.embed(audio, centres, gain(level, VOICE_LEVEL_DB))
+        speech = speech_frames(probability, len(audio.samples), MARGIN_S)
         solid = coverage >= COVERED
         if solid.sum() < 2:
             return turns_of(speech[:, None])
@@ -154,7 +156,7 @@ def gain(level_db: float, wanted_db: float) -> float:
     return float(10 ** (min(wanted_db - level_db, MOST_GAIN_DB) / 20))
 
 
-def speech_frames(probability: Floats, samples: int) -> NDArray[np.bool_]:
+def speech_frames(probability: Floats, samples: int, margin_s: float) -> NDArray[np.bool_]:
     """Where there is speech, in frames of 10 ms: two thresholds, margins added, short pauses filled."""
     above, below = probability > BEGIN, probability <= LAST
     # The state after each frame is set by the last frame that was above the first threshold or below
@@ -164,10 +166,10 @@ def speech_frames(probability: Floats, samples: int) -> NDArray[np.bool_]:
     frames = np.zeros(-(-samples // MEL_HOP), np.bool_)
     end = -np.inf
     for first, last in stretches(speaking):
-        start = first * SPEECH_HOP / RATE_HZ - MARGIN_S
+        start = first * SPEECH_HOP / RATE_HZ - margin_s
         if start - end < PAUSE_S:
             start = min(start, end)
-        end = last * SPEECH_HOP / RATE_HZ + MARGIN_S
+        end = last * SPEECH_HOP / RATE_HZ + margin_s
         frames[max(0, round(start * 100)) : round(end * 100)] = True
     return frames
 

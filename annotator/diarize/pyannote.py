@@ -78,8 +78,8 @@ def load_pipeline(folder: Path, device: str) -> Any:
                 pipeline = Pipeline.from_pretrained(folder)
         except pickle.UnpicklingError as error:
             raise SetupError(
-                f"The pyannote weights in {folder} hold more than tensors and are not read, because that could "
-                f"run code in them. Fetch them again from their authors. ({str(error).splitlines()[0]})"
+                f"The pyannote weights in {folder} hold more than tensors; they are not read, as that could "
+                f"run code. Fetch them again from their authors. ({str(error).splitlines()[0]})"
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
             raise SetupError(

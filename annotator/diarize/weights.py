@@ -77,5 +77,5 @@ def missing_pyannote_weights(chosen: Path | None) -> str | None:
     return (
         f"The pyannote diarizer needs the weights of {PYANNOTE_MODEL}, which its authors give to those who "
         "accept their conditions on the model's page at the Hugging Face hub. Accept them, make a read "
-        f"token, and fetch the weights once with `HF_TOKEN=... hf download {PYANNOTE_MODEL}`; runs then find them."
+        f"token, and fetch the weights once: `HF_TOKEN=... hf download {PYANNOTE_MODEL}`."
     )
