@@ -1,0 +1,129 @@
+"""The text adapter: which sentences are taken, and that training it changes the vectors and resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from annotator.encode import make_encoder
+from train import adapter
+from train.adapter import (
+    SPEC,
+    AdapterSettings,
+    Sentences,
+    emorynlp,
+    goemotions,
+    line_key,
+    train_adapter,
+    train_sentences,
+)
+from train.prepare import prepare
+from train.resume import save_state
+
+TINY = AdapterSettings(rank=2, dialogue_epochs=2, sentence_batch=8, dialogue_batch=4, limit=24)
+
+
+@pytest.fixture(scope="module")
+def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of the layouts of GoEmotions, EmoryNLP and MELD."""
+    root = tmp_path_factory.mktemp("dialogues")
+    go, emory, meld = (root / name for name in ("goemotions", "emorynlp", "meld"))
+    for folder in (go, emory, meld):
+        folder.mkdir()
+    (go / "emotions.txt").write_text("joy\nanger\namusement\nneutral\n")
+    (go / "ekman_mapping.json").write_text(json.dumps({"joy": ["joy", "amusement"], "anger": ["anger"]}))
+    lines = ['I "love" it [NAME]\t0,2\tx', "I hate it\t1\tx", "both\t0,1\tx", "it is a table\t3\tx"]
+    (go / "train.tsv").write_text("\n".join(lines * 10))
+    rows = [
+        (0, "I told you not to open that door", "Mad"),
+        (0, "Hi", "Joyful"),
+        (1, "We are going to the zoo today", "Joyful"),
+        (1, "Hi", "Neutral"),
+    ]
+    columns = ("Dialogue_ID", "Utterance", "Emotion")
+    pl.DataFrame(rows, schema=columns, orient="row").write_csv(emory / "train.csv")
+    said = {
+        "joy": "What a wonderful day",
+        "anger": "Leave me alone you fool",
+        "neutral": "The bus leaves at nine",
+    }
+    for split in ("train", "dev", "test"):
+        table = [
+            {
+                "Sr No.": 1 + 4 * d + u,
+                "Utterance": said[emotion],
+                "Speaker": ("Ann", "Bob")[u % 2],
+                "Emotion": emotion,
+                "Sentiment": {"joy": "positive", "anger": "negative"}.get(emotion, "neutral"),
+                "Dialogue_ID": d,
+                "Utterance_ID": u,
+                "Season": 1,
+                "Episode": 1,
+                "StartTime": "00:00:01,000",
+                "EndTime": "00:00:02,000",
+            }
+            for d in range(8 if split == "train" else 2)
+            for u, emotion in enumerate(("joy", "anger", "neutral", "joy"))
+        ]
+        pl.DataFrame(table).write_csv(meld / f"{split}_sent_emo.csv")
+    return root
+
+
+def test_comments_with_one_emotion_are_taken(dialogues: Path) -> None:
+    found = goemotions(dialogues / "goemotions")
+    assert found.texts[:3] == ('I "love" it Alex', "I hate it", "it is a table")
+    assert [adapter.EKMAN[i] for i in found.labels[:3]] == ["joy", "anger", "neutral"]
+
+
+def test_scenes_that_share_a_line_with_held_out_text_are_left_out(dialogues: Path) -> None:
+    found = emorynlp(dialogues / "emorynlp", ["I told you NOT to open that door!", "Hi"])
+    assert found.texts == ("We are going to the zoo today", "Hi")
+    assert line_key("Hi there") is None
+
+
+def test_joint_training_resumes_to_the_same_vectors(
+    dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "corpus"
+    prepare("meld", dialogues / "meld", corpus)
+    best = train_adapter(corpus, dialogues, tmp_path / "whole", TINY, progress=False)
+    assert 0 <= best["accuracy"] <= 1
+
+    keep, calls = save_state, []
+
+    def stop_after_the_first_dialogue_epoch(path: Path, state: dict[str, object]) -> None:
+        keep(path, state)
+        calls.append(path.name)
+        if path.name == "dialogues.safetensors":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter, "save_state", stop_after_the_first_dialogue_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            train_adapter(corpus, dialogues, tmp_path / "stopped", TINY, progress=False)
+    assert calls == ["sentences.safetensors", "best.safetensors", "dialogues.safetensors"]
+    assert not (tmp_path / "stopped").exists()
+    assert (
+        train_adapter(corpus, dialogues, tmp_path / "stopped", TINY, progress=False)["loss"] == best["loss"]
+    )
+    vectors = [
+        make_encoder("text", SPEC, tmp_path / name, "cpu").encode_texts(["I am so angry"])  # type: ignore[attr-defined]
+        for name in ("whole", "stopped")
+    ]
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    plain = make_encoder("text", {"name": "minilm"}, None, "cpu").encode_texts(["I am so angry"])  # type: ignore[attr-defined]
+    assert np.abs(vectors[0] - plain).max() > 1e-3
+
+
+def test_sentences_alone_give_an_adapter_file(tmp_path: Path) -> None:
+    texts = tuple(["what a joy", "I hate you"] * 12)
+    sets = [Sentences("two", texts, np.array([0, 1] * 12), 2)]
+    file = tmp_path / "weights" / "text.safetensors"
+    train_sentences(sets, file, AdapterSettings(rank=2, sentence_batch=8), tmp_path / "work", progress=False)
+    vector = make_encoder("text", SPEC, file.parent, "cpu").encode_texts(["I hate you"])  # type: ignore[attr-defined]
+    assert torch.isfinite(torch.from_numpy(vector)).all()
