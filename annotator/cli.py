@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text: square brackets in the help are ours
 )
 
 Out = Annotated[Path, typer.Option("--out", help="The table to write: .parquet or .csv.")]
@@ -292,6 +293,24 @@ def evaluate(
     for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
         typer.echo(f"{name:<12} {metrics[name]:.4f}")
     typer.echo(f"{out}")
+
+
+@app.command()
+def download(
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PART...]", help="whisper. [default: all]")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="For which device: cpu takes a smaller one than cuda.")
+    ] = "auto",
+) -> None:
+    """Fetch pretrained parts once, so that later runs work with --offline."""
+    from annotator import download as fetching
+    from annotator.pipeline import resolve_device
+
+    set_up_logging(quiet=False, verbose=False)
+    for line in fetching.download(parts or list(fetching.PARTS), resolve_device(device)):
+        typer.echo(line)
 
 
 @app.command()

@@ -102,7 +102,7 @@ def trimmed(samples: NDArray[np.int16]) -> NDArray[np.float32]:
 
     Sound is within 30 dB of the loud parts for most of 0.2 s: what noise hides, and clicks, are silence.
     """
-    x = samples.astype(np.float32) / 32768
+    x = samples.astype(np.float32) / np.float32(32768)
     frames = x[: len(x) // 160 * 160].reshape(-1, 160)
     level = 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
     loud = level > np.percentile(level, 95) - 30

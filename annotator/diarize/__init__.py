@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from annotator.records import Audio, RecordingError, Turn, UsageError
+from annotator.records import Audio, RecordingError, SetupError, Turn, UsageError
 
 __all__ = ["DIARIZERS", "Diarizer", "DiarizerSettings", "available", "make_diarizer", "read_rttm"]
 
@@ -69,15 +69,24 @@ class DiarizerSettings:
 
 
 def _make_embedded(settings: DiarizerSettings) -> Diarizer:
+    _refuse_without_weights("embedded", settings)
     from .embedded import Embedded  # noqa: TID251 - own package
 
     return Embedded(settings)
 
 
 def _make_pyannote(settings: DiarizerSettings) -> Diarizer:
+    _refuse_without_weights("pyannote", settings)
     from .pyannote import Pyannote  # noqa: TID251 - own package
 
-    return Pyannote(settings)
+    diarizer: Diarizer = Pyannote(settings)
+    return diarizer
+
+
+def _refuse_without_weights(name: str, settings: DiarizerSettings) -> None:
+    # Importing the libraries takes seconds: what is sure to fail does so before.
+    if problem := available(name, settings):
+        raise SetupError(problem)
 
 
 DIARIZERS: dict[str, Callable[[DiarizerSettings], Diarizer]] = {

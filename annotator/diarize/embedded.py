@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 
-from . import DiarizerSettings  # noqa: TID251 - own package
+from . import DiarizerSettings, weights  # noqa: TID251 - own package
 from .clustering import Floats, Halves, Ints, VoiceSpace, cluster, directions  # noqa: TID251 - own package
 from .networks import (  # noqa: TID251 - own package
     EMBEDDING,
@@ -30,7 +30,6 @@ from .networks import (  # noqa: TID251 - own package
     mel_filters,
     mel_power,
 )
-from .weights import VOICES, missing_embedded_weights, speech_weights, voice_weights  # noqa: TID251
 
 BLOCK_S = 64  # seconds of sound in memory at a time; a whole number of steps of both networks
 BATCH = 64  # windows embedded at once
@@ -41,7 +40,7 @@ MOST_GAIN_DB = 60.0  # below this lies the rounding noise of 16 bits
 
 # Speech begins above the first probability and lasts until it falls below the second.
 BEGIN, LAST = 0.2, 0.1
-CORE_MARGIN_S, MARGIN_S = 0.03, 0.1  # added at both ends: for telling voices apart, and in turns
+CORE_MARGIN_S, MARGIN_S = 0.03, 0.06  # added at both ends: for telling voices apart, and in turns
 PAUSE_S = 0.1  # pauses up to this are speech
 TURN_PAUSE_S = 0.8  # a speaker's pauses up to this are inside the turn, if no one else speaks
 SHORTEST_S = 0.1  # turns below this are dropped
@@ -62,16 +61,15 @@ class Embedded:
     """
 
     def __init__(self, settings: DiarizerSettings) -> None:
-        problem = missing_embedded_weights()
-        speech, voice = speech_weights(), voice_weights()
-        if problem is not None or speech is None or voice is None:
-            raise SetupError(problem or "The embedded diarizer's weights are missing.")
+        speech, voice = weights.speech_weights(), weights.voice_weights()
+        if speech is None or voice is None:
+            raise SetupError(str(weights.missing_embedded_weights()))
         self.bounds = settings.bounds
         self.device = torch.device(settings.device)
         self.detector = SpeechDetector.load(speech).to(self.device)
         self.encoder = VoiceEncoder.load(voice).to(self.device)
         self.filters = mel_filters().to(self.device)
-        self.space = VoiceSpace.load(VOICES)
+        self.space = VoiceSpace.load(weights.VOICES)
 
     def __call__(self, audio: Audio) -> list[Turn]:
         level = loudness(audio)

@@ -20,8 +20,16 @@ import numpy as np
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 
 from . import DiarizerSettings  # noqa: TID251 - own package
-from .weights import missing_pyannote_weights, pyannote_folder  # noqa: TID251 - own package
+from .weights import (  # noqa: TID251 - own package
+    PYANNOTE_MODEL,
+    missing_pyannote_weights,
+    pyannote_folder,
+)
 
+PIPELINES = (
+    "pyannote.audio.pipelines.SpeakerDiarization",
+    "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization",
+)
 BATCH = 32  # windows at once through each network
 
 
@@ -32,10 +40,9 @@ class Pyannote:
     """
 
     def __init__(self, settings: DiarizerSettings) -> None:
-        problem = missing_pyannote_weights(settings.pyannote_folder)
         folder = pyannote_folder(settings.pyannote_folder)
-        if problem is not None or folder is None:
-            raise SetupError(problem or "The pyannote diarizer's weights are missing.")
+        if folder is None:
+            raise SetupError(str(missing_pyannote_weights(settings.pyannote_folder)))
         self.settings = settings
         self.pipeline = load_pipeline(folder, settings.device)
 
@@ -66,6 +73,7 @@ def load_pipeline(folder: Path, device: str) -> Any:
 
     Raises: SetupError that names what is wrong with the folder.
     """
+    check_config(folder)
     # Read when the library is imported and again at each call.
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
     import torch
@@ -81,7 +89,7 @@ def load_pipeline(folder: Path, device: str) -> Any:
                 f"The pyannote weights in {folder} hold more than tensors; they are not read, as that could "
                 f"run code. Fetch them again from their authors. ({str(error).splitlines()[0]})"
             ) from error
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
             raise SetupError(
                 f"The pyannote pipeline in {folder} can't be read: {str(error).splitlines()[0]}. "
                 "Fetch it again, or take `--diarizer embedded`."
@@ -90,6 +98,29 @@ def load_pipeline(folder: Path, device: str) -> Any:
     for name in ("segmentation_batch_size", "embedding_batch_size"):
         setattr(pipeline, name, BATCH)
     return pipeline
+
+
+def check_config(folder: Path) -> None:
+    """Refuses a configuration that would call anything but the diarization pipeline on files in the folder.
+
+    The library calls whatever name stands there, and takes a plain name of a model from the hub.
+    """
+    import yaml
+
+    problem = "is not a diarization pipeline of pyannote.audio 4"
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        pipeline = config["pipeline"]
+        if pipeline["name"] in PIPELINES and "preprocessors" not in config:
+            parts = [pipeline.get("params", {}).get(part) for part in ("segmentation", "embedding", "plda")]
+            if all(isinstance(part, str) and part.startswith("$model/") for part in parts):
+                return
+            problem = "names models outside its folder"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        problem += f" ({type(error).__name__})"
+    raise SetupError(
+        f"{folder / 'config.yaml'} {problem}: fetch {PYANNOTE_MODEL} again, or take `--diarizer embedded`."
+    )
 
 
 @contextmanager
