@@ -1,8 +1,10 @@
 """Raw recordings of conversations to emotion-labelled transcripts.
 
     from annotator import RunSettings, run
-    result = run([Path("videos")], Path("labels.parquet"), RunSettings())
-    result.table                      # a polars DataFrame, one row per utterance
+
+    if __name__ == "__main__":        # recordings are worked on in processes of their own
+        result = run([Path("videos")], Path("labels.parquet"), RunSettings())
+        result.table                  # a polars DataFrame, one row per utterance
 
 The command ``annotate`` does the same; see the README.
 """
@@ -46,11 +48,12 @@ def __getattr__(name: str) -> Any:
 
         return version("conversation-annotator")
     if name in _LAZY:
+        check_own_model()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'annotator' has no attribute {name!r}")
 
 
-def _check_own_model() -> None:
+def check_own_model() -> None:
     """Raises: SetupError when another top-level package named ``model`` hides ours."""
     ours = Path(__file__).resolve().parent.parent / "model" / "__init__.py"
     spec = importlib.util.find_spec("model")
@@ -60,6 +63,3 @@ def _check_own_model() -> None:
             f"The package 'model' that Python finds is {found}, which hides the annotator's own ({ours}). "
             "Run from another folder, or take that one off PYTHONPATH."
         )
-
-
-_check_own_model()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from annotator import check_own_model
 from annotator.records import AnnotateError
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
     try:
+        check_own_model()
         app()
     except AnnotateError as error:
         typer.echo(f"annotate: {error}", err=True)
@@ -148,14 +150,14 @@ def run(
     else:
         files = result.table["file"].n_unique()
         typer.echo(f"{len(result.table)} utterances of {files} recordings: {out}")
+        if result.failures:
+            failures = out.with_suffix(".failures.csv")
+            typer.echo(f"{len(result.failures)} of the inputs failed: {failures}", err=True)
         if settings.report is not None:
             from annotator.report import write_report
 
             write_report(out, settings.report)
             typer.echo(f"{settings.report}")
-        if result.failures:
-            failures = out.with_suffix(".failures.csv")
-            typer.echo(f"{len(result.failures)} of the inputs failed: {failures}", err=True)
     raise typer.Exit(result.exit_code)
 
 

@@ -19,10 +19,12 @@ def report() -> str:
     """A page of plain text; every problem carries its remedy."""
     import torch
 
+    from annotator.pipeline.batch import installed
+
     settings = RunSettings(offline=True)
     lines = [f"annotate {importlib.metadata.version('conversation-annotator')}", ""]
     lines.append(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    lines.append(", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES))
+    lines.append(", ".join(f"{name} {found}" for name, found in installed(LIBRARIES).items()))
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines.append(f"GPU: {', '.join(gpus) if gpus else 'none, runs go on the CPU'}; {os.cpu_count()} cores")
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from annotator.records import MODALITIES, Conversation, Features, Prediction, SetupError
+from annotator.records import MODALITIES, Conversation, Features, Prediction, SetupError, UsageError
 
 log = logging.getLogger("annotator")
 
@@ -42,6 +42,15 @@ class Predictor:
         self._device = torch.device("cpu" if device == "mps" else device)
         self._network = self._checkpoint.network.to(self._device, torch.float64).eval()
         self._modalities = [m for m in modalities if m in self._checkpoint.config.modalities]
+        has = ", ".join(self._checkpoint.config.modalities)
+        if not self._modalities:
+            raise UsageError(f"The checkpoint {self.name} knows {has}, not {', '.join(modalities)}.")
+        clash = {"positive", "negative", "neutral_sentiment"} & set(self.labels)
+        if clash:
+            raise UsageError(
+                f"The checkpoint {self.name} has the label {clash.pop()!r}, whose column would be the "
+                "sentiment's: name it otherwise and train again."
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -54,8 +54,10 @@ class RunSettings(BaseModel):
     @field_validator("shard", mode="before")
     @classmethod
     def _shard(cls, value: Any) -> Any:
-        if not isinstance(value, str):
+        if value is None:
             return value
+        if not isinstance(value, str):
+            value = "/".join(map(str, value))
         match = re.fullmatch(r"(\d+)/(\d+)", value.strip())
         if not match or not 0 <= int(match[1]) <= int(match[2]) or int(match[2]) == 0:
             raise ValueError(f"{value!r} is no shard: write i/N, such as 0/4, with i from 0 to N - 1")

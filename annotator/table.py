@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from safetensors import SafetensorError
 
 from annotator.records import Prediction, SetupError, Utterance
 
@@ -109,9 +110,11 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+        # The libraries that write for us wrap a full disk in errors of their own.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SetupError(
-            f"{path} can't be written: {error.strerror or error}. Free some space or choose another place; "
+            f"{path} can't be written: {reason}. Free some space or choose another place; "
             "the same command goes on from what is finished."
         ) from error
     finally:
@@ -122,7 +125,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "ascii")
 
 
 def write_part(path: Path, part: pl.DataFrame, facts: dict[str, Any]) -> None:

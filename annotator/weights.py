@@ -37,7 +37,7 @@ def checkpoint_folder(name: str) -> Path:
         hint = (
             "The bundle is missing from this installation: install the package again."
             if name == "starter"
-            else "Give the folder that `annotate train` or `annotate finetune` wrote, or `starter`."
+            else "Give the folder that `annotate train` wrote, or `starter`."
         )
         raise UsageError(f"There is no checkpoint at {name!r} (no model.json). {hint}")
     return folder

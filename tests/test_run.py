@@ -128,6 +128,15 @@ def test_again_does_nothing_again_and_csv_equals_parquet(
     assert_frame_equal(theirs, ours, check_exact=True)
 
 
+def test_output_beside_the_recording_is_no_part_of_it(folder: Path, tmp_path: Path) -> None:
+    """``talk.run.json`` lies where a transcript of ``talk.wav`` would."""
+    shutil.copyfile(folder / "good.wav", tmp_path / "talk.wav")
+    for expected in (1, 0):
+        assert annotate("run", tmp_path / "talk.wav", "--out", tmp_path / "talk.parquet").returncode == 0
+        record = json.loads((tmp_path / "talk.run.json").read_text())
+        assert record["counts"]["annotated_now"] == expected
+
+
 def test_edited_is_done_again_and_moved_is_not(folder: Path, tmp_path: Path) -> None:
     videos, out = tmp_path / "v", tmp_path / "labels.parquet"
     videos.mkdir()

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.records import RecordingError, SetupError
 
@@ -61,3 +63,20 @@ def test_closing_leaves_no_process() -> None:
     processes = [w.process for w in pool._workers]
     pool.close(kill=True)
     assert not any(p.is_alive() for p in processes)
+
+
+def make_badly(reason: str) -> Callable[[Any], Any]:
+    if reason == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ImportError(reason)
+
+
+@pytest.mark.parametrize(("reason", "words"), [("no libsndfile", "no libsndfile"), ("killed", "--workers")])
+def test_a_worker_without_tools_is_no_fault_of_the_recording(reason: str, words: str) -> None:
+    pool = WorkerPool(1, make_badly, reason)
+    try:
+        found = all_outcomes(pool, ["recording"])
+    finally:
+        pool.close()
+    error = found["recording"].error
+    assert isinstance(error, SetupError) and words in str(error)

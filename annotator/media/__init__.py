@@ -9,7 +9,7 @@ sandbox.py    the launcher that gives up its rights and becomes ffmpeg
 languages.py  ISO 639-2 codes to ISO 639-1
 """
 
-from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
+from annotator.media.child import Limits, escaped, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
 from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
 from annotator.media.find import MEDIA_SUFFIXES, Found, content_hash, find, sidecars  # noqa: TID251 - its own package
 from annotator.media.probe import probe  # noqa: TID251 - its own package
@@ -22,6 +22,7 @@ __all__ = [
     "Limits",
     "content_hash",
     "decode",
+    "escaped",
     "extract_subtitles",
     "ffmpeg_path",
     "ffmpeg_version",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,15 +87,30 @@ def sidecars(path: Path) -> tuple[Path, ...]:
     real_folder = os.path.realpath(folder)
     beside = []
     try:
-        names = os.listdir(folder)
+        names = _sidecar_names(folder, os.stat(folder).st_mtime_ns)
     except OSError:
         return ()  # a folder may be passed through without being listed; then nothing lies visibly beside
-    for name in names:
+    for name in names[bisect_left(names, path.stem) :]:
+        if not name.startswith(path.stem):
+            break
         candidate = folder / name
         if pattern.fullmatch(name) and name != path.name and candidate.is_file():
             if not candidate.is_symlink() or _inside(candidate, real_folder):
                 beside.append(candidate)
-    return tuple(sorted(beside))
+    return tuple(beside)
+
+
+@functools.lru_cache(maxsize=8)
+def _sidecar_names(folder: Path, changed_ns: int) -> list[str]:
+    """Sorted names that may be sidecars; listed once for a folder of many recordings while it is unchanged.
+
+    A run's own record (``talk.run.json`` beside ``talk.mp4``) is none: it changes with every run.
+    """
+    return sorted(
+        name
+        for name in os.listdir(folder)
+        if os.path.splitext(name)[1].lower() in SIDECAR_SUFFIXES and not name.endswith(".run.json")
+    )
 
 
 def _absolute(path: Path) -> Path:

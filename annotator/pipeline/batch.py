@@ -17,7 +17,7 @@ import polars as pl
 
 from annotator import diarize, media, table, transcribe, weights
 from annotator.pipeline.job import Entry, Job
-from annotator.pipeline.outputs import manifest, work_manifests, write_outputs
+from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
 from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir
 from annotator.predict import Predictor
@@ -61,12 +61,7 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 
     Raises: UsageError and SetupError; whatever is finished by then stays, and the same call goes on.
     """
-    if out.suffix.lower() not in (".parquet", ".csv"):
-        raise UsageError(
-            f"--out {out} ends neither in .parquet nor in .csv: the ending says which table to write."
-        )
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder: name a file, such as {out / 'labels.parquet'}.")
+    check_out(out)
     found = media.find(inputs)
     if not found:
         raise UsageError(
@@ -90,8 +85,9 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
         if job.stop.signal is None:
             plain = settings.model_dump(mode="json", exclude={"fresh", "retry_failed", "report"})
             # Shards of one output end side by side: the last one to merge must see all.
-            with work.merging():
-                table.write_json(work.manifest_file, manifest(job, plain, versions()))
+            with work.merging(out):
+                made_with = versions()
+                table.write_json(work.manifest_file, manifest(job, plain, made_with))
                 manifests = work_manifests(work)
                 files = [f for _, m in manifests for f in m["files"]]
                 record = {
@@ -99,7 +95,7 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
                     "wall_seconds": round(time.time() - started, 3),
                     "seconds_per_stage": {k: round(v, 3) for k, v in job.seconds.items()},
                     "settings": plain,
-                    "versions": versions(),
+                    "versions": made_with,
                     "model": predictor.name,
                     "device": device,
                     "backends": {
@@ -122,8 +118,19 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 
 def versions() -> dict[str, str]:
     """Versions of what shapes the numbers."""
-    found = {name: importlib.metadata.version(name) for name in VERSIONED}
-    return found | {"python": platform.python_version(), "ffmpeg": media.ffmpeg_version()}
+    return installed(VERSIONED) | {"python": platform.python_version(), "ffmpeg": media.ffmpeg_version()}
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """Versions of distributions; ``not installed`` for those that are absent."""
+
+    def version(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    return {name: version(name) for name in names}
 
 
 def shard_of(file: str, shards: int) -> int:
@@ -187,7 +194,7 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
         yunet_file=yunet if detector == "yunet" else None,
         device=device,
         take_sidecar_turns=settings.diarizer == "auto",
-        take_subtitles=settings.transcriber in ("auto", "subtitles"),
+        take_subtitles=settings.transcriber == "auto",
     )
 
 
@@ -202,11 +209,15 @@ def choose(
             raise SetupError(f"The {stage} {asked} can't run: {problem}")
         log.info("%s: %s, as asked", stage, asked)
         return asked
-    passed_over: list[str] = []
+    passed_over: dict[str, str] = {}
     for name in order:
         problem = lacks(name)
         if problem is None:
-            log.info("%s: %s%s", stage, name, f" ({'; '.join(passed_over)})" if passed_over else "")
+            # What the better ones lack takes sentences, which doctor has room for.
+            lacking = (
+                f" ({', '.join(passed_over)} not available: see `annotate doctor`)" if passed_over else ""
+            )
+            log.info("%s: %s%s", stage, name, lacking)
             return name
-        passed_over.append(f"{name} can't run: {problem}")
-    raise SetupError(f"No {stage} can run. {' '.join(passed_over)}")
+        passed_over[name] = problem
+    raise SetupError(f"No {stage} can run. {' '.join(passed_over.values())}")

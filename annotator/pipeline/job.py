@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ log = logging.getLogger("annotator")
 
 PREPARED_FORMAT = 1  # raised when a stage before the network changes what it gives
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
-MAX_ATTEMPTS = 2  # within a run, for a recording whose worker died under it
-# Flags of a recording that say nothing of its utterances: has_audio and has_face do.
-NOT_FOR_ROWS = {"no_audio", "no_video"}
+# Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
+# are found out for each utterance.
+NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped"}
 
 
 @dataclass
@@ -47,11 +48,9 @@ class Entry:
     file_id: str | None = None
     key: str = ""  # of its prepared form
     part: str = ""  # of its rows
-    media: Media | None = None
-
-    @property
-    def duration_s(self) -> float:
-        return (self.media.duration_s if self.media else None) or 0.0
+    media: Media | None = None  # None also when the part is there already
+    stamp: tuple[int, int] = (0, 0)  # size and modification time when it was hashed
+    duration_s: float = 0.0  # as declared; 0 when unknown
 
 
 @dataclass
@@ -63,6 +62,9 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals; a server that runs us has handlers of its own
+            return
 
         def restore() -> None:
             for number, handler in before.items():
@@ -83,11 +85,7 @@ class Stop:
 
 @dataclass
 class Job:
-    """The recordings of one run and what happens to them.
-
-    Args:
-        encoders: the specs of the checkpoint, by modality.
-    """
+    """The recordings of one run and what happens to them."""
 
     entries: list[Entry]
     settings: RunSettings
@@ -121,6 +119,7 @@ class Job:
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
         self._ready: deque[Entry] = deque()  # prepared, to be labelled
         self._tasks: deque[Task] = deque()
+        self._deaths: set[str] = set()  # keys of recordings under which a worker has died
         self._pool: WorkerPool | None = None
 
     def run(self) -> None:
@@ -164,22 +163,34 @@ class Job:
         return self._pool.in_hand if self._pool else []
 
     def identify(self, entry: Entry) -> None:
-        """Content hash, keys and probe of an input; faults become its failure. Runs in the scan thread."""
+        """Content hash, keys and, if it has no part yet, probe of an input. Runs in the scan thread.
+
+        Faults become its failure.
+        """
         if entry.failure is not None or self.stop.signal is not None:
             return
+        path = entry.path
         try:
-            entry.file_id = self.work.content_id(entry.path, media.content_hash)
+            stat = path.stat()
+            entry.stamp = (stat.st_size, stat.st_mtime_ns)
+            entry.file_id = self.work.content_id(path, media.content_hash)
             # By name and content: the name of a subtitle file tells its language.
-            beside = [
-                [p.name, self.work.content_id(p, media.content_hash)] for p in media.sidecars(entry.path)
-            ]
-            beside = [[name.removeprefix(entry.path.stem), digest] for name, digest in beside]
-        except OSError as error:
-            message = f"The file can't be read: {error.strerror or error}."
+            beside = []
+            for path in media.sidecars(entry.path):
+                name = path.name.removeprefix(entry.path.stem)
+                beside.append([name, self.work.content_id(path, media.content_hash)])
+        except (OSError, RecordingError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            message = f"{media.escaped(path.name)} can't be read: {reason}"
             entry.failure = RecordingError("find", "unreadable", message)
             return
         entry.key = hash_json([entry.file_id, beside, self.prepared_settings])
         entry.part = hash_json([entry.file_id, beside, self.part_settings])
+        facts = None if self.settings.fresh else table.read_facts(self.work.part_file(entry.part))
+        if facts is not None:
+            entry.duration_s = facts["duration_s"]
+            self.work.failure_file(entry.key).unlink(missing_ok=True)
+            return
         earlier = self.work.read_failure(entry.key)
         if earlier is not None:
             entry.attempts = earlier["attempts"]
@@ -189,6 +200,7 @@ class Job:
             entry.attempts += 1
         try:
             entry.media = media.probe(entry.path)
+            entry.duration_s = entry.media.duration_s or 0.0
         except RecordingError as error:
             self.fail(entry, error)
 
@@ -201,13 +213,10 @@ class Job:
         if len(copies) > 1:
             entry.failure, entry.attempts = copies[0].failure, copies[0].attempts
             return False
-        if not self.settings.fresh:
-            if table.read_facts(self.work.part_file(entry.part)) is not None:
-                return False
-            if self.work.prepared_file(entry.key).exists():
-                self._ready.append(entry)
-                return False
-        self._tasks.append(Task(entry.media, entry.key, self.work.prepared_file(entry.key)))
+        if not self.settings.fresh and Prepared.is_sound(self.work.prepared_file(entry.key)):
+            self._ready.append(entry)
+            return False
+        self._tasks.append(Task(entry.media, entry.key, self.work.prepared_file(entry.key), entry.stamp))
         return True
 
     def hand_out(self, bar: Any) -> None:
@@ -215,7 +224,7 @@ class Job:
         if not self._tasks or self.stop.signal is not None:
             return
         if self._pool is None:
-            size = self.settings.worker_count
+            size = min(self.settings.worker_count, len(self.entries))
             setup = WorkerSetup(
                 settings=self.settings,
                 backends=self.backends,
@@ -224,10 +233,10 @@ class Job:
                 scratch=self.work.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             )
-            self._pool = WorkerPool(min(size, len(self.entries)), make_worker, setup)
+            self._pool = WorkerPool(size, make_worker, setup)
         while self._tasks and self._pool.idle:
             task = self._tasks.popleft()
-            bar.set_postfix_str(printable(self._by_key[task.key][0].file))
+            bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))
             self._pool.submit(task)
 
     def take_in(self, bar: Any) -> None:
@@ -247,15 +256,15 @@ class Job:
         task: Task = outcome.task
         copies = self._by_key[task.key]
         if outcome.error is None:
-            self.work.failure_file(task.key).unlink(missing_ok=True)
             self._ready.append(copies[0])
             return True
         if outcome.details:
             log.debug("%s", outcome.details)
         if not isinstance(outcome.error, RecordingError):
             raise outcome.error
-        if outcome.died and copies[0].attempts < MAX_ATTEMPTS:
-            log.warning("%s: %s Trying once more.", printable(copies[0].file), outcome.error.message)
+        if outcome.died and task.key not in self._deaths:
+            self._deaths.add(task.key)
+            log.warning("%s: %s Trying once more.", media.escaped(copies[0].file), outcome.error.message)
             for entry in copies:
                 entry.attempts += 1
             self._tasks.appendleft(task)
@@ -265,10 +274,13 @@ class Job:
         return True
 
     def fail(self, entry: Entry, error: RecordingError) -> None:
-        """Note that a recording can't be annotated, also for later runs."""
-        entry.failure = error
-        log.info("%s failed at %s: %s", printable(entry.file), error.stage, error.message)
-        reason = {"stage": error.stage, "error": error.error, "message": error.message}
+        """Note that a recording can't be annotated, also for later runs if the fault lies in it."""
+        message = media.escaped(error.message)  # it may quote names and what the file says of itself
+        entry.failure = RecordingError(error.stage, error.error, message)
+        log.info("%s failed at %s: %s", media.escaped(entry.file), error.stage, message)
+        if error.stage == "worker" or error.error == "changed" or not entry.path.exists():
+            return  # the machine's fault, or a passing one: the next run tries again
+        reason = {"stage": error.stage, "error": error.error, "message": message}
         table.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
 
     def label(self) -> None:
@@ -283,6 +295,7 @@ class Job:
             self.write_part(entry, recording, [next(flat) for _ in conversations])
             for stage, spent in recording.seconds.items():
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self.work.save_inputs()
         self.annotated += len(entries)
         self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
 
@@ -308,8 +321,4 @@ class Job:
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
         facts = {"duration_s": round(recording.duration_s, 3), "rows": len(part), "flags": flags}
         table.write_part(self.work.part_file(entry.part), part, facts)
-
-
-def printable(name: str) -> str:
-    """A file name without control characters, for terminals and logs."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+        self.work.failure_file(entry.key).unlink(missing_ok=True)

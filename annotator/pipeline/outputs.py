@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from annotator import media, table
-from annotator.pipeline.workdir import WorkDir, hash_json
+from annotator.pipeline.workdir import WorkDir
 from annotator.records import SetupError, UsageError
 
+if TYPE_CHECKING:
+    from annotator.pipeline.job import Job
+
 MANIFEST_FORMAT = 1
+
+
+def check_out(out: Path) -> None:
+    """Raises: UsageError when a table can't be written under that name."""
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise UsageError(f"{out} ends neither in .parquet nor in .csv: the ending says which table to write.")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder: name a file, such as {out / 'labels.parquet'}.")
 
 
 def read_manifests(root: Path, shard: tuple[int, int] | None) -> list[dict[str, Any]]:
@@ -80,6 +91,7 @@ def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame
 
     Raises: UsageError when a folder holds no finished run, or the runs don't fit together.
     """
+    check_out(out)
     manifests: list[tuple[Path, dict[str, Any]]] = []
     for folder in folders:
         found = sorted(folder.glob("manifest*.json"))
@@ -104,7 +116,7 @@ def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame
     return write_outputs(manifests, out, record)
 
 
-def manifest(job: Any, settings: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+def manifest(job: Job, settings: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
     """Which file has which part, or why not, with the facts of each recording."""
     files = []
     for entry in sorted(job.entries, key=lambda e: str(e.file)):
@@ -129,7 +141,7 @@ def manifest(job: Any, settings: dict[str, Any], versions: dict[str, str]) -> di
     return {
         "format": MANIFEST_FORMAT,
         "shard": job.work.shard,
-        "settings_hash": hash_json(job.part_settings),
+        "settings_hash": job.part_settings,
         "settings": settings,
         "versions": versions,
         "model": job.predictor.name,
@@ -139,5 +151,9 @@ def manifest(job: Any, settings: dict[str, Any], versions: dict[str, str]) -> di
 
 
 def work_manifests(work: WorkDir) -> list[tuple[Path, dict[str, Any]]]:
-    """The manifests that make up this run's table: its own, or those of all shards that have ended here."""
-    return [(work.root, m) for m in read_manifests(work.root, work.shard)]
+    """The manifests that make up this run's table: its own, or those of all shards that have ended here.
+
+    Shards that were run with other settings before are not of this table: they are to be run again.
+    """
+    own = json.loads(work.manifest_file.read_text("utf-8"))["settings_hash"]
+    return [(work.root, m) for m in read_manifests(work.root, work.shard) if m["settings_hash"] == own]

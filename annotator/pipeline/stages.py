@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from annotator import diarize, encode, faces, media, transcribe, utterances
@@ -39,7 +39,7 @@ class Backends:
 
     diarizer: str
     transcriber: str
-    face_detector: Literal["auto", "yunet", "hog"]
+    face_detector: Literal["yunet", "hog"]
     yunet_file: Path | None
     device: str
     take_sidecar_turns: bool  # an RTTM beside the recording goes before the diarizer
@@ -65,6 +65,7 @@ class Task:
     media: Media
     key: str
     out: Path
+    stamp: tuple[int, int]  # its size and modification time when it was hashed
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class Prepared:
         with written_whole(path) as temporary:
             save_file(arrays, temporary, metadata={"recording": json.dumps(plain)})
 
+    @staticmethod
+    def is_sound(path: Path) -> bool:
+        """Whether there is a whole file; a missing or damaged one is made anew."""
+        try:
+            with safe_open(path, framework="np") as file:
+                return "recording" in (file.metadata() or {})
+        except (OSError, SafetensorError):
+            return False
+
     @classmethod
     def load(cls, path: Path) -> Prepared:
         with safe_open(path, framework="np") as file:
@@ -130,9 +140,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     }
     diarizer: diarize.Diarizer | None = None
     subtitles = transcribe.make_transcriber("subtitles", transcriber_settings(settings, backends.device))
-    transcriber = transcribe.make_transcriber(
-        backends.transcriber, transcriber_settings(settings, backends.device)
-    )
+    transcriber: transcribe.Transcriber | None = None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
     def diarized(recording: Media, audio: Audio) -> list[Turn]:
@@ -145,10 +153,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
         return diarizer(audio)
 
     def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+        nonlocal transcriber
         if backends.take_subtitles:
             found = subtitles(recording, audio, turns)
             if found.source is not None:
                 return found
+        if transcriber is None:
+            transcriber = transcribe.make_transcriber(
+                backends.transcriber, transcriber_settings(settings, backends.device)
+            )
         return transcriber(recording, audio, turns)
 
     def prepare(task: Task) -> dict[str, Any]:
@@ -166,6 +179,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     frame_rate_hz=settings.frame_rate,
                 )
             audio = decoded.audio
+            stat = recording.path.stat()
+            if (stat.st_size, stat.st_mtime_ns) != task.stamp:
+                raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
             with timed(seconds, "diarize"):
                 turns = diarized(recording, audio) if audio is not None else []
             with timed(seconds, "transcribe"):
@@ -223,7 +239,6 @@ def transcriber_settings(settings: RunSettings, device: str) -> transcribe.Trans
         language=settings.language,
         device=device,
         offline=settings.offline,
-        batch_size=settings.batch_size,
         extract_subtitles=media.extract_subtitles,
     )
 
@@ -238,7 +253,7 @@ def with_sound_flags(utterance: Utterance, audio: Audio | None) -> Utterance:
         flags.append("silent")
     elif np.mean(np.abs(samples) >= 32767 / 32768) > CLIPPED_SHARE:
         flags.append("clipped")
-    return Utterance(**{**utterance.__dict__, "flags": tuple(flags)})
+    return replace(utterance, flags=tuple(flags))
 
 
 @contextmanager

@@ -13,13 +13,14 @@ labels.work/
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,22 +79,28 @@ class WorkDir:
             # What a killed run left behind; nobody else uses it while we hold the lock.
             shutil.rmtree(self.scratch, ignore_errors=True)
             if not self.shard:
+                shutil.rmtree(self.root / "tmp", ignore_errors=True)
                 for stray in [*self.root.rglob(".*.tmp")]:
                     stray.unlink(missing_ok=True)
-            self.scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                self.scratch.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SetupError(f"{self.scratch} can't be made: {error.strerror}.") from error
             self._inputs = self._read_inputs()
             try:
                 yield
             finally:
                 shutil.rmtree(self.scratch, ignore_errors=True)
-                if not any((self.root / "tmp").iterdir()):
+                with suppress(OSError):  # another shard's scratch is in it, or that shard was faster
                     (self.root / "tmp").rmdir()
 
     @contextmanager
-    def merging(self) -> Iterator[None]:
-        """Wait for and hold the right to merge parts into the table (shards may share one)."""
+    def merging(self, out: Path) -> Iterator[None]:
+        """Wait for and hold the right to merge parts into the table ``out`` (shards may share one)."""
         with open(self.root / "lock.merge", "a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            for stray in out.parent.glob(f".{glob.escape(out.stem)}.*.tmp"):
+                stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
             yield
 
     def _read_inputs(self) -> dict[str, list[Any]]:
@@ -118,12 +125,12 @@ class WorkDir:
         return digest
 
     def save_inputs(self) -> None:
-        write_json(self._inputs_file, self._inputs)
+        write_json(self._inputs_file, dict(self._inputs))  # a copy: the scan goes on meanwhile
 
     def read_failure(self, key: str) -> dict[str, Any] | None:
         try:
             failure: dict[str, Any] = json.loads(self.failure_file(key).read_text("utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return failure
 
@@ -137,7 +144,11 @@ def _flock(path: Path, *, shared: bool) -> Iterator[IO[str]]:
     with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                raise SetupError(
+                    f"{path.parent} can't be locked ({error.strerror}): give a --work-dir on a local disk."
+                ) from error
             file.seek(0)
             holder = file.read().strip() or "another run"
             raise SetupError(

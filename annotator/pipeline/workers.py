@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from annotator.records import AnnotateError, RecordingError
+from annotator.records import AnnotateError, RecordingError, SetupError
 
 PR_SET_PDEATHSIG = 1
+READY = "ready"  # a worker's first message, when its tools are made
 
 
 @dataclass
@@ -38,10 +39,14 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     task: Any = None
+    ready: bool = False  # its tools are made
 
 
 class WorkerPool:
-    """``size`` processes that call ``make()`` once and then the function it returns for every task.
+    """Up to ``size`` processes that call ``make()`` once and then the function it returns for every task.
+
+    A process starts when a task needs one. One that can't make its tools gives a SetupError as the
+    outcome of its task: the recording is not to blame.
 
     Args:
         make: called in the worker with ``argument``; returns the function that does a task. Both
@@ -50,22 +55,31 @@ class WorkerPool:
 
     def __init__(self, size: int, make: Callable[[Any], Callable[[Any], Any]], argument: Any) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._make, self._argument = make, argument
-        self._workers = [self._start() for _ in range(size)]
+        self._size, self._make, self._argument = size, make, argument
+        self._workers: list[_Worker] = []
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_serve, args=(theirs, self._make, self._argument), daemon=False
         )
-        process.start()
+        # The parent decides what a Ctrl-C means, which reaches the whole process group: a child keeps
+        # the blocked signals until it ignores them, also while it is still importing.
+        signals = {signal.SIGINT, signal.SIGTERM}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        return _Worker(process, ours)
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
 
     @property
     def idle(self) -> bool:
         """Whether a task would start at once."""
-        return any(w.task is None for w in self._workers)
+        return len(self._workers) < self._size or any(w.task is None for w in self._workers)
 
     @property
     def in_hand(self) -> list[Any]:
@@ -73,7 +87,7 @@ class WorkerPool:
 
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
-        worker = next(w for w in self._workers if w.task is None)
+        worker = next((w for w in self._workers if w.task is None), None) or self._start()
         worker.task = task
         try:
             worker.pipe.send(task)
@@ -86,19 +100,33 @@ class WorkerPool:
         outcomes = []
         for ready in wait(list(busy), timeout_s):
             worker = busy[ready]  # type: ignore[index]  # wait returns what it was given
-            task, worker.task = worker.task, None
             try:
-                outcomes.append(Outcome(task, *worker.pipe.recv()))
-            except (EOFError, ConnectionResetError):
-                worker.process.join()
-                code = worker.process.exitcode or 0
-                why = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-                message = f"The worker process ended {why} while it had this recording in hand."
-                outcomes.append(
-                    Outcome(task, error=RecordingError("worker", "worker_died", message), died=True)
-                )
-                self._workers[self._workers.index(worker)] = self._start()
+                answer = worker.pipe.recv()
+            except (EOFError, OSError):  # OSError: it died in the middle of its answer
+                outcomes.append(self._buried(worker))
+                continue
+            if answer == READY:
+                worker.ready = True
+            else:
+                outcomes.append(Outcome(worker.task, *answer))
+                worker.task = None
         return outcomes
+
+    def _buried(self, worker: _Worker) -> Outcome:
+        """The outcome of the task of a worker that died; the next task starts another worker."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        why = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        if not worker.ready:
+            fault = SetupError(
+                f"A worker process ended {why} while it loaded its models: try fewer --workers. In a script, "
+                'call run() below `if __name__ == "__main__":`.'
+            )
+            return Outcome(worker.task, error=fault)
+        message = f"The worker process ended {why} while it had this recording in hand."
+        return Outcome(worker.task, error=RecordingError("worker", "worker_died", message), died=True)
 
     def close(self, *, kill: bool = False) -> None:
         """End the processes; at once if ``kill``."""
@@ -113,17 +141,25 @@ class WorkerPool:
 def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], argument: Any) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the parent
-    # The parent decides what a Ctrl-C means; it reaches the whole process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    do: Callable[[Any], Any] | None = None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        do = make(argument)
+    except Exception as error:
+        known = isinstance(error, AnnotateError)
+        fault = error if known else SetupError(f"A worker can't be set up: {type(error).__name__}: {error}")
+        details = "" if known else traceback.format_exc()
+        pipe.recv()
+        pipe.send((None, fault, False, details))
+        return
+    pipe.send(READY)
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         try:
-            do = do or make(argument)
             answer: tuple[Any, Exception | None, bool, str] = (do(task), None, False, "")
         except AnnotateError as error:
             answer = (None, error, False, "")
@@ -131,7 +167,6 @@ def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], argume
             message = "The machine ran out of memory on this recording: try fewer --workers."
             answer = (None, RecordingError("worker", "out_of_memory", message), False, "")
         except Exception as error:
-            message = f"Unexpected {type(error).__name__}: {error}"
-            fault = RecordingError("worker", "internal", message)
-            answer = (None, fault, False, traceback.format_exc())
+            unexpected = RecordingError("worker", "internal", f"Unexpected {type(error).__name__}: {error}")
+            answer = (None, unexpected, False, traceback.format_exc())
         pipe.send(answer)

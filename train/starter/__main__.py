@@ -60,6 +60,8 @@ def build(data: Path, work: Path, out: Path, *, quick: bool = False) -> dict[str
     missing = [name for name in NEEDED if not (data / name).exists()]
     if missing:
         raise UsageError(f"{data} lacks {', '.join(missing)}: give the folder of the public corpora.")
+    if quick:
+        work = work / "quick"  # what a check leaves behind must not end up in a real bundle
     weights = work / "weights"
     weights.mkdir(parents=True, exist_ok=True)
 

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from annotator.encode.face import FaceNet, face_features, load_face_net
-from annotator.records import Features
+from annotator.records import Features, UsageError
 from train.corpus import Corpus, write_corpus
 from train.starter.faces import MELD_LABELS, FaceSplits
 from train.starter.voice import Voices
@@ -122,8 +122,11 @@ def draw_voices(table: pl.DataFrame, voices: Voices, rng: np.random.Generator) -
             chosen[who] = str(rng.choice(actors[split]))
         # EmoDB has no surprise: another voice of the split speaks then.
         candidates = by.get((split, chosen[who], emotion))
-        while not candidates:
-            candidates = by.get((split, str(rng.choice(actors[split])), emotion))
+        if candidates is None:
+            others = [actor for actor in actors[split] if (split, actor, emotion) in by]
+            if not others:
+                raise UsageError(f"No {split} voice has {emotion}: use more of the speech corpora.")
+            candidates = by[split, str(rng.choice(others)), emotion]
         values[i] = voices.values[rng.choice(candidates)]
     values[~present] = 0
     return Features(values, present)
