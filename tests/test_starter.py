@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
-from train.starter import faces
+from train.starter import faces, fusion
 from train.starter.faces import MELD_LABELS, augment, load_fer2013, refresh_batch_norm, train_faces
-from train.starter.fusion import FacePool, draw_faces, draw_voices
+from train.starter.fusion import FacePool, draw_faces, draw_voices, shown
 from train.starter.voice import Voices, through_a_channel, trimmed
 
 TINY = FaceNetConfig(growth=4, blocks=(1, 1, 1), stem=8)
@@ -114,7 +114,16 @@ def test_a_channel_changes_the_sound_but_not_its_length() -> None:
     assert max(levels) - min(levels) > 10
 
 
-def test_pairs_are_drawn_by_label_within_the_split() -> None:
+def test_a_voice_shows_the_emotion_often_and_else_mostly_none() -> None:
+    found = shown(["anger"] * 4000, np.random.default_rng(0))
+    share = {label: found.count(label) / len(found) for label in MELD_LABELS}
+    assert 0.57 < share["anger"] < 0.66
+    assert 0.25 < share["neutral"] < 0.33
+    assert all(0 < share[label] < 0.04 for label in MELD_LABELS if label not in ("anger", "neutral"))
+
+
+def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "TELLING", 1.0)
     rng = np.random.default_rng(0)
     speakers = {"train": ("a", "b"), "validation": ("c",), "test": ("d",)}
     rows = [

@@ -56,7 +56,7 @@ class SpeechDetector(nn.Module):
         names = {f"lstm_cell.{kind}": f"lstm.{kind}_l0" for kind in
                  ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}  # fmt: skip
         network.load_state_dict({names.get(key, key): value for key, value in load_file(path).items()})
-        return network.eval()
+        return network.eval().requires_grad_(False)
 
     def forward(
         self, samples: Tensor, context: Tensor, state: tuple[Tensor, Tensor] | None = None
@@ -89,7 +89,7 @@ class VoiceEncoder(nn.Module):
         stored = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         network = cls()
         network.load_state_dict({key: stored[key] for key in network.state_dict()})
-        return network.eval()
+        return network.eval().requires_grad_(False)
 
     def forward(self, mel: Tensor) -> Tensor:
         _, (hidden, _) = self.lstm(mel)

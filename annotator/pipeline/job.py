@@ -119,6 +119,7 @@ class Job:
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
         self._ready: deque[Entry] = deque()  # prepared, to be labelled
         self._tasks: deque[Task] = deque()
+        self._prepared_now: set[str] = set()
         self._deaths: set[str] = set()  # keys of recordings under which a worker has died
         self._pool: WorkerPool | None = None
 
@@ -256,6 +257,7 @@ class Job:
         task: Task = outcome.task
         copies = self._by_key[task.key]
         if outcome.error is None:
+            self._prepared_now.add(task.key)
             self._ready.append(copies[0])
             return True
         if outcome.details:
@@ -293,7 +295,9 @@ class Job:
         flat = iter(self.predictor.predict([c for t in talks for c in t], self.settings.batch_size))
         for entry, recording, conversations in zip(entries, recordings, talks, strict=True):
             self.write_part(entry, recording, [next(flat) for _ in conversations])
-            for stage, spent in recording.seconds.items():
+            # What an earlier run prepared cost this one nothing.
+            spending = recording.seconds if entry.key in self._prepared_now else {}
+            for stage, spent in spending.items():
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
         self.work.save_inputs()
         self.annotated += len(entries)
