@@ -24,11 +24,12 @@ FEW_WINDOWS = 300  # a minute of speech; below it VBx has too little to go on
 SAME_VOICE = 0.40  # cosine distance up to which clusters of few windows are one voice
 LEAST_WINDOWS = 8  # a voice heard in fewer windows is taken for another's
 STATES = 16  # voices that VBx starts with, if no lower bound asks for more
-STAY = 0.9  # chance that the next window has the same voice
-EVIDENCE = 0.1  # weight of a window (F_A): neighbours share most of their sound
-SPEAKER_COST = 1.0  # weight of the cost of a further speaker (F_B)
+STAY = 0.97  # chance that the next window has the same voice
+# Weight of a window (F_A; the weight of a further speaker, F_B, is 1). Neighbours share most of their
+# sound, and a voice changes with mood more than the model allows for.
+EVIDENCE = 0.05
 ITERATIONS = 20
-REACH = 4  # windows before and after that are averaged before linking
+REACH = 8  # windows before and after that are averaged before linking
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,13 @@ def _vbx(voices: Floats, spread: Floats, states: int) -> Ints:
     n = len(voices)
     guess = first_guess(voices, states)
     states = int(guess.max()) + 1
-    weight = EVIDENCE / SPEAKER_COST
     share = np.full((n, states), 0.1 / states)
     share[np.arange(n), guess] += 0.9
     prior = np.full(states, 1 / states)
     scaled = voices * np.sqrt(spread)  # (n, d)
     for _ in range(ITERATIONS):
-        variance = 1 / (1 + weight * share.sum(axis=0)[:, None] * spread)  # (states, d)
-        mean = weight * variance * (share.T @ scaled)
+        variance = 1 / (1 + EVIDENCE * share.sum(axis=0)[:, None] * spread)  # (states, d)
+        mean = EVIDENCE * variance * (share.T @ scaled)
         score = EVIDENCE * (scaled @ mean.T - 0.5 * (variance + mean**2) @ spread)  # (n, states)
         before = share
         share, prior = _forward_backward(score, prior)

@@ -75,13 +75,12 @@ class Embedded:
         level = loudness(audio)
         if level is None:
             return []
-        with torch.inference_mode():
-            probability = self.speech(audio, gain(level, SPEECH_LEVEL_DB))
-            core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S)  # (frames of 10 ms,)
-            if not core.any():
-                return []
-            centres, coverage = windows(core)
-            embeddings = self.embed(audio, centres, gain(level, VOICE_LEVEL_DB))
+        probability = self.speech(audio, gain(level, SPEECH_LEVEL_DB))
+        core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S)  # (frames of 10 ms,)
+        if not core.any():
+            return []
+        centres, coverage = windows(core)
+        embeddings = self.embed(audio, centres, gain(level, VOICE_LEVEL_DB))
         speech = speech_frames(probability, len(audio.samples), MARGIN_S)
         solid = coverage >= COVERED
         if solid.sum() < 2:
@@ -90,6 +89,7 @@ class Embedded:
         active = assign(directions(self.space.project(embeddings)), solid, labels)
         return turns_of(per_frame(active, centres, speech))
 
+    @torch.inference_mode()
     def speech(self, audio: Audio, factor: float) -> Floats:
         """Probability of speech in each 32 ms, whatever the block size. (samples // 512, rounded up)"""
         found = []
@@ -103,6 +103,7 @@ class Embedded:
             found.append(probability.cpu().numpy())
         return np.concatenate(found)
 
+    @torch.inference_mode()
     def embed(self, audio: Audio, centres: Ints, factor: float) -> Halves:
         """Embeddings of the windows around these mel frames, norm 1, half precision. (n,) -> (n, 256)"""
         found = np.zeros((len(centres), EMBEDDING), np.float16)
