@@ -11,7 +11,7 @@ diarizer were chosen on meetings assembled in the same way from RAVDESS actors 1
 Prints a table, and as its last line one JSON object. Exits 1 when (a) is above 40 % or (b) above 12 %,
 or when it is slower than 0.03 of real time on one core; 2 without the data.
 
-    python benchmarks/diarization.py [--data FOLDER] [--meetings N]
+    python benchmarks/diarization.py [--data FOLDER] [--meetings N] [--tuning]
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ a fifth of the mean.
 
 The file holds means and directions of embeddings, no recordings. RAVDESS is CC BY-NC-SA 4.0.
 
-    python benchmarks/diarization_voices.py [--data FOLDER] [--actors 1-16] [--out FILE]
+    python -m benchmarks.diarization_voices [--data FOLDER] [--actors 1-16] [--out FILE]
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -44,8 +43,7 @@ def voices_in(meeting: Meeting, diarizer: Embedded) -> dict[str, NDArray[np.floa
     centres = np.arange(HALF, frames - HALF, STEP)
     level = loudness(meeting.audio)
     assert level is not None
-    with torch.inference_mode():
-        embeddings = diarizer.embed(meeting.audio, centres, gain(level, VOICE_LEVEL_DB)).astype(np.float32)
+    embeddings = diarizer.embed(meeting.audio, centres, gain(level, VOICE_LEVEL_DB)).astype(np.float32)
     found: dict[str, list[NDArray[np.float32]]] = {}
     for centre, embedding in zip(centres, embeddings, strict=True):
         window = active[centre - HALF : centre + HALF]

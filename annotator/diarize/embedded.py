@@ -86,7 +86,7 @@ class Embedded:
         if solid.sum() < 2:
             return turns_of(speech[:, None])
         labels = cluster(embeddings[solid], self.space, *self.bounds)
-        active = assign(directions(self.space.project(embeddings)), solid, labels)
+        active = assign(directions(self.space.project(embeddings)), solid, labels, self.bounds[0])
         return turns_of(per_frame(active, centres, speech))
 
     @torch.inference_mode()
@@ -184,11 +184,12 @@ def windows(speech: NDArray[np.bool_]) -> tuple[Ints, Floats]:
     return centres[near].astype(np.int64), coverage[near]
 
 
-def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints) -> NDArray[np.bool_]:
+def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints, least: int) -> NDArray[np.bool_]:
     """Who speaks in each window, from the labels of the solid ones. (n, d), (n,), (k,) -> (n, speakers)
 
     The path of the nearest voices with a cost on each change (Viterbi), and the voices as the mean of
-    their windows, in turn. Where a second voice is as near for long enough, both speak.
+    their windows, in turn. Where a second voice is as near for long enough, both speak. Should fewer
+    than ``least`` speakers be left, the labels stand.
     """
     count = int(labels.max()) + 1
     centres = directions(np.stack([voices[solid][labels == k].mean(axis=0) for k in range(count)]))
@@ -201,6 +202,8 @@ def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints) -> NDArray[np
                 mine = solid & (path == k)
                 if mine.any():
                     centres[k] = directions(voices[mine].mean(axis=0, keepdims=True))[0]
+    if len(np.unique(path)) < min(least, count):
+        path[solid] = labels
     active = np.zeros(near.shape, np.bool_)
     active[at, path] = True
     if count > 1:
