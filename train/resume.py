@@ -7,14 +7,14 @@ so one rename replaces both and a kill between epochs can't mix two of them.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from annotator.table import written_whole
 
 
 def flatten(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
@@ -45,16 +45,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (nested dicts, lists, tensors, JSON values) atomically to ``path``."""
     tensors: dict[str, Tensor] = {}
     plain = flatten(state, "state", tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"state": json.dumps(plain)})
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"state": json.dumps(plain)})
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -64,12 +56,3 @@ def load_state(path: Path) -> dict[str, Any]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     state: dict[str, Any] = unflatten(plain, tensors)
     return state
-
-
-def random_state() -> dict[str, Tensor]:
-    """State of torch's CPU generator, for :func:`restore_random_state`."""
-    return {"torch": torch.get_rng_state()}
-
-
-def restore_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["torch"])

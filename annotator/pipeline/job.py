@@ -31,6 +31,8 @@ from annotator.settings import RunSettings
 log = logging.getLogger("annotator")
 
 PREPARED_FORMAT = 1  # raised when a stage before the network changes what it gives
+# Another version of one of these may give other features.
+SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "silero-vad", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
@@ -103,8 +105,11 @@ class Job:
         s, b = self.settings, self.backends
         shaping = {
             "format": PREPARED_FORMAT,
-            "version": importlib.metadata.version("conversation-annotator"),
+            "versions": {name: importlib.metadata.version(name) for name in SHAPING_LIBRARIES},
             "backends": [b.diarizer, b.transcriber, b.face_detector],
+            "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
+            # A GPU takes a larger Whisper than the CPU does.
+            "whisper_on": b.device.partition(":")[0] if b.transcriber == "whisper" else None,
             "sidecars": [b.take_sidecar_turns, b.take_subtitles],
             "speakers": [s.speakers, s.min_speakers, s.max_speakers],
             "language": s.language,

@@ -33,6 +33,7 @@ from train.resume import load_state, save_state
 FER_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 FER_TO_MELD = np.array([6, 5, 2, 4, 3, 1, 0])
+assert CROP_PX == 48, "FER2013's pictures are 48 x 48: another crop size needs other data"
 DEV_SHARE = 0.05  # of the training pictures, for calibration and choice
 
 
@@ -247,7 +248,3 @@ def train_faces(
     with written_whole(work / "faces.safetensors") as temporary:
         save_file(trained, temporary, metadata={"config": json.dumps(config.as_json())})
     return report(face_logits(averaged, splits.test[0]), splits.test[1])
-
-
-if CROP_PX != 48:  # FER2013 is what it is
-    raise AssertionError("the face network was retrained for another crop size: FER2013 is 48 x 48")
