@@ -16,8 +16,6 @@ from annotator.records import SetupError, UsageError
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
 
-MANIFEST_FORMAT = 1
-
 
 def check_out(out: Path) -> None:
     """Raises: UsageError when a table can't be written under that name."""
@@ -139,7 +137,6 @@ def manifest(job: Job, settings: dict[str, Any], versions: dict[str, str]) -> di
             line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
         files.append(line)
     return {
-        "format": MANIFEST_FORMAT,
         "shard": job.work.shard,
         "settings_hash": job.part_settings,
         "settings": settings,
