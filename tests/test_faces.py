@@ -444,3 +444,23 @@ def test_assignment_ignores_the_names_of_persons() -> None:
         found = match_persons(renamed, TALK, None)
         assert found == {s: {order[p] for p in persons} for s, persons in expected.items()}
     assert expected == {"A": {1}, "B": {0}}
+
+
+def test_a_cut_between_like_pictures_ends_the_track(tmp_path: Path) -> None:
+    """In the example clip two people take turns in one framing before one wall."""
+    from annotator import media
+    from annotator.faces import FaceSettings, FaceTracker
+
+    clip = Path(__file__).resolve().parents[1] / "examples" / "recordings" / "tv_clip.mkv"
+    tracker = FaceTracker(FaceSettings(detector="hog"))
+    media.decode(media.probe(clip), tmp_path / "sound.pcm", tracker.add)
+    found = tracker.finish()
+    for number in np.unique(found.tracks):
+        times = found.times[found.tracks == number]
+        assert not times.min() < 12.9 < times.max()
+        assert not times.min() < 37.1 < times.max()
+    assert found.persons.max() == 1  # two people
+    at = {
+        time: set(found.persons[np.abs(found.times - time) < 0.2]) for time in (5.0, 11.0, 15.0, 35.5, 39.0)
+    }
+    assert at[5.0] == at[15.0] == at[39.0] and at[11.0] == at[35.5] and at[5.0] != at[11.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,8 @@ def shot_changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
     return difference > CUT_DIFFERENCE_ALONE or difference > CUT_DIFFERENCE and colours > CUT_COLOURS
 
 
-def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Correlation of two crops, -1 to 1; 0 when one of them is flat."""
+def likeness(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Correlation of two grey pictures of one size, -1 to 1; 0 when one of them is flat."""
     x, y = a.astype(np.float32) - a.mean(), b.astype(np.float32) - b.mean()
     size = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return float((x * y).sum()) / size if size > 0 else 0.0

@@ -30,7 +30,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 1  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 2  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "silero-vad", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
