@@ -43,6 +43,7 @@ def synthetic_features(
     modalities: tuple[str, ...] = ("text", "audio", "face"),
     strength: float = 1.0,
     seed: int = 0,
+    presence: float = 0.9,
 ) -> dict[str, Features]:
     random = np.random.default_rng(seed)
     code = np.array([LABELS.index(label) for label in rows["emotion"]])
@@ -50,7 +51,7 @@ def synthetic_features(
     for modality in modalities:
         planted = random.normal(size=(len(LABELS), WIDTHS[modality]))
         values = strength * planted[code] + random.normal(size=(len(code), WIDTHS[modality]))
-        found[modality] = Features(values.astype(np.float32), random.random(len(code)) < 0.9)
+        found[modality] = Features(values.astype(np.float32), random.random(len(code)) < presence)
     return found
 
 
@@ -59,8 +60,9 @@ def synthetic_corpus(
     dialogues: tuple[int, int, int] = (24, 8, 8),
     modalities: tuple[str, ...] = ("text", "audio", "face"),
     strength: float = 1.0,
+    presence: float = 0.9,
 ) -> Corpus:
     rows = synthetic_rows(dialogues)
-    features = synthetic_features(rows, modalities, strength)
+    features = synthetic_features(rows, modalities, strength, presence=presence)
     encoders = {modality: {"name": f"planted-{modality}"} for modality in modalities}
     return write_corpus(folder, rows, LABELS, features, encoders=encoders, provenance={"source": "synthetic"})
