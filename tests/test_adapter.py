@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import torch
 
 from annotator.encode import make_encoder
-from train import adapter
 from train.adapter import (
     SPEC,
     AdapterSettings,
@@ -19,13 +17,26 @@ from train.adapter import (
     emorynlp,
     goemotions,
     line_key,
+    sentence_sets,
     train_adapter,
     train_sentences,
 )
+from train.adapter import dialogues as second_stage
+from train.adapter.dialogues import Garble
+from train.adapter.encoder import TrainedEncoder
+from train.corpus import load_corpus
 from train.prepare import prepare
 from train.resume import save_state
 
-TINY = AdapterSettings(rank=2, dialogue_epochs=2, sentence_batch=8, dialogue_batch=4, limit=24)
+TINY = AdapterSettings(
+    rank=2,
+    sentence_epochs=1,
+    dialogue_epochs=2,
+    sentence_batch=8,
+    dialogue_batch=4,
+    word_errors=0.5,
+    limit=24,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +47,9 @@ def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in (go, emory, meld):
         folder.mkdir()
     (go / "emotions.txt").write_text("joy\nanger\namusement\nneutral\n")
-    (go / "ekman_mapping.json").write_text(json.dumps({"joy": ["joy", "amusement"], "anger": ["anger"]}))
-    lines = ['I "love" it [NAME]\t0,2\tx', "I hate it\t1\tx", "both\t0,1\tx", "it is a table\t3\tx"]
-    (go / "train.tsv").write_text("\n".join(lines * 10))
+    lines = ['I "love" it [NAME]\t0,2\tx', "I hate it\t1\tx", "it is a table\t3\tx"]
+    for split in ("train", "dev", "test"):
+        (go / f"{split}.tsv").write_text("\n".join(lines * 4))
     rows = [
         (0, "I told you not to open that door", "Mad"),
         (0, "Hi", "Joyful"),
@@ -74,10 +85,10 @@ def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_comments_with_one_emotion_are_taken(dialogues: Path) -> None:
+def test_comments_keep_all_their_emotions(dialogues: Path) -> None:
     found = goemotions(dialogues / "goemotions")
-    assert found.texts[:3] == ('I "love" it Alex', "I hate it", "it is a table")
-    assert [adapter.EKMAN[i] for i in found.labels[:3]] == ["joy", "anger", "neutral"]
+    assert found.texts[:3] == ('I "love" it Alex', "I hate it", "it is a table") and len(found.texts) == 36
+    assert found.labels[:3].tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
 
 
 def test_scenes_that_share_a_line_with_held_out_text_are_left_out(dialogues: Path) -> None:
@@ -91,7 +102,8 @@ def test_joint_training_resumes_to_the_same_vectors(
 ) -> None:
     corpus = tmp_path / "corpus"
     prepare("meld", dialogues / "meld", corpus)
-    best = train_adapter(corpus, dialogues, tmp_path / "whole", TINY, progress=False)
+    sets = sentence_sets(load_corpus(corpus), dialogues)
+    best = train_adapter(corpus, sets, tmp_path / "whole", TINY, progress=False)
     assert 0 <= best["accuracy"] <= 1
 
     keep, calls = save_state, []
@@ -103,14 +115,13 @@ def test_joint_training_resumes_to_the_same_vectors(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(adapter, "save_state", stop_after_the_first_dialogue_epoch)
+        patched.setattr(second_stage, "save_state", stop_after_the_first_dialogue_epoch)
         with pytest.raises(KeyboardInterrupt):
-            train_adapter(corpus, dialogues, tmp_path / "stopped", TINY, progress=False)
-    assert calls == ["sentences.safetensors", "best.safetensors", "dialogues.safetensors"]
+            train_adapter(corpus, sets, tmp_path / "stopped", TINY, progress=False)
+    assert calls == ["best.safetensors", "dialogues.safetensors"]
+    assert (tmp_path / "stopped.work" / "sentences.safetensors").exists()
     assert not (tmp_path / "stopped").exists()
-    assert (
-        train_adapter(corpus, dialogues, tmp_path / "stopped", TINY, progress=False)["loss"] == best["loss"]
-    )
+    assert train_adapter(corpus, sets, tmp_path / "stopped", TINY, progress=False)["loss"] == best["loss"]
     vectors = [
         make_encoder("text", SPEC, tmp_path / name, "cpu").encode_texts(["I am so angry"])  # type: ignore[attr-defined]
         for name in ("whole", "stopped")
@@ -122,8 +133,33 @@ def test_joint_training_resumes_to_the_same_vectors(
 
 def test_sentences_alone_give_an_adapter_file(tmp_path: Path) -> None:
     texts = tuple(["what a joy", "I hate you"] * 12)
-    sets = [Sentences("two", texts, np.array([0, 1] * 12), 2)]
+    sets = [Sentences("two", texts, np.eye(2, dtype=np.float32)[[0, 1] * 12])]
     file = tmp_path / "weights" / "text.safetensors"
-    train_sentences(sets, file, AdapterSettings(rank=2, sentence_batch=8), tmp_path / "work", progress=False)
+    train_sentences(
+        sets,
+        file,
+        AdapterSettings(rank=2, sentence_epochs=1, sentence_batch=8),
+        tmp_path / "work",
+        progress=False,
+    )
     vector = make_encoder("text", SPEC, file.parent, "cpu").encode_texts(["I hate you"])  # type: ignore[attr-defined]
     assert torch.isfinite(torch.from_numpy(vector)).all()
+
+
+def test_an_adapter_of_full_rank_keeps_what_was_learned() -> None:
+    encoder = TrainedEncoder(AdapterSettings(rank=384))
+    with torch.no_grad():
+        for weight in encoder.trained.values():
+            weight.add_(0.01 * torch.randn(weight.shape))
+    before = encoder.text.encode_texts(["I hate you", "a table"])
+    encoder.to_adapter()
+    np.testing.assert_allclose(encoder.text.encode_texts(["I hate you", "a table"]), before, atol=1e-4)
+
+
+def test_garbled_words_come_from_the_vocabulary() -> None:
+    text = " ".join(["word"] * 2000)
+    garbled = Garble(["other"], 1.0, np.random.default_rng(0))([text])[0].split()
+    assert set(garbled) == {"word", "other"}
+    assert 0.03 < 1 - len(garbled) / 2000 < 0.09
+    assert 0.07 < garbled.count("other") / 2000 < 0.13
+    assert Garble(["other"], 0.0, np.random.default_rng(0))([text]) == [text]

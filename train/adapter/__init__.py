@@ -1,0 +1,131 @@
+"""Fine-tune the text encoder with a low-rank adapter, together with the network that reads it.
+
+    python -m train.adapter CORPUS --dialogues DIALOGUES --out CHECKPOINT
+
+1. Sentences (``sentences.py``): GoEmotions and EmoryNLP, a linear head for each.
+2. Dialogues (``dialogues.py``): encoder and network as one model on the corpus.
+
+State is kept after every epoch: the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from annotator.records import UsageError
+from model import Checkpoint, Network, save_checkpoint
+from train.adapter.dialogues import dialogue_stage, with_vectors
+from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
+from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
+from train.adapter.settings import AdapterSettings
+from train.corpus import Corpus, load_corpus
+from train.evaluate.calibration import calibrate
+from train.evaluate.logits import targets
+from train.loop import network_config, statistics
+
+__all__ = [
+    "ADAPTER",
+    "LAYERS",
+    "SPEC",
+    "AdapterSettings",
+    "Sentences",
+    "emorynlp",
+    "encode_trained",
+    "goemotions",
+    "line_key",
+    "sentence_sets",
+    "train_adapter",
+    "train_sentences",
+]
+
+ADAPTER = "text.safetensors"
+SPEC = {"name": "minilm", "adapter": ADAPTER}
+# The network beside the encoder: regularised, since MELD is small, and with a head on the text alone, so
+# that the encoder gets a direct gradient.
+NETWORK = {"unimodal_heads": True, "feature_dropout": 0.3, "context_dropout": 0.4}
+
+
+def sentence_sets(corpus: Corpus, dialogues: Path) -> list[Sentences]:
+    """The sets of the first stage, without scenes that share lines with the corpus' held-out splits."""
+    held_out = corpus.table.filter(pl.col("split") != "train")["text"].drop_nulls().to_list()
+    return [goemotions(dialogues / "goemotions"), emorynlp(dialogues / "emorynlp", held_out)]
+
+
+def train_sentences(
+    sets: Sequence[Sentences], file: Path, settings: AdapterSettings, work: Path, *, progress: bool = True
+) -> None:
+    """Only the first stage: an adapter that has seen emotions, but none of the corpus that a network learns.
+
+    Such vectors of training dialogues are as reliable as those of any others.
+    """
+    encoder = TrainedEncoder(settings)
+    sentence_stage(encoder, sets, work, progress=progress)
+    encoder.module.eval()
+    encoder.save(file)
+
+
+def train_adapter(
+    corpus_folder: Path,
+    sets: Sequence[Sentences],
+    out: Path,
+    settings: AdapterSettings,
+    *,
+    config: dict[str, Any] | None = None,
+    sentences: Path | None = None,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Train and write the checkpoint ``out``, its adapter file included. Returns validation scores.
+
+    Args:
+        corpus_folder: a corpus with text, whose train split is learned.
+        sets: of the first stage.
+        config: fields of the network to set otherwise than ``ModelConfig.default`` and ``NETWORK``.
+        sentences: a folder that keeps the first stage, for several trainings to share; their seeds then
+            differ in the second stage only. Its own in each when None.
+
+    Raises:
+        UsageError: the corpus has no text.
+    """
+    corpus = load_corpus(corpus_folder)
+    if "text" not in corpus.modalities:
+        raise UsageError(f"{corpus_folder} has no text to train an encoder on.")
+    work = out.with_name(out.name + ".work")
+    work.mkdir(parents=True, exist_ok=True)
+    encoder = TrainedEncoder(settings)
+    sentence_stage(encoder, sets, sentences or work, progress=progress)
+
+    start = with_vectors(corpus, "train", encoder.text)
+    torch.manual_seed(settings.seed)
+    network = Network(network_config(corpus, "default", None, {**NETWORK, **(config or {})}))
+    network.set_normalisation(statistics(start, network.config.modalities))
+    network.to(settings.device)
+    best = dialogue_stage(corpus, encoder, network, work, progress=progress)
+
+    validation = with_vectors(corpus, "validation", encoder.text)
+    fine, coarse = targets(corpus.conversations("train"))
+    prior = {
+        "fine": (np.bincount(fine[fine >= 0], minlength=len(corpus.labels)) / (fine >= 0).sum()).tolist(),
+        "coarse": (np.bincount(coarse[coarse >= 0], minlength=3) / (coarse >= 0).sum()).tolist(),
+    }
+    save_checkpoint(
+        out,
+        Checkpoint(
+            network=network,
+            labels=corpus.labels,
+            name=out.stem,
+            version="1",
+            encoders={**corpus.header.encoders, "text": SPEC},
+            calibration=calibrate(network, validation, prior),
+            prior=prior,
+            meta={"settings": asdict(settings), "validation": best},
+        ),
+    )
+    encoder.save(out / ADAPTER)
+    return best

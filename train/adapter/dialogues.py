@@ -1,0 +1,222 @@
+"""Second stage: encoder and network are one model on whole dialogues, under the network's own loss.
+
+A network trained on the vectors of an encoder that has seen the same labels learns to trust them too much;
+trained together, both see the same error. Other modalities of the corpus take part with their vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from annotator.encode.text import TextEncoder
+from annotator.records import Conversation, Features
+from model import Network, collate, compute_loss
+from train.adapter.encoder import TrainedEncoder, encode_trained, schedule
+from train.corpus import Corpus, LabelledConversation
+from train.evaluate.logits import targets
+from train.loop import validate
+from train.resume import load_state, save_state
+
+log = logging.getLogger("annotator")
+
+# Of the words of a garbled dialogue: rates near those of a small recogniser on meetings.
+DROPPED, REPLACED = 0.06, 0.10
+
+
+class JointModel(nn.Module):
+    """Text encoder and network as one: the corpus' text vectors are replaced by the encoder's own."""
+
+    def __init__(self, encoder: TextEncoder, network: Network, text: pl.Series) -> None:
+        super().__init__()
+        self.encoder, self.network = encoder, network
+        self.module = encoder.module  # registered, so that its parameters are ours
+        self.texts = text.to_list()
+
+    def forward(self, conversations: Sequence[LabelledConversation], garble: Garble | None = None) -> Any:
+        talks = [c.conversation for c in conversations]
+        batch = collate(talks, self.network.config.modalities).to(self.encoder.device)
+        texts: list[str] = []
+        for c in conversations:
+            own = [self.texts[c.first_row + i] or "" for i in range(len(c))]
+            texts += garble(own) if garble is not None else own
+        vectors = encode_trained(self.encoder, texts)  # (V, d), in the order of the mask
+        features = batch.features["text"].clone()
+        features[batch.mask] = vectors
+        batch.features["text"] = features
+        return self.network(batch)
+
+
+class Garble:
+    """Word errors as a recogniser makes them: some dialogues lose words and get others in their place.
+
+    Args:
+        words: the vocabulary that wrong words come from.
+        share: of the dialogues that are garbled.
+    """
+
+    def __init__(self, words: Sequence[str], share: float, random: np.random.Generator) -> None:
+        self.words, self.share, self.random = words, share, random
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """The utterances of one dialogue."""
+        if self.random.random() >= self.share:
+            return list(texts)
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> str:
+        # A recogniser writes neither case nor punctuation reliably.
+        kept = []
+        for word in text.split():
+            chance = self.random.random()
+            if chance < DROPPED:
+                continue
+            wrong = chance < DROPPED + REPLACED
+            kept.append(self.words[int(self.random.integers(len(self.words)))] if wrong else word)
+        return " ".join(kept) or text
+
+
+class Average:
+    """A running average of weights, which generalises better than the last step's (Izmailov et al., 2018)."""
+
+    def __init__(self, weights: dict[str, Tensor], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.values = {name: w.detach().clone() for name, w in weights.items()}
+
+    @torch.no_grad()
+    def update(self, weights: dict[str, Tensor]) -> None:
+        self.steps += 1
+        # A long memory would hold on to the start for all of a short training.
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        for name, mean in self.values.items():
+            mean.lerp_(weights[name].detach(), 1 - decay)
+
+
+def with_vectors(corpus: Corpus, split: str, encoder: TextEncoder) -> list[LabelledConversation]:
+    """The dialogues of a split with the encoder's present vectors, for validation and calibration."""
+    dialogues = corpus.conversations(split)
+    texts = corpus.table["text"].to_list()
+    flat = [texts[d.first_row + i] or "" for d in dialogues for i in range(len(d))]
+    values = encoder.encode_texts(flat)
+    result, start = [], 0
+    for d in dialogues:
+        known = d.conversation.features["text"]
+        own = Features(np.where(known.present[:, None], values[start : start + len(d)], 0), known.present)
+        talk = Conversation(d.conversation.speakers, {**d.conversation.features, "text": own})
+        result.append(LabelledConversation(talk, d.fine, d.coarse, d.dialogue_id, d.first_row))
+        start += len(d)
+    return result
+
+
+def dialogue_stage(
+    corpus: Corpus, encoder: TrainedEncoder, network: Network, work: Path, *, progress: bool = True
+) -> dict[str, float]:
+    """Train both, keep the average of the weights at the best validation epoch. Returns its scores.
+
+    State is kept in ``work`` after every epoch: the same call goes on after a kill.
+    """
+    settings = encoder.settings
+    file, best_file = work / "dialogues.safetensors", work / "best.safetensors"
+    joint = JointModel(encoder.text, network, corpus.table["text"])
+    dialogues = corpus.conversations("train")[: settings.limit]
+    weights: dict[str, Tensor] = {
+        **_prefixed("encoder.", encoder.trained.items()),
+        **_prefixed("network.", network.named_parameters()),
+    }
+    parameters = [list(encoder.trained.values()), list(network.parameters())]
+    rates = [settings.lr, settings.network_lr]
+    optimizer = torch.optim.AdamW(
+        [{"params": p, "lr": rate} for p, rate in zip(parameters, rates, strict=True)],
+        weight_decay=settings.weight_decay,
+    )
+    average = Average(weights, settings.average)
+    history: list[dict[str, float]] = []
+    if file.exists():
+        state = load_state(file)
+        _set(weights, state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values, average.steps = state["average"], state["steps"]
+        history = state["history"]
+    vocabulary = sorted(
+        {
+            word
+            for d in dialogues
+            for i in range(len(d))
+            for word in (joint.texts[d.first_row + i] or "").split()
+        }
+    )
+    steps_an_epoch = -(-len(dialogues) // settings.dialogue_batch)
+    for epoch in range(len(history), settings.dialogue_epochs):
+        began = time.perf_counter()
+        random = np.random.default_rng([settings.seed, 1, epoch])
+        order = random.permutation(len(dialogues))
+        garble = Garble(vocabulary, settings.word_errors, random)
+        torch.manual_seed(settings.seed * 1000 + 500 + epoch)
+        joint.train()
+        total = 0.0
+        bar = tqdm(range(steps_an_epoch), desc=f"dialogues {epoch + 1}", disable=None if progress else True)
+        for step in bar:
+            factor = schedule(epoch * steps_an_epoch + step, steps_an_epoch * settings.dialogue_epochs)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
+            drawn = [dialogues[i] for i in rows]
+            fine, coarse = (torch.from_numpy(t).to(encoder.text.device) for t in targets(drawn))
+            loss = compute_loss(
+                joint(drawn, garble if settings.word_errors else None), fine, coarse, network.config
+            )
+            optimizer.zero_grad()
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([p for group in parameters for p in group], 1.0)
+            optimizer.step()
+            average.update(weights)
+            total += loss.fine.item()
+            bar.set_postfix(loss=f"{total / (step + 1):.3f}")
+        raw = {name: w.detach().clone() for name, w in weights.items()}
+        _set(weights, average.values)
+        joint.eval()
+        found = validate(network, with_vectors(corpus, "validation", encoder.text))
+        _set(weights, raw)
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": total / steps_an_epoch,
+                "weighted_f1": found.weighted_f1,
+                "accuracy": found.accuracy,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        log.info("dialogues: %s", json.dumps(history[-1]))
+        if max(history, key=lambda h: h["weighted_f1"]) is history[-1]:
+            save_state(best_file, {"weights": average.values})
+        state = {
+            "weights": raw,
+            "optimizer": optimizer.state_dict(),
+            "average": average.values,
+            "steps": average.steps,
+            "history": history,
+        }
+        save_state(file, state)
+    _set(weights, load_state(best_file)["weights"])
+    joint.eval()
+    return max(history, key=lambda h: h["weighted_f1"])
+
+
+def _prefixed(prefix: str, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in named}
+
+
+@torch.no_grad()
+def _set(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        weight.copy_(values[name])

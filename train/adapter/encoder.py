@@ -1,0 +1,107 @@
+"""The text encoder with gradients: first its own weights, then a low-rank adapter in their place.
+
+LoRA: Hu et al., ICLR 2022. Single sentences are many, and the weights themselves learn from them better
+than a low-rank change does. What they learned becomes an adapter by a truncated singular value
+decomposition, the closest change of that rank, and training goes on in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from annotator.encode.text import TextEncoder, minilm_folder, save_adapter
+from annotator.table import written_whole
+from train.adapter.settings import AdapterSettings
+
+# Every linear layer of BERT but the pooler, which is not used.
+LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
+
+
+class TrainedEncoder:
+    """The embedded encoder with weights that learn: those of its linear layers, later an adapter's."""
+
+    def __init__(self, settings: AdapterSettings) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.text = TextEncoder("minilm", minilm_folder(), settings.device)
+        self.module = self.text.module
+        self.lora: Any = None
+        self.matrices = {
+            name: layer
+            for name, layer in self.module.named_modules()
+            if isinstance(layer, nn.Linear) and name.endswith(tuple(LAYERS))
+        }
+        self.base = {name: layer.weight.detach().clone() for name, layer in self.matrices.items()}
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad = name.removesuffix(".weight") in self.matrices
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The weights that learn, by name."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Set the weights that learn."""
+        self.module.load_state_dict(weights, strict=False)
+
+    @torch.no_grad()
+    def to_adapter(self) -> None:
+        """Replace what the weights have learned by the nearest change of the settings' rank.
+
+        W = W_base + B A with B A the truncated singular value decomposition of what was learned; from here
+        on A and B learn.
+        """
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        rank = self.settings.rank
+        learned = {name: layer.weight - self.base[name] for name, layer in self.matrices.items()}
+        for name, layer in self.matrices.items():
+            layer.weight.copy_(self.base[name])
+        self.lora = LoraConfig(
+            r=rank,
+            lora_alpha=rank,  # a scale of 1
+            lora_dropout=self.settings.dropout,
+            target_modules=LAYERS,
+            use_rslora=False,
+        )
+        inject_adapter_in_model(self.lora, self.module)
+        for name, layer in self.module.named_modules():
+            if isinstance(layer, LoraLayer):
+                left, strengths, right = torch.linalg.svd(learned[name], full_matrices=False)
+                root = strengths[:rank].sqrt()
+                layer.lora_A["default"].weight.copy_(root[:, None] * right[:rank])
+                layer.lora_B["default"].weight.copy_(left[:, :rank] * root)
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad = "lora_" in name
+
+    def save(self, file: Path) -> None:
+        """Write the adapter."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(file) as temporary:
+            save_adapter(self.module, self.lora, temporary)
+
+
+def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
+    """Vectors ``(n, d)`` with gradients, by length in two halves to save padding."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    half = (len(order) + 1) // 2
+    parts = []
+    for rows in (order[:half], order[half:]):
+        if rows:
+            with torch.autocast(encoder.device.type, torch.bfloat16):
+                parts.append(encoder.pool(encoder.tokenize([texts[i] for i in rows])))
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(parts)[back]
+
+
+def schedule(step: int, steps: int) -> float:
+    """Factor of the rate: a short linear rise, then a linear fall."""
+    rise = max(1, steps // 20)
+    return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))

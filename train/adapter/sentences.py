@@ -1,0 +1,154 @@
+"""First stage: single sentences, a linear head for each set, so that vectors carry emotion at all."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from train.adapter.encoder import TrainedEncoder, encode_trained, schedule
+from train.adapter.settings import AdapterSettings
+from train.resume import load_state, save_state
+
+log = logging.getLogger("annotator")
+
+# GoEmotions has 28 labels of which most are absent: without it, its mean loss would hardly count.
+SEVERAL_WEIGHT = 10.0
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A set of single sentences with labels."""
+
+    name: str
+    texts: tuple[str, ...]
+    labels: NDArray[np.float32]  # (n, classes) 0 or 1
+    several: bool = False  # a sentence may have several labels, each a question of its own
+
+
+def goemotions(folder: Path) -> Sentences:
+    """Reddit comments with one to five of 27 emotions or neutral, all splits (Demszky et al., ACL 2020)."""
+    names = (folder / "emotions.txt").read_text("utf-8").split()
+    texts, labels = [], []
+    for split in ("train", "dev", "test"):
+        for line in (folder / f"{split}.tsv").read_text("utf-8").splitlines():
+            text, numbers, _ = line.split("\t")
+            # The comments stand for names by a mark that dialogues don't have.
+            texts.append(re.sub(r"\[(NAME|RELIGION)\]", "Alex", text))
+            labels.append([int(n) for n in numbers.split(",")])
+    known = np.zeros((len(texts), len(names)), np.float32)
+    for row, numbers_of in enumerate(labels):
+        known[row, numbers_of] = 1
+    return Sentences("goemotions", tuple(texts), known, several=True)
+
+
+def emorynlp(corpus: Path, held_out: Sequence[str]) -> Sentences:
+    """EmoryNLP's training utterances (Zahiri & Choi, 2018) but for scenes that share lines with ``held_out``.
+
+    Both corpora annotate the same series: a scene with a line of five words or more that
+    also stands in another corpus' validation or test set is left out whole.
+    """
+    table = pl.read_csv(corpus / "train.csv", infer_schema_length=None)
+    known = {key for text in held_out if (key := line_key(text)) is not None}
+    shared = {
+        row["Dialogue_ID"]
+        for row in table.iter_rows(named=True)
+        if (key := line_key(row["Utterance"])) is not None and key in known
+    }
+    kept = table.filter(~pl.col("Dialogue_ID").is_in(sorted(shared)))
+    names = sorted(set(table["Emotion"]))
+    log.info(
+        "EmoryNLP: %d of %d scenes share lines and are left out", len(shared), table["Dialogue_ID"].n_unique()
+    )
+    labels = np.eye(len(names), dtype=np.float32)[[names.index(e) for e in kept["Emotion"]]]
+    return Sentences("emorynlp", tuple(kept["Utterance"]), labels)
+
+
+def line_key(text: str) -> str | None:
+    """A line without case and punctuation; None when it is too short to tell scenes apart."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return " ".join(words) if len(words) >= 5 else None
+
+
+def sentence_stage(
+    encoder: TrainedEncoder, sets: Sequence[Sentences], work: Path, *, progress: bool = True
+) -> None:
+    """Train the encoder on the sets, batches of one set each in random order; then make it an adapter.
+
+    State is kept in ``work`` after every epoch: the same call goes on after a kill.
+    """
+    settings = encoder.settings
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "sentences.safetensors"
+    trained = encoder.trained
+    heads = nn.ModuleDict({s.name: nn.Linear(encoder.text.width, s.labels.shape[1]) for s in sets})
+    heads.to(encoder.text.device)
+    rates = [settings.sentence_lr, settings.network_lr]
+    optimizer = torch.optim.AdamW(
+        [{"params": list(trained.values())}, {"params": list(heads.parameters())}],
+        settings.sentence_lr,
+        weight_decay=settings.weight_decay,
+    )
+    done = 0
+    if file.exists():
+        state = load_state(file)
+        encoder.load(state["encoder"])
+        heads.load_state_dict(state["heads"])
+        done = int(state["epoch"])
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
+    for epoch in range(done, settings.sentence_epochs):
+        rng = np.random.default_rng([settings.seed, epoch])
+        torch.manual_seed(settings.seed * 1000 + epoch)
+        batches = list(_batches(sets, settings, rng))
+        steps = len(batches) * settings.sentence_epochs
+        encoder.module.train()
+        bar = tqdm(batches, desc="sentences", unit="batch", disable=None if progress else True)
+        for number, (which, rows) in enumerate(bar):
+            factor = schedule(epoch * len(batches) + number, steps)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            vectors = encode_trained(encoder.text, [which.texts[i] for i in rows])
+            vectors = F.dropout(vectors, 0.1)
+            target = torch.from_numpy(which.labels[rows]).to(encoder.text.device)
+            logits = heads[which.name](vectors)
+            if which.several:
+                loss = SEVERAL_WEIGHT * F.binary_cross_entropy_with_logits(logits, target)
+            else:
+                loss = F.cross_entropy(logits, target)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([*trained.values(), *heads.parameters()], 1.0)
+            optimizer.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1}
+        if epoch + 1 < settings.sentence_epochs:  # twice the size of the weights, and of no use afterwards
+            state["optimizer"] = optimizer.state_dict()
+        save_state(file, state)
+        log.info("sentences: epoch %d of %d done", epoch + 1, settings.sentence_epochs)
+    encoder.to_adapter()
+
+
+def _batches(
+    sets: Sequence[Sentences], settings: AdapterSettings, rng: np.random.Generator
+) -> Iterator[tuple[Sentences, NDArray[np.int64]]]:
+    found = []
+    for s in sets:
+        order = rng.permutation(len(s.texts))[: settings.limit]
+        # Sentences of like length together, in pools of many batches: half the padding.
+        for pool in np.array_split(order, max(1, len(order) // (50 * settings.sentence_batch))):
+            pool = pool[np.argsort([len(s.texts[i]) for i in pool], kind="stable")]
+            pieces = np.array_split(pool, max(1, len(pool) // settings.sentence_batch))
+            found += [(s, rows) for rows in pieces]
+    for i in rng.permutation(len(found)):
+        yield found[i]
