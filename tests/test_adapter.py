@@ -29,6 +29,7 @@ from train.prepare import prepare
 from train.resume import save_state
 
 TINY = AdapterSettings(
+    network_epochs=1,
     rank=2,
     sentence_epochs=1,
     dialogue_epochs=2,

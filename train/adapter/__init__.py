@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from annotator.records import UsageError
-from model import Checkpoint, Network, save_checkpoint
+from model import Checkpoint, ModelConfig, Network, load_checkpoint, save_checkpoint
 from train.adapter.dialogues import dialogue_stage, with_vectors
 from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
@@ -28,7 +27,8 @@ from train.adapter.settings import AdapterSettings
 from train.corpus import Corpus, load_corpus
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
-from train.loop import network_config, statistics
+from train.loop import network_config, train
+from train.settings import TrainSettings
 
 __all__ = [
     "ADAPTER",
@@ -101,11 +101,8 @@ def train_adapter(
     encoder = TrainedEncoder(settings)
     sentence_stage(encoder, sets, sentences or work, progress=progress)
 
-    start = with_vectors(corpus, "train", encoder.text)
-    torch.manual_seed(settings.seed)
-    network = Network(network_config(corpus, "default", None, {**NETWORK, **(config or {})}))
-    network.set_normalisation(statistics(start, network.config.modalities))
-    network.to(settings.device)
+    wanted = network_config(corpus, "default", None, {**NETWORK, **(config or {})})
+    network = _network_first(corpus, encoder, wanted, work / "network", progress)
     best = dialogue_stage(corpus, encoder, network, work, progress=progress)
 
     validation = with_vectors(corpus, "validation", encoder.text)
@@ -129,3 +126,25 @@ def train_adapter(
     )
     encoder.save(out / ADAPTER)
     return best
+
+
+def _network_first(
+    corpus: Corpus, encoder: TrainedEncoder, config: ModelConfig, folder: Path, progress: bool
+) -> Network:
+    """The network trained on the vectors as the first stage left them.
+
+    It takes many more passes than the encoder, and costs a hundredth of one.
+    """
+    settings = encoder.settings
+    if not folder.exists():
+        train(
+            with_vectors(corpus, "train", encoder.text)[: settings.limit],
+            with_vectors(corpus, "validation", encoder.text),
+            config,
+            TrainSettings(epochs=settings.network_epochs, seed=settings.seed, device=settings.device),
+            folder,
+            labels=corpus.labels,
+            encoders={},
+            progress=progress,
+        )
+    return load_checkpoint(folder).network.to(settings.device)

@@ -24,6 +24,7 @@ log = logging.getLogger("annotator")
 
 # GoEmotions has 28 labels of which most are absent: without it, its mean loss would hardly count.
 SEVERAL_WEIGHT = 10.0
+HEAD_LR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def sentence_stage(
     trained = encoder.trained
     heads = nn.ModuleDict({s.name: nn.Linear(encoder.text.width, s.labels.shape[1]) for s in sets})
     heads.to(encoder.text.device)
-    rates = [settings.sentence_lr, settings.network_lr]
+    rates = [settings.sentence_lr, HEAD_LR]
     optimizer = torch.optim.AdamW(
         [{"params": list(trained.values())}, {"params": list(heads.parameters())}],
         settings.sentence_lr,

@@ -10,16 +10,17 @@ class AdapterSettings:
     """How to train the adapter; the defaults are what served best on MELD's validation split."""
 
     rank: int = 48
-    sentence_epochs: int = 2
+    sentence_epochs: int = 1
     sentence_batch: int = 64
     sentence_lr: float = 1.2e-4  # of the encoder's own weights
+    network_epochs: int = 12  # of the network alone, before both learn
     dialogue_epochs: int = 3
     dialogue_batch: int = 8
     lr: float = 4e-4  # of the adapter
-    network_lr: float = 1e-3
+    network_lr: float = 5e-4
     weight_decay: float = 0.01
     dropout: float = 0.05  # in the adapter
-    average: float = 0.998  # decay of the running average of the weights, which is what is kept
+    average: float = 0.99  # decay of the running average of the weights, which is what is kept
     word_errors: float = 0.0  # share of the training dialogues whose words are garbled as by a recogniser
     seed: int = 0
     device: str = "cpu"
