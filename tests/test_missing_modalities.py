@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ class Found:
     @property
     def noise(self) -> float:
         """Two standard errors, at most."""
-        return 2 * (0.25 / self.utterances) ** 0.5
+        return float(2 * (0.25 / self.utterances) ** 0.5)
 
 
 @pytest.fixture(scope="module")

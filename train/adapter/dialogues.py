@@ -102,9 +102,11 @@ class Average:
             mean.lerp_(weights[name].detach(), 1 - decay)
 
 
-def with_vectors(corpus: Corpus, split: str, encoder: TextEncoder) -> list[LabelledConversation]:
-    """The dialogues of a split with the encoder's present vectors, for validation and calibration."""
-    dialogues = corpus.conversations(split)
+def with_vectors(
+    corpus: Corpus, split: str, encoder: TextEncoder, limit: int | None = None
+) -> list[LabelledConversation]:
+    """The dialogues of a split, at most ``limit``, with the encoder's present vectors."""
+    dialogues = corpus.conversations(split)[:limit]
     texts = corpus.table["text"].to_list()
     flat = [texts[d.first_row + i] or "" for d in dialogues for i in range(len(d))]
     values = encoder.encode_texts(flat)
