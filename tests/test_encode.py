@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from annotator.encode import CHOICES, ENCODERS, SPEC_KEYS, make_encoder
-from annotator.encode.audio import AudioEncoder, functionals, speaker_relative
+from annotator.encode.audio import (
+    LIMIT,
+    WIDTHS,
+    AudioEncoder,
+    functionals,
+    load_voice_scores,
+    speaker_relative,
+)
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
 from annotator.encode.text import TextEncoder, contextual_text, minilm_folder, save_adapter
 from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError, Utterance
@@ -47,6 +54,8 @@ def test_every_encoder_has_a_modality_and_keys() -> None:
         ("audio", {}, "choose from egemaps, compare2016"),
         ("audio", {"name": "egemaps", "speaker_nrom": True}, "'speaker_nrom'; its keys are speaker_norm"),
         ("audio", {"name": "egemaps", "speaker_norm": "no"}, "true or false"),
+        ("audio", {"name": "egemaps", "weights": "voice.safetensors"}, "lacks its file voice.safetensors"),
+        ("audio", {"name": "egemaps", "weights": "../voice.safetensors"}, "beside the checkpoint"),
         ("text", {"name": "hf"}, 'needs "path"'),
         ("text", {"name": "minilm", "context": -1}, "from 0, not -1"),
         ("text", {"name": "minilm", "context": True}, "from 0, not True"),
@@ -88,6 +97,9 @@ def test_broken_parts_are_a_fault_of_the_set_up(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "faces.safetensors", metadata={"config": "{}"})
     with pytest.raises(SetupError, match="no face network"):
         make_encoder("face", {"name": "facenet", "weights": "faces.safetensors"}, tmp_path, "cpu")
+    (tmp_path / "voice.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(SetupError, match="no voice scores"):
+        make_encoder("audio", {"name": "egemaps", "weights": "voice.safetensors"}, tmp_path, "cpu")
     with pytest.raises(SetupError, match="no text encoder at"):
         make_encoder("text", {"name": "hf", "path": "nowhere"}, tmp_path, "cpu")
     (tmp_path / "config.json").write_text("{}")
@@ -347,6 +359,87 @@ def test_speaker_norm_widens_the_encoder() -> None:
     assert features.values.shape == (6, 177) and encoder.width == 177 and features.values[:, -1].all()
     assert np.array_equal(features.values[:, :88], plain(Evidence(audio, None), utterances).values)
     assert encoder.fingerprint != plain.fingerprint == AudioEncoder("egemaps").fingerprint
+
+
+@pytest.fixture
+def voice_folder(tmp_path: Path) -> Path:
+    """Scores of three labels over eGeMAPS; the first feature counts for nothing."""
+    width = WIDTHS["egemaps"]
+    torch.manual_seed(0)
+    arrays = {"mean": torch.randn(width), "scale": torch.rand(width)}
+    arrays |= {name: torch.randn(3, width + 1).half() for name in ("plain", "relative")}
+    arrays["scale"][0] = 0
+    config = {"features": "egemaps", "labels": ["sadness", "joy", "anger"]}
+    save_file(arrays, tmp_path / "voice.safetensors", metadata={"config": json.dumps(config)})
+    return tmp_path
+
+
+VOICE = {"name": "egemaps", "speaker_norm": True, "weights": "voice.safetensors"}
+
+
+def test_voice_scores_are_what_the_weights_say(voice_folder: Path) -> None:
+    audio = recorded(*(tone(100 + 20 * i, 0.5) for i in range(7)), SILENCE)
+    utterances = [say("x", start=i / 2, end=i / 2 + 0.5, speaker="AB"[i == 6]) for i in range(8)]
+    encoder = make_encoder("audio", VOICE, voice_folder, "cpu")
+    found = encoder(Evidence(audio, None), utterances)
+    assert found.values.shape == (8, 7) and encoder.width == 7
+    assert found.present.tolist() == [True] * 7 + [False] and not found.values[7].any()
+    assert found.values[:, 6].tolist() == [1] * 6 + [0] * 2, "one turn is too few to know a manner by"
+    assert not found.values[6, 3:].any() and found.values[6, :3].any()
+
+    raw = make_encoder("audio", {"name": "egemaps", "speaker_norm": True}, None, "cpu")
+    values = raw(Evidence(audio, None), utterances).values.astype(np.float64)
+    scores = load_voice_scores(voice_folder / "voice.safetensors")
+    near = np.clip((values[:, :88] - scores.mean) * scores.scale, -LIMIT, LIMIT)
+    expected = near @ scores.plain[:, :-1].T + scores.plain[:, -1]
+    assert found.values[:7, :3] == pytest.approx(expected[:7], abs=1e-3)
+    own = np.clip(values[:, 88:176], -LIMIT, LIMIT) @ scores.relative[:, :-1].T + scores.relative[:, -1]
+    assert found.values[:6, 3:6] == pytest.approx(own[:6], abs=1e-3)
+
+    plain = make_encoder("audio", {**VOICE, "speaker_norm": False}, voice_folder, "cpu")
+    assert plain.width == 3
+    assert np.array_equal(plain(Evidence(audio, None), utterances).values, found.values[:, :3])
+
+
+def test_voice_scores_are_the_same_to_the_bit_in_any_company(voice_folder: Path) -> None:
+    scores = load_voice_scores(voice_folder / "voice.safetensors")
+    values = np.random.default_rng(0).normal(0, 3, (9, 88)).astype(np.float32)
+    values[:, 5] = 7  # never changes
+    values[2] = 1e30  # odd beyond measure
+    present = np.ones(9, np.bool_)
+    together = scores(values, present, list("AAAAABBBB"))
+    assert np.isfinite(together).all() and np.abs(together).max() < 1000
+    assert np.array_equal(together[:5], scores(values[:5], present[:5], ["X"] * 5))
+    for i in range(9):
+        assert np.array_equal(together[i, :3], scores(values[i : i + 1], present[:1], None)[0])
+    other = values.copy()
+    other[:, 0] += 100
+    assert np.array_equal(scores(other, present, None), scores(values, present, None))
+    assert scores(values[:0], present[:0], []).shape == (0, 7)
+
+
+def test_voice_weights_fit_their_features_and_show_in_the_fingerprint(voice_folder: Path) -> None:
+    with pytest.raises(UsageError, match="reads egemaps, not compare2016"):
+        make_encoder("audio", {**VOICE, "name": "compare2016"}, voice_folder, "cpu")
+    before = make_encoder("audio", VOICE, voice_folder, "cpu").fingerprint
+    assert before != AudioEncoder("egemaps", speaker_norm=True).fingerprint
+    file = voice_folder / "voice.safetensors"
+    scores = load_voice_scores(file)
+    arrays = {
+        "mean": torch.from_numpy(scores.mean),
+        "scale": torch.from_numpy(scores.scale),
+        "plain": torch.from_numpy(scores.plain),
+        "relative": torch.from_numpy(scores.relative) + 1,
+    }
+    config = json.dumps({"features": "egemaps", "labels": scores.labels})
+    save_file(arrays, file, metadata={"config": config})
+    assert make_encoder("audio", VOICE, voice_folder, "cpu").fingerprint != before
+    save_file(arrays | {"mean": torch.full((88,), torch.nan)}, file, metadata={"config": config})
+    with pytest.raises(SetupError, match="mean is not"):
+        load_voice_scores(file)
+    save_file(arrays | {"plain": torch.zeros(2, 89)}, file, metadata={"config": config})
+    with pytest.raises(SetupError, match="plain is not"):
+        load_voice_scores(file)
 
 
 # Face

@@ -11,14 +11,30 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
+from annotator.encode import make_encoder
+from annotator.encode.audio import WIDTHS, VoiceScores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
+from annotator.records import RATE_HZ, Audio, Evidence, Utterance
 from train.starter import faces, fusion
 from train.starter.faces import MELD_LABELS, augment, load_fer2013, refresh_batch_norm, train_faces
 from train.starter.fusion import FacePool, draw_faces, draw_voices, shown
-from train.starter.voice import Voices, through_a_channel, trimmed
+from train.starter.voice import (
+    Voices,
+    across_corpora,
+    coded,
+    draw_channel,
+    encode_clip,
+    load_voices,
+    through,
+    trimmed,
+    turn_scores,
+    unseen_scores,
+    voice_figures,
+)
 
 TINY = FaceNetConfig(growth=4, blocks=(1, 1, 1), stem=8)
 
@@ -105,13 +121,168 @@ def test_silence_at_the_ends_is_cut_and_the_rest_kept() -> None:
     assert cut.std() > 0.09
 
 
-def test_a_channel_changes_the_sound_but_not_its_length() -> None:
-    tone = np.sin(np.arange(16000) / 20).astype(np.float32)
-    out = [through_a_channel(tone, np.random.default_rng(seed)) for seed in range(20)]
-    for x in out:
-        assert len(x) == len(tone) and np.isfinite(x).all() and np.abs(x).max() <= 1
-    levels = [20 * np.log10(np.sqrt(np.mean(x**2))) for x in out]
-    assert max(levels) - min(levels) > 10
+def buzz(hz: float, seconds: float = 0.6, seed: int = 0) -> np.ndarray:
+    """A voice-like tone with five harmonics and a little noise."""
+    t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    wave = sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 6))
+    noise = np.random.default_rng(seed).normal(0, 0.01, len(t))
+    return np.asarray(0.2 * wave + noise, np.float32)
+
+
+def test_a_recording_goes_through_one_channel() -> None:
+    loud, soft = buzz(150), np.float32(0.1) * buzz(200, 0.4)
+    levels, lengths = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        channel = draw_channel(rng)
+        out = through(channel, [loud, soft], rng)
+        for x, before in zip(out, (loud, soft), strict=True):
+            assert len(x) == round(len(before) / channel.speed)
+            assert np.isfinite(x).all() and np.abs(x).max() <= 1
+        first, second = (20 * np.log10(np.sqrt(np.mean(x**2))) for x in out)
+        levels.append(first)
+        lengths.append(len(out[0]))
+        assert first - second > 5, "who speaks up stays louder"
+    assert max(levels) - min(levels) > 10 and len(set(lengths)) > 5
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [("opus", ("-c:a", "libopus")), ("mp3", ("-c:a", "libmp3lame")), ("m4a", ("-c:a", "aac"))],
+)
+def test_coded_clips_stay_in_their_places(ending: str, options: tuple[str, ...]) -> None:
+    clips = [buzz(150), buzz(230, 0.3, seed=1), buzz(180, 0.5, seed=2)]
+    out = coded(clips, ending, (*options, "-b:a", "48k"))
+    for x, before in zip(out, clips, strict=True):
+        assert len(x) == len(before) and not np.array_equal(x, before)
+        assert np.corrcoef(x, before)[0, 1] > 0.9
+
+
+def test_voices_are_encoded_once_and_as_in_a_run(tmp_path: Path) -> None:
+    emotions = {"ravdess": ("calm", "happy", "angry"), "emodb": ("boredom", "sadness", "fear")}
+    for corpus, by in (("ravdess", "actor"), ("emodb", "speaker")):
+        (tmp_path / corpus).mkdir()
+        rows = []
+        for number, split in ((1, "train"), (2, "test")):
+            for k, emotion in enumerate(emotions[corpus]):
+                file = f"{corpus}/{number}-{emotion}.flac"
+                soundfile.write(tmp_path / file, buzz(100 + 40 * k + 10 * number), RATE_HZ)
+                sex = ("female", "male")[number - 1]
+                rows.append({"file": file, by: number, "sex": sex, "emotion": emotion, "split": split})
+        pl.DataFrame(rows).write_csv(tmp_path / f"{corpus}.csv")
+    spec = {"name": "egemaps"}
+    voices = load_voices(tmp_path, tmp_path / "work", spec, limit=100)
+    assert len(voices.values) == 20 and voices.clean.sum() == 10, "boredom is left out"
+    assert set(voices.labels) == {"neutral", "joy", "anger", "sadness", "fear"}
+    assert {voices.speakers[row] for row in voices.rows("test", clean=True)} == {"ravdess-02", "emodb-02"}
+    row = next(
+        i
+        for i, key in enumerate(voices.recordings)
+        if key == "0-emodb-01-0" and voices.labels[i] == "sadness"
+    )
+    clip, _ = soundfile.read(tmp_path / "emodb" / "1-sadness.flac", dtype="float32")
+    alone = encode_clip(make_encoder("audio", spec, None, "cpu"), trimmed(clip))
+    assert alone is not None and np.array_equal(voices.values[row], alone)
+
+    files = sorted((tmp_path / "work").rglob("*.safetensors"))
+    written = {file: file.stat().st_mtime_ns for file in files}
+    lost = next(file for file in files if file.name.startswith("1-"))
+    lost.unlink()
+    again = load_voices(tmp_path, tmp_path / "work", spec, limit=100)
+    assert np.array_equal(again.values, voices.values) and again.recordings == voices.recordings
+    assert [file for file in files if file.stat().st_mtime_ns != written[file]] == [lost]
+
+
+@pytest.fixture(scope="module")
+def acted() -> Voices:
+    """Speakers with manners of their own whose emotions move the same few features."""
+    rng = np.random.default_rng(0)
+    width = WIDTHS["egemaps"]
+    directions = rng.normal(0, 1, (len(MELD_LABELS), width))
+    values, rows = [], []
+    names = [f"ravdess-{n:02d}" for n in range(1, 11)] + ["emodb-03", "emodb-08", "emodb-13"]
+    for name in names:
+        split = "test" if name in ("ravdess-09", "ravdess-10", "emodb-13") else "train"
+        manner = rng.normal(0, 2, width)
+        for clean in (True, False):
+            for label in range(len(MELD_LABELS)):
+                for _ in range(0 if MELD_LABELS[label] == "surprise" and name.startswith("emodb") else 4):
+                    values.append(100 + manner + directions[label] + rng.normal(0, 1.5, width))
+                    rows.append((MELD_LABELS[label], name, "male", split, f"{int(not clean)}-{name}", clean))
+    labels, speakers, sexes, splits, recordings, clean_ones = zip(*rows, strict=True)
+    found = np.array(values, np.float32)
+    found[:, 7] = 5  # a feature that never varies
+    return Voices(found, labels, speakers, sexes, splits, recordings, np.array(clean_ones))
+
+
+def test_voice_scores_tell_emotions_of_voices_unheard(acted: Voices, tmp_path: Path) -> None:
+    file = tmp_path / "voice.safetensors"
+    scores = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)
+    assert set(scores) == set(acted.speakers)
+    shipped = [name for name in scores if scores[name] is scores["ravdess-09"]]
+    assert shipped == ["emodb-13", "ravdess-09", "ravdess-10"], "training speakers get a fold's"
+    figures = voice_figures(acted, scores)
+    held_out = figures["held_out"]
+    assert held_out["plain"]["n"] == held_out["relative"]["n"] == held_out["short"]["n"] == 56
+    assert 0.4 < held_out["plain"]["unweighted_average_recall"]
+    assert held_out["relative"]["unweighted_average_recall"] > 0.9, "a manner known is a manner removed"
+    assert figures["all_folds"]["relative"]["ece"] < 0.1
+    assert len(figures["folds"]) == 3 and set(figures["by_sex"]) == {"male"}
+    across = across_corpora(acted, tmp_path, "egemaps")
+    assert across["relative"]["n"] == 3 * 24 and across["relative"]["unweighted_average_recall"] > 0.8
+
+    written = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")}
+    assert len(written) == 3 + 1 + 1
+    again = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")} == written
+    assert all(np.array_equal(again[name].relative, scores[name].relative) for name in scores)
+
+
+def test_a_fold_has_not_heard_its_speakers(acted: Voices, tmp_path: Path) -> None:
+    before = unseen_scores(acted, tmp_path / "a", tmp_path / "a.safetensors", "egemaps", folds=3)
+    ours = np.array([name == "ravdess-02" for name in acted.speakers])
+    changed = np.where(ours[:, None], acted.values[::-1], acted.values)
+    other = Voices(
+        changed,
+        acted.labels,
+        acted.speakers,
+        acted.sexes,
+        acted.splits,
+        acted.recordings,
+        acted.clean,
+    )
+    after = unseen_scores(other, tmp_path / "b", tmp_path / "b.safetensors", "egemaps", folds=3)
+    assert np.array_equal(after["ravdess-02"].mean, before["ravdess-02"].mean)
+    assert not np.array_equal(after["ravdess-03"].mean, before["ravdess-03"].mean)
+
+
+def test_turns_put_together_are_scored_as_in_a_run(acted: Voices, tmp_path: Path) -> None:
+    """Clips drawn as the turns of a recording have the vectors that the encoder gives that recording."""
+    clips = [buzz(100 + 15 * k, 0.5, seed=k) for k in range(8)]
+    raw = make_encoder("audio", {"name": "egemaps"}, None, "cpu")
+    values = np.stack([v for v in (encode_clip(raw, clip) for clip in clips) if v is not None])
+    heard = Voices(
+        values,
+        ("joy",) * 8,
+        ("ravdess-09",) * 8,
+        ("male",) * 8,
+        ("test",) * 8,
+        ("0-ravdess-09-0",) * 6 + ("1-ravdess-09-0",) * 2,
+        np.ones(8, np.bool_),
+    )
+    file = tmp_path / "voice.safetensors"
+    scores = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)
+    rows = np.array([0, 1, -1, 2, 3, 4, 5, 6])
+    turns = turn_scores(heard, rows, ["d0 anna"] * 8, scores)
+    assert turns[:, -1].tolist() == [1, 1, 0, 1, 1, 1, 1, 0], "another channel is another manner"
+    assert not turns[2].any()
+
+    samples = np.concatenate([np.round(clip * 32768).astype(np.int16) for clip in clips[:6]])
+    utterances = [Utterance(0, i, i / 2, i / 2 + 0.5, "SPEAKER_00", 0.0) for i in range(6)]
+    spec = {"name": "egemaps", "speaker_norm": True, "weights": file.name}
+    encoder = make_encoder("audio", spec, tmp_path, "cpu")
+    found = encoder(Evidence(Audio(samples), None), utterances)
+    assert np.array_equal(turns[[0, 1, 3, 4, 5, 6]], found.values)
 
 
 def test_a_voice_shows_the_emotion_often_and_else_mostly_none() -> None:
@@ -141,7 +312,9 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
         code,
         tuple(r[0] for r in rows),
         tuple(r[1] for r in rows),
+        ("female",) * len(rows),
         tuple(r[2] for r in rows),
+        tuple(r[1] for r in rows),
         np.ones(len(rows), bool),
     )
     n = 400
@@ -153,18 +326,24 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
             "emotion": [MELD_LABELS[int(rng.integers(7))] for _ in range(n)],
         }
     )
-    drawn = draw_voices(table, voices, rng)
-    assert 0.8 < drawn.present.mean() < 1
+    # Scores that give the code back: what is drawn shows in the vector.
+    nothing = np.zeros((7, 4), np.float32)
+    plain = np.concatenate([10 * np.eye(7, 3, dtype=np.float32), nothing[:, :1]], axis=1)
+    one, tenth = np.zeros(3, np.float32), np.full(3, 0.1, np.float32)
+    telling = VoiceScores("egemaps", MELD_LABELS, one, tenth, plain, nothing)
+    episodes = [f"{split} episode" for split in table["split"]]
+    drawn = draw_voices(table, episodes, voices, dict.fromkeys("abcd", telling), rng)
+    assert drawn.values.shape == (n, 15) and 0.8 < drawn.present.mean() < 1
     seen: dict[tuple[str, str], set[int]] = {}
     for i, row in enumerate(table.iter_rows(named=True)):
         if not drawn.present[i]:
             assert not drawn.values[i].any()
             continue
-        label, speaker, split = drawn.values[i].astype(int)
+        label, speaker, split = drawn.values[i, :3].round().astype(int)
         assert MELD_LABELS[label] == row["emotion"] and list(speakers)[split] == row["split"]
         if row["emotion"] != "surprise":
-            seen.setdefault((row["dialogue_id"], row["speaker"]), set()).add(int(speaker))
-    assert all(len(s) == 1 for s in seen.values())  # one voice for a speaker of a dialogue
+            seen.setdefault((row["split"], row["speaker"]), set()).add(int(speaker))
+    assert all(len(s) == 1 for s in seen.values())  # one voice for a speaker of an episode
 
     torch.manual_seed(0)
     net = FaceNet(TINY).eval()

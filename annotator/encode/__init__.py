@@ -6,6 +6,7 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "hf", "path": "/models/roberta-large"}                      text, as the model has
     {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
     {"name": "compare2016"}                                              audio, 6373 (12747)
+    {"name": "compare2016", "weights": "voice.safetensors"}              audio, k scores (2 k + 1)
     {"name": "facenet", "weights": "faces.safetensors"}                  face, as the weights have
 
 ``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Training and
@@ -68,7 +69,8 @@ def _opensmile(spec: Spec, folder: Path | None, device: str) -> Encoder:
     speaker_norm = spec.get("speaker_norm", False)
     if not isinstance(speaker_norm, bool):
         raise UsageError(f'"speaker_norm" of an audio encoder is true or false, not {speaker_norm!r}.')
-    return AudioEncoder(str(spec["name"]), speaker_norm=speaker_norm)
+    weights = None if spec.get("weights") is None else part_file(spec["weights"], folder)
+    return AudioEncoder(str(spec["name"]), speaker_norm=speaker_norm, weights=weights)
 
 
 def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
@@ -94,8 +96,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "minilm": ("adapter", "context"),
     "hf": ("path", "adapter", "context"),
-    "egemaps": ("speaker_norm",),
-    "compare2016": ("speaker_norm",),
+    "egemaps": ("speaker_norm", "weights"),
+    "compare2016": ("speaker_norm", "weights"),
     "facenet": ("weights",),
 }
 

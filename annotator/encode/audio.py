@@ -1,4 +1,4 @@
-"""Voice features: openSMILE functionals over an utterance.
+"""Voice features: openSMILE functionals over an utterance, or how much they sound of each emotion.
 
 eGeMAPSv02 (Eyben et al., IEEE TAC 2016), 88, and ComParE 2016 (Schuller et al.,
 Interspeech 2016), 6373. The free version of openSMILE bars commercial use.
@@ -7,19 +7,24 @@ Interspeech 2016), 6373. The free version of openSMILE bars commercial use.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
+from annotator.records import RATE_HZ, Evidence, Features, SetupError, UsageError, Utterance
 
 WIDTHS = {"egemaps": 88, "compare2016": 6373}
 MIN_S = 0.1  # under about 60 ms openSMILE has no frame to speak of and gives NaN
 SILENCE_DBFS = -80.0  # mean level; a digital pause with dither lies at -90, a quiet far talker at -60
 MIN_TURNS = 5  # of a speaker: the deviation of fewer is too loose to measure a turn by
+LIMIT = 4.0  # deviations from the mean: further out lies an odd recording, not a stronger emotion
 
 
 @cache
@@ -57,20 +62,19 @@ def functionals(samples: NDArray[np.float32], feature_set: str) -> NDArray[np.fl
     return values if np.isfinite(values).all() else None
 
 
-def speaker_relative(
+def against_own_manner(
     values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str]
-) -> NDArray[np.float32]:
-    """Features beside the same ones against the speaker's own manner: ``(n, d)`` to ``(n, 2 d + 1)``.
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features ``(n, d)`` against the speaker's own manner, and for which turns ``(n,)`` that is known.
 
-    ``[raw, (raw - mean) / deviation over the speaker's present turns, 1]``; a speaker with
-    fewer than five has zeros in the place of the second and third part.
+    ``(value - mean) / deviation`` over the speaker's present turns. Absent turns and those of a
+    speaker with fewer than five are zeros, and so are features that don't vary.
 
     Args:
         speakers: ``(n,)``, of one recording.
     """
-    n, d = values.shape
-    out = np.zeros((n, 2 * d + 1), np.float32)
-    out[:, :d] = values
+    relative = np.zeros(values.shape, np.float32)
+    known = np.zeros(len(values), np.bool_)
     names = np.asarray(speakers)
     for speaker in sorted(set(speakers)):
         rows = np.flatnonzero((names == speaker) & present)
@@ -80,26 +84,121 @@ def speaker_relative(
         mean, deviation = own.mean(0), own.std(0)
         # A feature that never changes has no deviation but rounding: it stays zero.
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
-        out[rows, d : 2 * d] = np.where(varies, (own - mean) / np.where(varies, deviation, 1), 0)
-        out[rows, 2 * d] = 1
+        relative[rows] = np.where(varies, (own - mean) / np.where(varies, deviation, 1), 0)
+        known[rows] = True
+    return relative, known
+
+
+def speaker_relative(
+    values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str]
+) -> NDArray[np.float32]:
+    """Features beside the same ones against the speaker's own manner: ``(n, d)`` to ``(n, 2 d + 1)``.
+
+    ``[values, values against the speaker's own manner, 1]``; the second and third part are zeros
+    where the manner is not known (see ``against_own_manner``).
+    """
+    relative, known = against_own_manner(values, present, speakers)
+    return np.concatenate([values, relative, known[:, None].astype(np.float32)], axis=1)
+
+
+@dataclass(frozen=True)
+class VoiceScores:
+    """How much a turn sounds of each emotion: two linear classifiers over functionals.
+
+    One reads the functionals against the statistics of its training, the other against the speaker's
+    own manner. Both are calibrated: the softmax of a turn's scores are probabilities.
+    """
+
+    features: str  # the openSMILE set, key of WIDTHS
+    labels: tuple[str, ...]  # k
+    mean: NDArray[np.float32]  # (d,)
+    scale: NDArray[np.float32]  # (d,) one over the deviation; 0 for a feature that never varied
+    plain: NDArray[np.float32]  # (k, d + 1), the last column the bias
+    relative: NDArray[np.float32]  # (k, d + 1)
+
+    def standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Functionals ``(n, d)`` against the statistics of the training, in [-4, 4]."""
+        near: NDArray[np.float32] = np.clip((values - self.mean) * self.scale, -LIMIT, LIMIT)
+        return near
+
+    def __call__(
+        self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
+    ) -> NDArray[np.float32]:
+        """Functionals ``(n, d)`` to ``[plain, relative, 1]``, ``(n, 2 k + 1)``; ``(n, k)`` without speakers.
+
+        The second and third part are zeros where the speaker's manner is not known, and absent
+        turns are all zeros.
+
+        Args:
+            speakers: ``(n,)``, of one recording; None: the plain scores only.
+        """
+        plain = _linear(self.standardised(values), self.plain) * present[:, None]
+        if speakers is None:
+            return plain
+        relative, known = against_own_manner(values, present, speakers)
+        scores = _linear(np.clip(relative, -LIMIT, LIMIT), self.relative) * known[:, None]
+        return np.concatenate([plain, scores, known[:, None].astype(np.float32)], axis=1)
+
+
+def _linear(rows: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``rows (n, d)`` times ``weight (k, d + 1)``: ``(n, k)``.
+
+    Row by row in double precision, so that a turn's scores don't depend on how many others there are.
+    """
+    matrix, bias = weight[:, :-1].astype(np.float64), weight[:, -1].astype(np.float64)
+    out = np.zeros((len(rows), len(weight)), np.float32)
+    for i, row in enumerate(rows):
+        out[i] = matrix @ row.astype(np.float64) + bias
     return out
 
 
+def load_voice_scores(file: Path) -> VoiceScores:
+    """The classifiers in a safetensors file whose metadata has their ``config``.
+
+    Raises: SetupError when the file is something else.
+    """
+    try:
+        with safe_open(file, "np") as stored:
+            config = json.loads((stored.metadata() or {})["config"])
+            arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
+        scores = VoiceScores(str(config["features"]), tuple(map(str, config["labels"])), **arrays)
+        width, classes = WIDTHS[scores.features], len(scores.labels)
+        vector, matrix = (width,), (classes, width + 1)
+        shapes = {"mean": vector, "scale": vector, "plain": matrix, "relative": matrix}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name} is not {shape} finite numbers")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"{file} holds no voice scores of this version: {reason}") from error
+    return scores
+
+
 class AudioEncoder:
-    """openSMILE functionals of each utterance.
+    """openSMILE functionals of each utterance, or its ``VoiceScores``.
 
     Args:
         name: ``egemaps`` or ``compare2016``.
-        speaker_norm: append ``speaker_relative``; the width doubles, and one.
+        speaker_norm: append what is measured against the speaker's own manner; the width doubles, and one.
+        weights: scores as ``load_voice_scores`` takes them; functionals themselves when None.
+
+    Raises:
+        SetupError: the weights don't load.
+        UsageError: an unknown name, or weights for another one.
     """
 
     modality = "audio"
 
-    def __init__(self, name: str, *, speaker_norm: bool = False) -> None:
+    def __init__(self, name: str, *, speaker_norm: bool = False, weights: Path | None = None) -> None:
         if name not in WIDTHS:
             raise UsageError(f"No openSMILE feature set {name!r}: choose from {', '.join(WIDTHS)}.")
         self.name, self.speaker_norm = name, speaker_norm
-        self.width = 2 * WIDTHS[name] + 1 if speaker_norm else WIDTHS[name]
+        self.scores = None if weights is None else load_voice_scores(weights)
+        if self.scores is not None and self.scores.features != name:
+            raise UsageError(f"{weights} reads {self.scores.features}, not {name}: name that in the encoder.")
+        self._digest = "" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
+        width = WIDTHS[name] if self.scores is None else len(self.scores.labels)
+        self.width = 2 * width + 1 if speaker_norm else width
 
     @property
     def fingerprint(self) -> str:
@@ -108,6 +207,8 @@ class AudioEncoder:
         settings = (
             f"{version('opensmile')} {self.name} {self.speaker_norm} {MIN_S} {SILENCE_DBFS} {MIN_TURNS}"
         )
+        if self.scores is not None:
+            settings += f" {LIMIT} {self._digest}"
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
@@ -120,6 +221,9 @@ class AudioEncoder:
             found = functionals(audio.window(utterance.start, utterance.end), self.name)
             if found is not None:
                 values[i], present[i] = found, True
-        if self.speaker_norm:
-            values = speaker_relative(values, present, [u.speaker for u in utterances])
+        speakers = [u.speaker for u in utterances] if self.speaker_norm else None
+        if self.scores is not None:
+            values = self.scores(values, present, speakers)
+        elif speakers is not None:
+            values = speaker_relative(values, present, speakers)
         return Features(values, present)

@@ -21,18 +21,36 @@ def write_card(figures: Mapping[str, Any], *, version: str, date: str, command: 
     subsets = dict(pairs["subsets"])
     rows = [row("text", "MELD test, gold text", subsets.pop("text"))]
     rows.append(row("(most frequent class)", "MELD test", figures["majority"]))
-    rows.append(row("voice", "RAVDESS actors 19-20", voice))
+    held_out = "RAVDESS actors 17-20"
+    rows.append(row("voice, the classifier alone", held_out, voice["held_out"]["plain"]))
+    rows.append(row("voice, against the speaker's manner", held_out, voice["held_out"]["relative"]))
+    rows.append(row("voice, the whole network", held_out, figures["voice_alone"]))
+    across = "RAVDESS to EmoDB, six classes"
+    rows.append(row("voice across corpora", across, figures["voice_across"]["plain"]))
+    rows.append(
+        row("voice across corpora, against the speaker's manner", across, figures["voice_across"]["relative"])
+    )
     rows.append(row("face", "FER2013 public test, the DenseNet alone", faces))
     rows += [row(name, "made pairs", m) for name, m in sorted(subsets.items(), key=lambda x: len(x[0]))]
-    by_sex = ", ".join(f"{sex} {100 * uar:.1f}" for sex, uar in sorted(voice["by_sex"].items()))
+    by_sex = ", ".join(
+        f"{sex} {100 * m['relative']['unweighted_average_recall']:.1f}" for sex, m in voice["by_sex"].items()
+    )
+    folds = [f["relative"]["unweighted_average_recall"] for f in voice["folds"] if "relative" in f]
     return TEMPLATE.read_text(encoding="utf-8").format(
         version=version,
         date=date,
         command=command,
         rows="\n".join(rows),
         by_sex=by_sex,
+        folds=", ".join(f"{100 * f:.1f}" for f in folds),
         **{
             k: figures[k]
-            for k in ("network_parameters", "face_parameters", "text_parameters", "faces_dropped")
+            for k in (
+                "network_parameters",
+                "face_parameters",
+                "text_parameters",
+                "voice_parameters",
+                "faces_dropped",
+            )
         },
     )

@@ -17,11 +17,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from annotator.encode.audio import VoiceScores
 from annotator.encode.face import FaceNet, face_features, load_face_net
 from annotator.records import Features, UsageError
 from train.corpus import Corpus, write_corpus
 from train.starter.faces import MELD_LABELS, FaceSplits
-from train.starter.voice import Voices
+from train.starter.voice import Voices, turn_scores
 
 # Recordings lack a voice seldom, a face often.
 VOICE_PRESENT, FACE_PRESENT = 0.9, 0.7
@@ -30,7 +31,7 @@ VOICE_PRESENT, FACE_PRESENT = 0.9, 0.7
 TELLING = 0.6  # share of voices and faces that carry the utterance's label
 NEUTRAL = 0.7  # of the others, the share that is neutral; the rest shows any emotion
 FACES_A_TURN = 4  # at most; a run pools the frames of an utterance
-DRAWS = 3  # copies of each training dialogue, each with other voices and faces
+DRAWS = 2  # copies of each training dialogue, each with other voices and faces
 SPLITS = ("train", "validation", "test")
 
 
@@ -59,6 +60,7 @@ def face_pools(splits: FaceSplits) -> dict[str, FacePool]:
 def made_pairs(
     meld: Corpus,
     voices: Voices,
+    scores: Mapping[str, VoiceScores],
     faces: dict[str, FacePool],
     weights: Path,
     out: Path,
@@ -71,24 +73,26 @@ def made_pairs(
 
     Args:
         meld: with text features.
+        scores: of each voice, from classifiers that have not heard it.
         weights: the folder of the encoders' files.
     """
     rng = np.random.default_rng(seed)
     text = meld.features["text"]
-    tables, row_numbers = [], []
+    tables, row_numbers, recordings = [], [], []
     for split in SPLITS:
         for copy in range(DRAWS if split == "train" else 1):
             part = meld.table.with_row_index("row").filter(pl.col("split") == split)
             row_numbers.append(part["row"].to_numpy())
             named = pl.col("dialogue_id") + (f"-{copy}" if copy else "")
             tables.append(part.drop("row").with_columns(named))
+            recordings += [f"{split} {s} {e} {copy}" for s, e in part.select("season", "episode").iter_rows()]
     table = pl.concat(tables)
     rows = np.concatenate(row_numbers)
 
     net = load_face_net(weights / str(face_spec["weights"]))
     features = {
         "text": Features(text.values[rows], text.present[rows]),
-        "audio": draw_voices(table, voices, rng),
+        "audio": draw_voices(table, recordings, voices, scores, rng),
         "face": draw_faces(table, faces, net, rng),
     }
     return write_corpus(
@@ -118,34 +122,44 @@ def shown(emotions: Sequence[str], rng: np.random.Generator) -> list[str]:
     return [one(emotion) for emotion in emotions]
 
 
-def draw_voices(table: pl.DataFrame, voices: Voices, rng: np.random.Generator) -> Features:
-    """A voice for every speaker of a dialogue, and a clip of it with the emotion of each utterance."""
-    by: dict[tuple[str, str, str], list[int]] = {}
-    actors: dict[str, list[str]] = {}
+def draw_voices(
+    table: pl.DataFrame,
+    recordings: Sequence[str],
+    voices: Voices,
+    scores: Mapping[str, VoiceScores],
+    rng: np.random.Generator,
+) -> Features:
+    """A voice and a channel for every speaker of an episode, and a clip of it with each utterance's emotion.
+
+    Args:
+        recordings: (n,) the episode of each row, as a recording would hold it: a speaker's manner is
+            known from all of their turns in it.
+    """
+    by: dict[tuple[str, str], list[int]] = {}  # (made recording, emotion) -> clips
+    made: dict[str, set[str]] = {}
     for split in SPLITS:
         for row in voices.rows(split):
-            key = (split, voices.speakers[row], voices.labels[row])
-            by.setdefault(key, []).append(int(row))
-        actors[split] = sorted({s for (at, s, _) in by if at == split})
-    chosen: dict[tuple[str, str], str] = {}
-    values = np.zeros((len(table), voices.values.shape[1]), np.float32)
+            by.setdefault((voices.recordings[row], voices.labels[row]), []).append(int(row))
+            made.setdefault(split, set()).add(voices.recordings[row])
+    known = {split: sorted(keys) for split, keys in made.items()}
+    chosen: dict[str, str] = {}
+    clips = np.full(len(table), -1, np.int64)
     present = rng.random(len(table)) < VOICE_PRESENT
-    shown_emotions = shown(table["emotion"].to_list(), rng)
-    for i, row in enumerate(table.iter_rows(named=True)):
-        split, emotion = row["split"], shown_emotions[i]
-        who = (row["dialogue_id"], row["speaker"])
-        if who not in chosen:
-            chosen[who] = str(rng.choice(actors[split]))
-        # EmoDB has no surprise: another voice of the split speaks then.
-        candidates = by.get((split, chosen[who], emotion))
+    who = [f"{recording} {speaker}" for recording, speaker in zip(recordings, table["speaker"], strict=True)]
+    for i, emotion in enumerate(shown(table["emotion"].to_list(), rng)):
+        split = table["split"][i]
+        if who[i] not in chosen:
+            chosen[who[i]] = str(rng.choice(known[split]))
+        # EmoDB has no surprise, and a made recording may lack an emotion: another voice speaks then.
+        candidates = by.get((chosen[who[i]], emotion))
         if candidates is None:
-            others = [actor for actor in actors[split] if (split, actor, emotion) in by]
+            others = [key for key in known[split] if (key, emotion) in by]
             if not others:
                 raise UsageError(f"No {split} voice has {emotion}: use more of the speech corpora.")
-            candidates = by[split, str(rng.choice(others)), emotion]
-        values[i] = voices.values[rng.choice(candidates)]
-    values[~present] = 0
-    return Features(values, present)
+            candidates = by[str(rng.choice(others)), emotion]
+        if present[i]:
+            clips[i] = rng.choice(candidates)
+    return Features(turn_scores(voices, clips, who, scores), present)
 
 
 def draw_faces(
