@@ -19,9 +19,10 @@ def report() -> str:
     """A page of plain text; every problem carries its remedy."""
     import torch
 
-    from annotator.pipeline.batch import installed
+    from annotator.pipeline.batch import installed, resolve_device
 
     settings = RunSettings(offline=True)
+    device = resolve_device("auto")
     lines = [f"annotate {importlib.metadata.version('conversation-annotator')}", ""]
     lines.append(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     lines.append(", ".join(f"{name} {found}" for name, found in installed(LIBRARIES).items()))
@@ -35,20 +36,16 @@ def report() -> str:
     lines.append(
         f"decoding: in a child process with limits, {f'Landlock ABI {abi}' if abi else 'no Landlock here'}"
     )
-    lines += ["", "Stages (`auto` takes the first that is available)"]
+    lines += ["", "Stages, best first; * marks what `auto` would use here"]
     lines.append("  speakers     sidecar .rttm: taken when there is one")
-    lines += backends(
-        ("pyannote", "embedded"), lambda n: diarize.available(n, diarizer_settings(settings, "cpu"))
-    )
+    for_turns, for_words = diarizer_settings(settings, device), transcriber_settings(settings, device)
+    lines += backends(("pyannote", "embedded"), lambda n: diarize.available(n, for_turns))
     lines.append(
         "  words        sidecar .srt .vtt .json .ctm, or subtitles in the file: taken when there are"
     )
-    lines += backends(("whisper",), lambda n: transcribe.available(n, transcriber_settings(settings, "cpu")))
-    yunet = weights.yunet_file()
+    lines += backends(("whisper", "none"), lambda n: transcribe.available(n, for_words))
     lines.append("  faces")
-    remedy = f"name its .onnx file in ANNOTATE_YUNET, or put it into {weights.cache_folder()}"
-    lines.append(f"    yunet      {'available' if yunet else 'not available: ' + remedy}")
-    lines.append("    hog        available")
+    lines += backends(("yunet", "hog"), missing_face_detector)
     lines += ["", "Checkpoint"]
     try:
         lines.append(f"  starter    {weights.checkpoint_folder('starter')}")
@@ -57,10 +54,23 @@ def report() -> str:
     return "\n".join(lines)
 
 
+def missing_face_detector(name: str) -> str | None:
+    """What a face detector lacks, with the remedy; None if nothing."""
+    if name == "hog":
+        return None
+    file = weights.yunet_file()
+    if file is None:
+        return "run `annotate download yunet`, or name its .onnx file in ANNOTATE_YUNET"
+    return None if file.is_file() else f"ANNOTATE_YUNET names {file}, and that is no file"
+
+
 def backends(names: Iterable[str], lacks: Callable[[str], str | None]) -> list[str]:
-    """A line a backend: available, or what it needs."""
+    """A line a backend: available, or what it needs. The first that is available has a star."""
     lines = []
+    taken = False
     for name in names:
         problem = lacks(name)
-        lines.append(f"    {name:<10} {'available' if problem is None else 'not available: ' + problem}")
+        star = " " if problem or taken else "*"
+        taken = taken or problem is None
+        lines.append(f"  {star} {name:<10} {'available' if problem is None else 'not available: ' + problem}")
     return lines

@@ -1,33 +1,104 @@
-"""Pretrained parts fetched ahead of a run, at pinned revisions, from the model hub: ``annotate download``.
-
-The gated diarizer of pyannote is not here: its authors want each user to accept their
-conditions, which `annotate doctor` explains.
-"""
+"""Pretrained parts fetched ahead of a run, at pinned revisions: ``annotate download``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from annotator.records import UsageError
-from annotator.transcribe.whisper_weights import SIZES_MB, find_weights, repository
+from annotator import fetch
+from annotator.diarize import weights as diarizers
+from annotator.records import SetupError, UsageError
+from annotator.transcribe import whisper_weights as whispers
+from annotator.weights import YUNET, cache_folder, yunet_file
 
 
 def _whisper(device: str) -> Iterator[str]:
-    name = repository(device)
-    yield f"whisper: {name}, {SIZES_MB[name]} MB"
-    yield f"whisper: {find_weights(None, device, offline=False)}"
+    name = whispers.repository(_device(device))
+    revision = whispers.REVISIONS[name]
+    if found := whispers.cached(name):
+        yield f"whisper: already there: {found}"
+        return
+    size, licence = whispers.SIZES_MB[name], whispers.LICENCES[name]
+    yield f"whisper: {name} at {revision[:12]}, {size} MB, licence {licence}"
+    with _bar("whisper") as on_bytes:
+        folder = fetch.fetch_repository(name, revision, whispers.FILES, whispers.own_folder(name), on_bytes)
+    yield f"whisper: {folder}"
 
 
-PARTS: dict[str, Callable[[str], Iterator[str]]] = {"whisper": _whisper}
+def _pyannote(device: str) -> Iterator[str]:
+    if found := diarizers.pyannote_folder(None):
+        yield f"pyannote: already there: {found}"
+        return
+    yield (
+        f"pyannote: {diarizers.PYANNOTE_MODEL} at {diarizers.PYANNOTE_REVISION[:12]}, about "
+        f"{diarizers.PYANNOTE_MB} MB, licence {diarizers.PYANNOTE_LICENCE}"
+    )
+    try:
+        with _bar("pyannote") as on_bytes:
+            folder = fetch.fetch_repository(
+                diarizers.PYANNOTE_MODEL,
+                diarizers.PYANNOTE_REVISION,
+                diarizers.PYANNOTE_FILES,
+                diarizers.own_pyannote_folder(),
+                on_bytes,
+            )
+    except fetch.Refused as error:
+        raise SetupError(diarizers.HOW_TO_GET_PYANNOTE) from error
+    yield f"pyannote: {folder}"
+
+
+def _yunet(device: str) -> Iterator[str]:
+    if found := yunet_file():
+        yield f"yunet: already there: {found}"
+        return
+    yield f"yunet: {YUNET.url}, {YUNET.size / 1e6:.1f} MB, licence Apache-2.0"
+    with _bar("yunet") as on_bytes:
+        folder = fetch.fetch([YUNET], cache_folder() / "yunet", on_bytes)
+    yield f"yunet: {folder / YUNET.path}"
+
+
+PARTS: dict[str, Callable[[str], Iterator[str]]] = {
+    "yunet": _yunet,
+    "whisper": _whisper,
+    "pyannote": _pyannote,
+}
 
 
 def download(parts: Sequence[str], device: str) -> Iterator[str]:
-    """Fetch parts; yields a line before and after each.
+    """Fetch parts; yields a line before and after each. No names mean all that can be had.
 
-    Raises: UsageError for an unknown part; SetupError when the hub does not give it.
+    A gated part that was not asked for by name, and is not given without a token, is explained and left out.
+
+    Raises: UsageError for an unknown part; SetupError when a source does not give one.
     """
     for part in parts:
         if part not in PARTS:
             raise UsageError(f"Unknown part {part!r}: choose from {', '.join(PARTS)}.")
-    for part in parts:
-        yield from PARTS[part](device)
+    for part in parts or PARTS:
+        try:
+            yield from PARTS[part](device)
+        except SetupError as error:
+            if parts or not isinstance(error.__cause__, fetch.Refused):
+                raise
+            yield f"{part}: left out. {error}"
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch  # takes seconds, and only this question needs it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _bar(part: str) -> Iterator[Callable[[int], None]]:
+    """Bytes that have come, on a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=part, unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar:
+
+        def on_bytes(count: int) -> None:
+            bar.update(count)
+
+        yield on_bytes

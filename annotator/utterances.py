@@ -39,6 +39,7 @@ class UtteranceSettings:
         reach_s: a word outside all turns goes to one no further away than this.
         untold_s: speech without words becomes an utterance from this length on.
         slack_s: speech this close to a word counts as told by it.
+        snap_s: within a cue, a change of speaker moves to an end of a sentence no further away than this.
         glitch_s: a change of speaker for one word within a cue is ignored if it is shorter than this.
         too_short_s: shorter utterances are flagged ``too_short``.
         overlapped: share of overlap above which an utterance is flagged ``overlapped``.
@@ -52,6 +53,7 @@ class UtteranceSettings:
     reach_s: float = 2.0
     untold_s: float = 2.0
     slack_s: float = 0.5
+    snap_s: float = 0.8
     glitch_s: float = 1.0
     too_short_s: float = 0.4
     overlapped: float = 0.5
@@ -72,6 +74,7 @@ def build(
     transcript: Transcript,
     duration_s: float,
     settings: UtteranceSettings | None = None,
+    alone: Sequence[Turn] | None = None,
 ) -> list[Utterance]:
     """Utterances in order of start, numbered by dialogue and within it.
 
@@ -81,21 +84,28 @@ def build(
     Args:
         turns: who speaks when, in any order, overlaps allowed.
         duration_s: length of the recording in seconds; 0 or less where it is not known.
+        alone: the same turns with one speaker at a time, where the diarizer tells who speaks most: they give
+            the words their speakers, ``turns`` the overlap.
     """
     settings = settings or UtteranceSettings()
-    turns = sorted(
-        replace(t, start=max(0.0, t.start), speaker=t.speaker.strip() or FIRST_SPEAKER)
-        for t in turns
-        if math.isfinite(t.start) and math.isfinite(t.end) and t.end > max(0.0, t.start)
-    )
+    turns = _sound(turns)
     words = sorted(transcript.words, key=lambda w: w.start)
-    labels = _labels(words, turns, settings.reach_s)
-    names = _names(words, labels, {t.speaker for t in turns})
+    labels = _labels(words, turns if alone is None else _sound(alone), settings.reach_s)
+    names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
     turns = sorted(replace(t, speaker=names[t.speaker]) for t in turns)
     speakers = _speakers(words, [None if label is None else names[label] for label in labels], settings)
     pieces = [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
     pieces += _untold(turns, words, settings)
     return _numbered(pieces, turns, duration_s, settings)
+
+
+def _sound(turns: Sequence[Turn]) -> list[Turn]:
+    """Those that last, none before 0, each with a speaker, by time."""
+    return sorted(
+        replace(t, start=max(0.0, t.start), speaker=t.speaker.strip() or FIRST_SPEAKER)
+        for t in turns
+        if math.isfinite(t.start) and math.isfinite(t.end) and t.end > max(0.0, t.start)
+    )
 
 
 def _sweep(
@@ -211,7 +221,36 @@ def _speakers(words: Sequence[Word], heard: Sequence[str | None], settings: Utte
                 speakers[i] = speakers[after[0]]
             elif before and len(before) > 1 and not _ends(words[before[-1]], _SENTENCE_ENDS):
                 speakers[i] = speakers[before[-1]]
+        _move_to_sentence_ends(indices, words, speakers, settings.snap_s)
     return speakers
+
+
+def _move_to_sentence_ends(
+    indices: Sequence[int], words: Sequence[Word], speakers: list[str], snap_s: float
+) -> None:
+    """Moves each change of speaker within a cue to the nearest end of a sentence, if one is close.
+
+    The times of a subtitle's words are shared out by length, the text knows better where somebody stops.
+    Words that a recogniser has timed keep their speakers.
+    """
+    if any(words[i].confidence is not None for i in indices):
+        return
+    edges = [k for k in range(1, len(indices)) if speakers[indices[k]] != speakers[indices[k - 1]]]
+    for number, edge in enumerate(edges):
+        low = edges[number - 1] if number else 0
+        high = edges[number + 1] if number + 1 < len(edges) else len(indices)
+        at = words[indices[edge]].start
+        ends = [
+            k
+            for k in range(low + 1, high)
+            if _ends(words[indices[k - 1]], _SENTENCE_ENDS) and abs(words[indices[k]].start - at) <= snap_s
+        ]
+        if not ends:
+            continue
+        best = min(ends, key=lambda k: abs(words[indices[k]].start - at))
+        before, after = speakers[indices[edge - 1]], speakers[indices[edge]]
+        for k in range(min(best, edge), max(best, edge)):
+            speakers[indices[k]] = before if k < best else after
 
 
 def _ends(word: Word, marks: tuple[str, ...]) -> bool:

@@ -6,8 +6,17 @@ import hashlib
 import os
 from pathlib import Path
 
+from annotator.fetch import Remote
 from annotator.records import UsageError
 
+# The export with a fixed input; the one with free sizes does not load in OpenCV 4.14.
+YUNET = Remote(
+    "yunet_n_320_320.onnx",
+    "https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
+    "47198234de8c4646961e46159e02af5b06021a78/onnx/yunet_n_320_320.onnx",
+    317434,
+    "81dbde155e982455488235acb8ec2dec5d647edf7cf7080d33e4abb69b93a0d2",
+)
 STARTER = Path(__file__).resolve().parent.parent / "model" / "starter"
 
 
@@ -20,10 +29,10 @@ def cache_folder() -> Path:
 
 
 def yunet_file() -> Path | None:
-    """The YuNet face detector, where the user has put or named one: ``$ANNOTATE_YUNET`` or the cache."""
+    """The YuNet face detector: the one that ``$ANNOTATE_YUNET`` names, else one in the cache."""
     if chosen := os.environ.get("ANNOTATE_YUNET"):
         return Path(chosen)
-    found = sorted(cache_folder().glob("yunet*.onnx"))
+    found = sorted([*cache_folder().glob("yunet*.onnx"), *cache_folder().glob("yunet/*.onnx")])
     return found[0] if found else None
 
 
@@ -41,6 +50,21 @@ def checkpoint_folder(name: str) -> Path:
         )
         raise UsageError(f"There is no checkpoint at {name!r} (no model.json). {hint}")
     return folder
+
+
+def tree_hash(folder: Path | None) -> str | None:
+    """SHA-256 over the names and contents of all files below a folder, hex; None without a folder.
+
+    Read in pieces: weights may be larger than memory.
+    """
+    if folder is None:
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with open(file, "rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + content)
+    return digest.hexdigest()
 
 
 def folder_hash(folder: Path) -> str:

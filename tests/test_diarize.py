@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from annotator.diarize import DIARIZERS, DiarizerSettings, available, make_diarizer, read_rttm
 from annotator.records import RATE_HZ, Audio, RecordingError, SetupError, Turn, UsageError
+from tests.tiny_models import make_pyannote
 
 # ---- speaker files
 
@@ -104,8 +105,8 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest
     elsewhere = DiarizerSettings(pyannote_folder=tmp_path / "nowhere")
     assert "config.yaml" in str(available("pyannote", elsewhere))
     needs = available("pyannote", DiarizerSettings())
-    assert needs is not None and "hf download pyannote/speaker-diarization-community-1" in needs
-    with pytest.raises(SetupError, match="Accept"):
+    assert needs is not None and "annotate download pyannote" in needs
+    with pytest.raises(SetupError, match="accept their"):
         make_diarizer("pyannote", DiarizerSettings())
 
 
@@ -284,7 +285,7 @@ def test_speech_starts_above_one_threshold_and_ends_below_another() -> None:
     from annotator.diarize.embedded import speech_frames
 
     probability = np.array([0.15, 0.9, 0.15, 0.15, 0.05, 0.15, 0.0, 0.0], np.float32)
-    frames = speech_frames(probability, 8 * 512, 0.0)
+    frames = speech_frames(probability, 8 * 512, 0.0, 0.0)
     assert len(frames) == 26
     assert np.flatnonzero(frames)[[0, -1]].tolist() == [3, 12]  # 32 ms to 128 ms
 
@@ -340,67 +341,7 @@ def test_real_meetings(embedded, shared: Path) -> None:  # type: ignore[no-untyp
 
 @pytest.fixture(scope="module")
 def tiny_pyannote(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out like community-1, with random weights of few numbers."""
-    import os
-
-    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-    import torch
-
-    folder = tmp_path_factory.mktemp("pyannote")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pyannote.audio.core.task import Problem, Resolution, Specifications
-        from pyannote.audio.models.embedding import XVectorMFCC
-        from pyannote.audio.models.segmentation import PyanNet
-
-        torch.manual_seed(0)
-        segmentation = PyanNet(
-            lstm={"hidden_size": 8, "num_layers": 1}, linear={"hidden_size": 8, "num_layers": 1}
-        )
-        segmentation.specifications = Specifications(
-            problem=Problem.MONO_LABEL_CLASSIFICATION,
-            resolution=Resolution.FRAME,
-            duration=2.0,
-            warm_up=(0.0, 0.0),
-            classes=["a", "b", "c"],
-            powerset_max_classes=2,
-            permutation_invariant=True,
-        )
-        segmentation.setup()
-        embedding = XVectorMFCC(dimension=16)
-        embedding.specifications = Specifications(
-            problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=2.0, classes=["a"]
-        )
-        embedding.setup()
-        for name, model in (("segmentation", segmentation), ("embedding", embedding)):
-            (folder / name).mkdir()
-            checkpoint = {
-                "state_dict": model.state_dict(),
-                "hyper_parameters": dict(model.hparams),
-                "pytorch-lightning_version": "2.6.0",
-            }
-            model.on_save_checkpoint(checkpoint)
-            torch.save(checkpoint, folder / name / "pytorch_model.bin")
-    (folder / "plda").mkdir()
-    rng = np.random.default_rng(0)
-    lda = rng.standard_normal((16, 8))
-    np.savez(folder / "plda" / "xvec_transform.npz", mean1=np.zeros(16), mean2=np.zeros(8), lda=lda)
-    np.savez(folder / "plda" / "plda.npz", mu=np.zeros(8), tr=np.eye(8), psi=np.linspace(2, 1, 8))
-    (folder / "config.yaml").write_text(
-        "dependencies: {pyannote.audio: 4.0.0}\n"
-        "pipeline:\n"
-        "  name: pyannote.audio.pipelines.SpeakerDiarization\n"
-        "  params:\n"
-        "    clustering: VBxClustering\n"
-        "    segmentation: $model/segmentation\n"
-        "    embedding: $model/embedding\n"
-        "    embedding_exclude_overlap: true\n"
-        "    plda: $model/plda\n"
-        "params:\n"
-        "  clustering: {threshold: 0.6, Fa: 0.07, Fb: 0.8}\n"
-        "  segmentation: {min_duration_off: 0.0}\n"
-    )
-    return folder
+    return make_pyannote(tmp_path_factory.mktemp("pyannote"))
 
 
 @pytest.mark.slow  # importing pyannote.audio alone takes ten seconds
@@ -415,6 +356,38 @@ def test_pyannote_runs_from_a_folder(tiny_pyannote: Path) -> None:
     assert all(0 <= turn.start < turn.end <= 4.0 for turn in turns)
     assert not turns or turns[0].speaker == "SPEAKER_00"
     assert diarizer(Audio(np.zeros(RATE_HZ, np.int16))) == []
+
+
+@pytest.mark.slow
+def test_pyannote_hears_long_recordings_in_blocks(
+    tiny_pyannote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from annotator.diarize import Diarized, pyannote
+
+    monkeypatch.setattr(pyannote, "BLOCK_S", 10.0)
+    monkeypatch.setattr(pyannote, "SHARED_S", 2.0)
+    largest = 0
+
+    class Watched(np.ndarray):
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            part = super().__getitem__(key)
+            largest = max(largest, getattr(part, "size", 0))
+            return part
+
+    noise = np.random.default_rng(0).integers(-3000, 3000, RATE_HZ * 34).astype(np.int16)
+    diarizer = make_diarizer("pyannote", DiarizerSettings(pyannote_folder=tiny_pyannote, max_speakers=3))
+    turns = diarizer(Audio(noise.view(Watched)))
+    assert isinstance(turns, Diarized)
+    assert 0 < largest <= 11 * RATE_HZ
+    for found in (turns, turns.alone):
+        assert found == sorted(found)
+        assert all(0 <= turn.start < turn.end <= 34.0 for turn in found)
+        assert {turn.speaker for turn in found} <= {f"SPEAKER_{k:02d}" for k in range(3)}
+        assert max(turn.end for turn in found) > 30.0
+    for before, after in itertools.pairwise(turns.alone):
+        assert after.start >= before.end - 0.02  # a frame of the network
+    assert pyannote.blocks_of(34.0)[-1][1] == 34.0 and len(pyannote.blocks_of(11.0)) == 1
 
 
 @pytest.mark.slow

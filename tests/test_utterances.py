@@ -129,6 +129,19 @@ def test_words_go_to_the_turn_that_covers_most_of_them() -> None:
     ]
 
 
+def test_where_two_speak_at_once_words_go_to_who_is_alone() -> None:
+    turns = [Turn(0.0, 4.0, "SPEAKER_00"), Turn(1.0, 3.0, "SPEAKER_01")]
+    alone = [Turn(0.0, 1.5, "SPEAKER_00"), Turn(1.5, 3.0, "SPEAKER_01"), Turn(3.0, 4.0, "SPEAKER_00")]
+    words = transcript(*spoken(0.0, "one two three four five six seven eight", each=0.5))
+    built = build(turns, words, 4.0, alone=alone)
+    assert told(built) == [
+        ("SPEAKER_00", "one two three"),
+        ("SPEAKER_01", "four five six"),
+        ("SPEAKER_00", "seven eight"),
+    ]
+    assert [round(u.overlap, 2) for u in built] == [0.33, 1.0, 0.0]
+
+
 def test_a_word_outside_all_turns_goes_to_a_close_one_else_to_the_last_speaker() -> None:
     turns = [Turn(0.0, 1.0, "SPEAKER_01"), Turn(5.0, 6.0, "SPEAKER_02")]
     words = [Word(0.1, 0.9, "a"), Word(4.0, 4.4, "b"), Word(5.0, 5.5, "c"), Word(20.0, 20.5, "d")]

@@ -19,63 +19,13 @@ from annotator.records import (
 )
 from annotator.transcribe import TranscriberSettings, make_transcriber
 from annotator.transcribe.alignment import warp
+from tests.tiny_models import make_whisper
 from tests.transcripts import is_sound, media, no_streams
-
-TEXT = " Hello there. Größe!"
 
 
 @pytest.fixture(scope="module")
 def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of 16 dimensions over bytes whose decoder has learnt to say one text, whatever it hears."""
-    import torch
-    from transformers import (
-        GenerationConfig,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperTokenizer,
-    )
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("whisper")
-    signs = bytes_to_unicode().values()  # type: ignore[no-untyped-call]
-    tokenizer = WhisperTokenizer(vocab={sign: i for i, sign in enumerate(signs)}, merges=[])
-    prompt = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": [*prompt, "<|de|>", "<|translate|>", "<|nospeech|>"]}
-    )
-    tokenizer.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    number = tokenizer.get_vocab()
-    start, end = number[prompt[0]], tokenizer.eos_token_id
-    config = WhisperConfig(
-        vocab_size=len(tokenizer), num_mel_bins=16, d_model=16, encoder_layers=1, decoder_layers=1,
-        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
-        max_target_positions=64, pad_token_id=end, bos_token_id=end, eos_token_id=end,
-        decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        decoder_start_token_id=start, eos_token_id=end, pad_token_id=end, max_length=64, is_multilingual=True,
-        lang_to_id={token: number[token] for token in ("<|en|>", "<|de|>")},
-        task_to_id={"transcribe": number["<|transcribe|>"], "translate": number["<|translate|>"]},
-        no_timestamps_token_id=number["<|notimestamps|>"], alignment_heads=[[0, 1], [0, 0]],
-    )  # fmt: skip
-    text = tokenizer(TEXT, add_special_tokens=False).input_ids
-    ids = torch.tensor([[*(number[token] for token in prompt), *text, end]])
-    heard = torch.randn(1, 50, 16)
-    optimizer = torch.optim.Adam(model.model.decoder.parameters(), lr=1e-2)
-    for _ in range(150):
-        hidden = model.model.decoder(input_ids=ids[:, :-1], encoder_hidden_states=heard).last_hidden_state
-        loss = torch.nn.functional.cross_entropy(model.proj_out(hidden)[0], ids[0, 1:])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    model.save_pretrained(folder)
-    return folder
+    return make_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def noise(seconds: float) -> Audio:

@@ -7,16 +7,42 @@ pyannote   pyannote.audio's community-1 pipeline, when its (gated) weights are a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from annotator.records import Audio, RecordingError, SetupError, Turn, UsageError
+from annotator.records import Audio, RecordingError, SetupError, Turn, UsageError, Utterance
 
-__all__ = ["DIARIZERS", "Diarizer", "DiarizerSettings", "available", "make_diarizer", "read_rttm"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DIARIZERS",
+    "Diarized",
+    "Diarizer",
+    "DiarizerSettings",
+    "available",
+    "make_diarizer",
+    "make_voices",
+    "read_rttm",
+]
 
 RTTM_LIMIT_BYTES = 64 * 2**20  # far above any real file; keeps a stray one out of memory
+
+
+class Diarized(list[Turn]):
+    """Turns that may overlap, from a diarizer that also tells who speaks most where they do.
+
+    Args:
+        turns: as they overlap.
+        alone: the same with one speaker at a time, to give words to speakers by.
+    """
+
+    def __init__(self, turns: list[Turn], alone: list[Turn]) -> None:
+        super().__init__(turns)
+        self.alone = alone
 
 
 class Diarizer(Protocol):
@@ -120,6 +146,17 @@ def available(name: str, settings: DiarizerSettings) -> str | None:
 def _check(name: str) -> None:
     if name not in DIARIZERS:
         raise UsageError(f"Unknown diarizer {name!r}: choose from {', '.join(DIARIZERS)}.")
+
+
+def make_voices(device: str) -> Callable[[Audio, Sequence[Utterance]], dict[str, NDArray[np.float32]]]:
+    """What gives each speaker of a recording a vector of norm 1, to be compared across recordings.
+
+    Raises: SetupError when it lacks weights.
+    """
+    _refuse_without_weights("embedded", DiarizerSettings())
+    from .voices import Voices  # noqa: TID251 - own package
+
+    return Voices(device)
 
 
 def read_rttm(path: Path) -> list[Turn]:

@@ -40,7 +40,9 @@ MOST_GAIN_DB = 60.0  # below this lies the rounding noise of 16 bits
 
 # Speech begins above the first probability and lasts until it falls below the second.
 BEGIN, LAST = 0.2, 0.1
-CORE_MARGIN_S, MARGIN_S = 0.03, 0.06  # added at both ends: for telling voices apart, and in turns
+CORE_MARGIN_S = 0.03  # added at both ends for telling voices apart
+# ... and in turns, before and after: a room rings on when the speaker has stopped.
+BEFORE_S, AFTER_S = 0.06, 0.03
 PAUSE_S = 0.1  # pauses up to this are speech
 TURN_PAUSE_S = 0.8  # a speaker's pauses up to this are inside the turn, if no one else speaks
 SHORTEST_S = 0.1  # turns below this are dropped
@@ -50,8 +52,6 @@ HALF = 80  # mel frames on each side of a window's centre (1.6 s in all, as GE2E
 COVERED = 0.7  # share of speech in a window that may found a speaker
 SWITCH = 0.5  # how much nearer another voice must be, summed over windows, to take over
 ROUNDS = 3  # of assigning windows and computing the voices anew
-# Two voices at once give a window near both: closer together than this, for as many windows.
-BOTH_NEAR, BOTH_WINDOWS = 0.03, 3
 
 
 class Embedded:
@@ -76,12 +76,12 @@ class Embedded:
         if level is None:
             return []
         probability = self.speech(audio, gain(level, SPEECH_LEVEL_DB))
-        core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S)  # (frames of 10 ms,)
+        core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S, CORE_MARGIN_S)  # 10 ms each
         if not core.any():
             return []
         centres, coverage = windows(core)
         embeddings = self.embed(audio, centres, gain(level, VOICE_LEVEL_DB))
-        speech = speech_frames(probability, len(audio.samples), MARGIN_S)
+        speech = speech_frames(probability, len(audio.samples), BEFORE_S, AFTER_S)
         solid = coverage >= COVERED
         if solid.sum() < 2:
             return turns_of(speech[:, None])
@@ -155,7 +155,7 @@ def gain(level_db: float, wanted_db: float) -> float:
     return float(10 ** (min(wanted_db - level_db, MOST_GAIN_DB) / 20))
 
 
-def speech_frames(probability: Floats, samples: int, margin_s: float) -> NDArray[np.bool_]:
+def speech_frames(probability: Floats, samples: int, before_s: float, after_s: float) -> NDArray[np.bool_]:
     """Where there is speech, in frames of 10 ms: two thresholds, margins added, short pauses filled."""
     above, below = probability > BEGIN, probability <= LAST
     # The state after each frame is set by the last frame that was above the first threshold or below
@@ -165,10 +165,10 @@ def speech_frames(probability: Floats, samples: int, margin_s: float) -> NDArray
     frames = np.zeros(-(-samples // MEL_HOP), np.bool_)
     end = -np.inf
     for first, last in stretches(speaking):
-        start = first * SPEECH_HOP / RATE_HZ - margin_s
+        start = first * SPEECH_HOP / RATE_HZ - before_s
         if start - end < PAUSE_S:
             start = min(start, end)
-        end = last * SPEECH_HOP / RATE_HZ + margin_s
+        end = last * SPEECH_HOP / RATE_HZ + after_s
         frames[max(0, round(start * 100)) : round(end * 100)] = True
     return frames
 
@@ -188,12 +188,10 @@ def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints, least: int) -
     """Who speaks in each window, from the labels of the solid ones. (n, d), (n,), (k,) -> (n, speakers)
 
     The path of the nearest voices with a cost on each change (Viterbi), and the voices as the mean of
-    their windows, in turn. Where a second voice is as near for long enough, both speak. Should fewer
-    than ``least`` speakers be left, the labels stand.
+    their windows, in turn. Should fewer than ``least`` speakers be left, the labels stand.
     """
     count = int(labels.max()) + 1
     centres = directions(np.stack([voices[solid][labels == k].mean(axis=0) for k in range(count)]))
-    at = np.arange(len(voices))
     for step in range(ROUNDS):
         near = voices @ centres.T  # (n, speakers)
         path = cheapest_path(near)
@@ -205,15 +203,7 @@ def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints, least: int) -
     if len(np.unique(path)) < min(least, count):
         path[solid] = labels
     active = np.zeros(near.shape, np.bool_)
-    active[at, path] = True
-    if count > 1:
-        others = near.copy()
-        others[at, path] = -np.inf
-        second = others.argmax(axis=1)
-        both = near[at, path] - near[at, second] < BOTH_NEAR
-        for first, last in runs(np.where(both, second, -1)):
-            if both[first] and last - first >= BOTH_WINDOWS:
-                active[first:last, second[first]] = True
+    active[np.arange(len(voices)), path] = True
     return active
 
 

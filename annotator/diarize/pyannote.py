@@ -3,6 +3,9 @@
 The weights are PyTorch checkpoints, that is pickles. They are read with PyTorch's restricted loader,
 which admits tensors and the few plain types listed here and runs no code; a file that needs more is
 refused. The library's telemetry is off. Everything is read from a local folder: no hub is asked.
+
+A long recording is heard in blocks that overlap, so that memory does not depend on its length, and the
+speakers of the blocks are linked (linking.py).
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import numpy as np
 
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 
-from . import DiarizerSettings  # noqa: TID251 - own package
+from . import Diarized, DiarizerSettings  # noqa: TID251 - own package
+from .linking import Heard, link  # noqa: TID251 - own package
 from .weights import (  # noqa: TID251 - own package
     PYANNOTE_MODEL,
     missing_pyannote_weights,
@@ -31,6 +35,7 @@ PIPELINES = (
     "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization",
 )
 BATCH = 32  # windows at once through each network
+BLOCK_S, SHARED_S = 900.0, 60.0  # seconds of sound at once, and in common of one block and the next
 
 
 class Pyannote:
@@ -46,26 +51,61 @@ class Pyannote:
         self.settings = settings
         self.pipeline = load_pipeline(folder, settings.device)
 
-    def __call__(self, audio: Audio) -> list[Turn]:
+    def __call__(self, audio: Audio) -> Diarized:
+        """Turns as they overlap, and the same with one speaker at a time."""
+        blocks = [
+            heard
+            for start, end in blocks_of(audio.duration_s)
+            if (heard := self.hear(audio, start, end)).turns
+        ]
+        if not blocks:
+            return Diarized([], [])
+        return Diarized(*in_order(*link(blocks, *self.settings.bounds)))
+
+    def hear(self, audio: Audio, start: float, end: float) -> Heard:
+        """What the pipeline finds from ``start`` to ``end`` seconds."""
         import torch
 
-        if not np.any(audio.samples):
-            return []
+        sound = audio.window(start, end)
+        if not sound.any():
+            return Heard(start, end, (), (), {})
         least, most = self.settings.bounds
-        waveform = torch.from_numpy(audio.window(0.0, audio.duration_s))[None]
+        whole = start <= 0 and end >= audio.duration_s
         with quiet():
             output = self.pipeline(
-                {"waveform": waveform, "sample_rate": RATE_HZ, "uri": "recording"},
-                num_speakers=self.settings.speakers,
-                min_speakers=least,
+                {"waveform": torch.from_numpy(sound)[None], "sample_rate": RATE_HZ, "uri": "recording"},
+                # In a part of a recording some of the speakers may be silent.
+                num_speakers=self.settings.speakers if whole else None,
+                min_speakers=least if whole else 1,
                 max_speakers=most,
             )
-        return in_order(
+        turns, alone = (
             [
-                Turn(max(0.0, segment.start), min(segment.end, audio.duration_s), str(label))
-                for segment, _, label in output.speaker_diarization.itertracks(yield_label=True)
+                Turn(start + max(0.0, segment.start), min(start + segment.end, end), str(label))
+                for segment, _, label in annotation.itertracks(yield_label=True)
+                if min(start + segment.end, end) > start + max(0.0, segment.start)
             ]
+            for annotation in (output.speaker_diarization, output.exclusive_speaker_diarization)
         )
+        labels = [str(label) for label in output.speaker_diarization.labels()]
+        voices = {
+            label: np.asarray(voice, np.float32)
+            for label, voice in zip(labels, output.speaker_embeddings, strict=True)
+            if np.isfinite(voice).all() and np.any(voice)
+        }
+        return Heard(start, end, turns, alone, voices)
+
+
+def blocks_of(duration_s: float) -> list[tuple[float, float]]:
+    """Start and end of each block; one block for all that is not much longer than one.
+
+    >>> blocks_of(1000.0), blocks_of(1800.0)
+    ([(0.0, 1000.0)], [(0.0, 930.0), (870.0, 1800.0)])
+    """
+    count = max(1, round((duration_s - SHARED_S) / (BLOCK_S - SHARED_S)))
+    length = (duration_s + (count - 1) * SHARED_S) / count
+    starts = [k * (length - SHARED_S) for k in range(count)]
+    return [(start, min(start + length, duration_s)) for start in starts]
 
 
 def load_pipeline(folder: Path, device: str) -> Any:
@@ -154,11 +194,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def in_order(turns: list[Turn]) -> list[Turn]:
-    """By time, speakers renamed in order of appearance."""
+def in_order(turns: list[Turn], alone: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    """Both lists by time, speakers renamed in order of appearance in the first."""
     names: dict[str, str] = {}
-    return [
-        Turn(turn.start, turn.end, names.setdefault(turn.speaker, f"SPEAKER_{len(names):02d}"))
-        for turn in sorted(turns)
-        if turn.end > turn.start
-    ]
+    renamed: tuple[list[Turn], list[Turn]] = ([], [])
+    for out, given in zip(renamed, (turns, alone), strict=True):
+        for turn in sorted(given):
+            name = names.setdefault(turn.speaker, f"SPEAKER_{len(names):02d}")
+            out.append(Turn(turn.start, turn.end, name))
+    return sorted(renamed[0]), sorted(renamed[1])

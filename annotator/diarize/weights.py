@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from annotator.fetch import part_folder
+from annotator.weights import cache_folder
+
 PYANNOTE_MODEL = "pyannote/speaker-diarization-community-1"
+PYANNOTE_REVISION = "3533c8cf8e369892e6b79ff1bf80f7b0286a54ee"
+PYANNOTE_MB, PYANNOTE_LICENCE = 33, "CC BY 4.0"
+HOW_TO_GET_PYANNOTE = (
+    f"The weights of {PYANNOTE_MODEL} are given to those who accept their authors' conditions: do so on "
+    f"https://huggingface.co/{PYANNOTE_MODEL} with an account there. Then make a read token in its settings, "
+    "put it into the environment as HF_TOKEN (or run `hf auth login`), and run `annotate download pyannote`."
+)
 # All that the pipeline reads; a folder with less is a download that was cut short.
 PYANNOTE_FILES = (
     "config.yaml",
@@ -53,14 +63,23 @@ def missing_embedded_weights() -> str | None:
     return None
 
 
+def own_pyannote_folder() -> Path:
+    """Where the pipeline lies after `annotate download pyannote`."""
+    return part_folder(cache_folder(), PYANNOTE_MODEL, PYANNOTE_REVISION)
+
+
 def pyannote_folder(chosen: Path | None) -> Path | None:
-    """The folder of a whole pyannote pipeline: the one given, else the model hub's cache; None without."""
+    """The folder of a whole pyannote pipeline: the one given, else our cache, else the model hub's cache."""
     if chosen is not None:
         # A folder of one's own may name other files in its config.yaml.
         return chosen if (chosen / "config.yaml").is_file() else None
+    if all((own_pyannote_folder() / name).is_file() for name in PYANNOTE_FILES):
+        return own_pyannote_folder()
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(PYANNOTE_MODEL, name) for name in PYANNOTE_FILES]
+    found = [
+        try_to_load_from_cache(PYANNOTE_MODEL, name, revision=PYANNOTE_REVISION) for name in PYANNOTE_FILES
+    ]
     if all(isinstance(path, str) for path in found):
         return Path(str(found[0])).parent
     return None
@@ -74,8 +93,4 @@ def missing_pyannote_weights(chosen: Path | None) -> str | None:
         return None
     if chosen is not None:
         return f"There is no pyannote pipeline in {chosen} (no config.yaml): give the folder that holds it."
-    return (
-        f"The pyannote diarizer needs the weights of {PYANNOTE_MODEL}, which its authors give to those who "
-        "accept their conditions on the model's page at the Hugging Face hub. Accept them, make a read "
-        f"token, and fetch the weights once: `HF_TOKEN=... hf download {PYANNOTE_MODEL}`."
-    )
+    return HOW_TO_GET_PYANNOTE

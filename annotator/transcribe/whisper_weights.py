@@ -1,10 +1,12 @@
-"""Where Whisper's weights come from: a folder, the model hub's cache, or the hub at a pinned revision."""
+"""Where Whisper's weights come from: a folder, the cache, the model hub's cache, or the hub, pinned."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from annotator.fetch import fetch_repository, part_folder
 from annotator.records import SetupError
+from annotator.weights import cache_folder
 
 # Weights as safetensors only. The large one runs faster than real time on a GPU, the small one on a CPU.
 REVISIONS = {
@@ -12,8 +14,8 @@ REVISIONS = {
     "openai/whisper-small": "973afd24965f72e36ca33b3055d56a652f456b4d",
 }
 SIZES_MB = {"openai/whisper-large-v3-turbo": 1620, "openai/whisper-small": 970}
-_FILES = ["*.json", "merges.txt", "*.safetensors"]
-_HUB_S = 5  # seconds that the hub has to answer in
+LICENCES = {"openai/whisper-large-v3-turbo": "MIT", "openai/whisper-small": "Apache-2.0"}
+FILES = ("*.json", "merges.txt", "*.safetensors")
 
 
 def repository(device: str) -> str:
@@ -31,7 +33,7 @@ def missing_weights(folder: Path | None, device: str) -> str | None:
             else None
         )
     names = list(REVISIONS) if device == "auto" else [repository(device)]
-    if any(_cached(name) for name in names):
+    if any(cached(name) for name in names):
         return None
     return (
         f"Whisper's weights ({names[0]}, {SIZES_MB[names[0]]} MB) are not on this machine: run "
@@ -50,30 +52,27 @@ def find_weights(folder: Path | None, device: str, offline: bool) -> Path:
             raise SetupError(problem)
         return folder
     name = repository(device)
-    if cached := _cached(name):
-        return cached
+    if found := cached(name):
+        return found
     if offline:
         raise SetupError(missing_weights(None, device) or f"{name} is not on this machine.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        fetched = Path(
-            snapshot_download(name, revision=REVISIONS[name], allow_patterns=_FILES, etag_timeout=_HUB_S)
-        )
-    except (OSError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SetupError(
-            f"The model hub did not give {name} ({reason}). Try again with a network, or give its folder."
-        ) from None
+    fetched = fetch_repository(name, REVISIONS[name], FILES, own_folder(name))
     if lacking := _lacking(fetched):
         raise SetupError(
-            f"The model hub's copy of {name} lacks {', '.join(lacking)}: clear {fetched} and try again."
+            f"The model hub's copy of {name} lacks {', '.join(lacking)}: delete {fetched} and try again."
         )
     return fetched
 
 
-def _cached(name: str) -> Path | None:
+def own_folder(name: str) -> Path:
+    """Where a Whisper lies after `annotate download`."""
+    return part_folder(cache_folder(), name, REVISIONS[name])
+
+
+def cached(name: str) -> Path | None:
+    """The folder of a whole Whisper at its pinned revision, in our cache or the model hub's."""
+    if not _lacking(own_folder(name)):
+        return own_folder(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
