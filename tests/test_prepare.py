@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,20 @@ import polars as pl
 import pytest
 
 from annotator.encode import make_encoder
+from annotator.pipeline import run
+from annotator.pipeline.stages import Prepared
 from annotator.records import Evidence, UsageError, Utterance
+from annotator.settings import RunSettings
 from train.corpus import SENTIMENTS, load_corpus
-from train.prepare import emorynlp, features, iemocap, meld, prepare, table
+from train.evaluate.asrun import compared
+from train.prepare import emorynlp, features, iemocap, meld, prepare, splits, table
 from train.prepare.pickles import load_pickle
+from train.prepare.recordings import Index
 from train.prepare.source import repair, seconds
 
+from .media import run_ffmpeg, subtitles, talk
+
+ROOT = Path(__file__).resolve().parents[1]
 MELD_HEAD = (
     "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\r\n"
 )
@@ -220,7 +231,7 @@ def test_table(tmp_path: Path) -> None:
     assert found.table["text"].to_list() == ["=well", None, "'tis so"]
     assert found.table["emotion"].to_list() == ["glad", None, "calm"]
     rewrite(file, ",Calm,", ",blue,")
-    with pytest.raises(UsageError, match=r"row 3 after the header: emotion is 'blue'; known are calm, glad"):
+    with pytest.raises(UsageError, match=r"a problem .*\n  row 3: the label 'blue' is none of calm, glad"):
         table.read(file)
 
 
@@ -242,7 +253,7 @@ def test_table_without_splits_or_sentiments(tmp_path: Path) -> None:
     assert found.table["sentiment"].to_list() == ["positive", None] * 20  # surprise is either
     assert table.read(tmp_path / "t.parquet").table.equals(found.table)
     rows[:4].write_parquet(tmp_path / "few.parquet")
-    with pytest.raises(UsageError, match="too few to set some apart"):
+    with pytest.raises(UsageError, match="too few dialogues to set some apart"):
         table.read(tmp_path / "few.parquet")
     rows[::2].write_parquet(tmp_path / "one.parquet")
     with pytest.raises(UsageError, match="the emotion joy only"):
@@ -425,3 +436,204 @@ def test_prepared_corpora_load(tmp_path: Path) -> None:
     corpus = prepare("iemocap", iemocap_release(tmp_path / "release"), tmp_path / "corpus")
     assert load_corpus(tmp_path / "corpus").header == corpus.header
     assert corpus.header.speakers == ("F", "M") and corpus.modalities == ("text",)
+
+
+BAD_ROWS = """clip,from,to,who,feeling,said,set
+a.wav,0.5,1.0,Ana,joy,Hi,train
+a.wav,-1.0,1.5,Ben,anger,No,train
+a.wav,2.0,2.0,Ben,anger,No,train
+a.wav,0.9,3.0,Ben,anger,Well,train
+a.wav,2.5,3.5,Ben,joy,Well,train
+b.wav,0.5,1.0,Cleo,anger,No,dev
+a.wav,3.6,99,Ana,anger,No,train
+a.wav,soon,3.9,Ana,anger,No,train
+a.wav,3.9,4.0,,anger,No,train
+c.wav,0.1,0.4,Ana,joy,Hi,test
+c.wav,0.5,0.9,Dan,anegr,Hi,test
+c.wav,1.5,1.9,Dan,anger,Hi,tset
+"""
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    (tmp_path / "videos").mkdir()
+    for name, seconds_long in (("a", 5.0), ("c", 2.0)):
+        talk(tmp_path / "videos" / f"{name}.wav", seconds_long)
+    (tmp_path / "labels.csv").write_text(BAD_ROWS)
+    return tmp_path
+
+
+def test_all_faults_of_a_table_are_told_at_once(bad: Path) -> None:
+    command = [sys.executable, "-m", "annotator", "prepare", "table", "labels.csv", "--media", "videos"]
+    ended = subprocess.run(
+        [*command, "--out", "corpus", "--column", "text=spoken"], capture_output=True, text=True, cwd=bad
+    )
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    told = [line.strip() for line in ended.stderr.splitlines() if line.startswith("  ")]
+    assert told == [
+        "there is no column 'spoken' for the text; it has clip, from, to, who, feeling, said, set",
+        "the speaker 'Ana' is in train (rows 1, 7-8) and test (row 10): put all into one, or allow it with "
+        "--shared-speakers",
+        "row 2: the start -1 is negative",
+        "row 3: it ends at 2 and starts at 2",
+        "row 5: Ben speaks from 2.5 to 3.5 in a.wav, and from 0.9 to 3 in row 4: they overlap",
+        "row 6: there is no recording 'b.wav' in videos",
+        "row 7: it ends at 99, the recording 'a.wav' at 5.0",
+        "row 8: the start 'soon' is no time in seconds or hh:mm:ss",
+        "row 9: the speaker is empty",
+        "row 11: the label 'anegr' occurs once only (did you mean 'anger'?): correct it, label more, or "
+        "empty the cell",
+        "row 12: 'tset' is no split; use train, validation, test (dev, val and valid are validation)",
+    ]
+    assert "start     = column 'from' (guessed)" in ended.stderr
+    assert sorted(p.name for p in bad.iterdir()) == ["labels.csv", "videos"]
+
+
+def test_faulty_rows_are_left_out_only_when_asked_and_listed(bad: Path) -> None:
+    found = table.read(bad / "labels.csv", media=bad / "videos", shared_speakers=True, skip_faulty=True)
+    assert found.table["source_row"].to_list() == [1, 4, 10]
+    assert found.unused is not None and found.unused["row"].to_list() == [2, 3, 5, 6, 7, 8, 9, 11, 12]
+    assert found.provenance["left_out"] == 9
+    with pytest.raises(UsageError, match="is in train"):  # no single row is to blame
+        table.read(bad / "labels.csv", media=bad / "videos", skip_faulty=True)
+    with pytest.raises(UsageError, match="A column can't mean 'emotions'.*"):
+        table.read(bad / "labels.csv", columns={"emotions": "feeling"})
+    with pytest.raises(UsageError, match=r"no column for the dialogue .*--column dialogue=NAME"):
+        (bad / "bare.csv").write_text("who,feeling,said\nA,joy,x\n")
+        table.read(bad / "bare.csv")
+
+
+def test_recordings_are_found_by_any_unique_name(tmp_path: Path) -> None:
+    for name in ("x/one.wav", "y/one.wav", "y/two.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        talk(tmp_path / name, 0.5)
+    (tmp_path / "secret.wav").symlink_to("/etc/hostname")
+    index = Index.of(tmp_path)
+    for cell in (
+        "y/two.wav",
+        "two",
+        "./y/two.wav",
+        "y\\two.wav",
+        str(tmp_path / "y" / "two.wav"),
+        "z/two.wav",
+    ):
+        found = index.look_up(cell)
+        assert not isinstance(found, str) and found.file == "y/two.wav", cell
+    assert "may be x/one.wav or y/one.wav" in str(index.look_up("one.wav"))
+    assert "there is no recording '../../etc/passwd'" in str(index.look_up("../../etc/passwd"))
+    assert "can't be used: It is a link to a place outside" in str(index.look_up("secret"))
+
+
+def test_made_splits_keep_people_apart_where_they_can() -> None:
+    dialogues = [f"d{i // 4}" for i in range(80)]
+    people = [f"p{i // 8}-{i % 2}" for i in range(80)]  # two dialogues share two people
+    labels = [("joy", "anger", "fear")[i % 3] for i in range(80)]
+    made = splits.made_splits(dialogues, people, labels, seed=0)
+    assert made is not None and made[1] == "speaker"
+    frame = pl.DataFrame({"split": made[0], "dialogue": dialogues, "person": people, "label": labels})
+    for column in ("dialogue", "person"):
+        assert frame.group_by(column).agg(pl.col("split").n_unique())["split"].max() == 1
+    shares = dict(frame["split"].value_counts().iter_rows())
+    assert shares == {"train": 64, "validation": 8, "test": 8}
+    assert frame.filter(split="train")["label"].n_unique() == 3
+    assert splits.made_splits(dialogues, people, labels, seed=0) == made
+    # Where one person is everywhere, dialogues are kept apart and it is said.
+    everywhere = ["host" if i % 2 else p for i, p in enumerate(people)]
+    made = splits.made_splits(dialogues, everywhere, labels, seed=0)
+    assert made is not None and made[1] == "dialogue"
+    assert splits.made_splits(dialogues, everywhere, labels, seed=0, by="speaker") is None
+    # A rare label is learnt rather than measured.
+    rare = ["rare" if d == "d3" else "joy" for d in dialogues]
+    made = splits.made_splits(dialogues, people, rare, seed=0)
+    assert made is not None and {s for s, label in zip(made[0], rare, strict=True) if label == "rare"} == {
+        "train"
+    }
+
+
+def test_features_of_a_corpus_are_those_of_a_run_to_the_bit(tmp_path: Path) -> None:
+    """Text, voice and face; and words of utterances without text come from subtitles."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copyfile(ROOT / "examples" / "recordings" / "tv_clip.mkv", videos / "tv_clip.mkv")
+    settings = RunSettings(workers=1)
+    run(([videos]), tmp_path / "labels.csv", settings, progress=False)
+    (kept,) = (tmp_path / "labels.work" / "prepared").iterdir()
+    of_run = Prepared.load(kept)
+
+    talk(videos / "talk.wav", 5)
+    subtitles(videos / "talk.srt", [(0.5, 1.5, "I am so happy!"), (2.5, 4.0, "Why would you do that?")])
+    rows = pl.read_csv(tmp_path / "labels.csv").with_columns(split=pl.lit("train"))
+    more = rows.head(2).with_columns(
+        file=pl.lit("talk.wav"), text=None, start=pl.Series([0.4, 2.4]), end=pl.Series([1.6, 4.1]),
+        speaker=pl.Series(["Ana", "Ben"]), split=pl.lit("test"),
+    )  # fmt: skip
+    pl.concat([rows, more], how="vertical_relaxed").write_csv(tmp_path / "labelled.csv")
+    corpus = prepare("table", tmp_path / "labelled.csv", tmp_path / "corpus", media=videos, settings=settings)
+    here = (corpus.table["recording"] == "tv_clip.mkv").to_numpy()
+    assert here.sum() == len(of_run.utterances) and set(corpus.features) == {"text", "audio", "face"}
+    for modality, known in of_run.features.items():
+        np.testing.assert_array_equal(corpus.features[modality].values[here], known.values)
+        np.testing.assert_array_equal(corpus.features[modality].present[here], known.present)
+        assert known.present.all()
+    told = corpus.table.filter(recording="talk.wav")
+    assert told["text"].to_list() == ["I am so happy!", "Why would you do that?"]
+    assert told["text_source"].to_list() == ["sidecar", "sidecar"]
+    assert corpus.table.filter(recording="tv_clip.mkv")["text_source"].unique().to_list() == ["corpus"]
+    assert set(corpus.header.fingerprints) == {"text", "audio", "face"}
+    assert (corpus.folder / "encoders" / "faces.safetensors").is_file()
+
+    # Nothing is decoded again; and what the tool says by itself is held against the labels.
+    marks = {f: f.stat().st_mtime_ns for f in (tmp_path / "corpus.work" / "prepared").iterdir()}
+    prepare("table", tmp_path / "labelled.csv", tmp_path / "corpus", media=videos, settings=settings)
+    assert marks == {f: f.stat().st_mtime_ns for f in (tmp_path / "corpus.work" / "prepared").iterdir()}
+    gold = corpus.table.filter(recording="tv_clip.mkv")
+    table_of_run = pl.read_csv(tmp_path / "labels.csv")
+    as_run = compared(gold, table_of_run, {"tv_clip.mkv": "tv_clip.mkv"}, corpus.labels)
+    assert as_run["accuracy"] == as_run["found"] == as_run["speaker_accuracy"] == 1.0
+    missed = compared(gold, table_of_run.head(4), {"tv_clip.mkv": "tv_clip.mkv"}, corpus.labels)
+    assert missed["found"] == 4 / 9 == missed["accuracy"]
+
+
+def test_meld_clips(tmp_path: Path, ffmpeg: str) -> None:
+    folder = meld_folder(tmp_path / "meld")
+    media = tmp_path / "raw"
+    for place, seconds_long in (
+        ("train_splits/dia0_utt0", 1.5), ("dev_splits_complete/dia0_utt0", 2.0),
+        ("output_repeated_splits_test/dia0_utt0", 1.0),
+    ):  # fmt: skip
+        (media / place).parent.mkdir(parents=True)
+        talk(media / "talk.wav", seconds_long)
+        run_ffmpeg(ffmpeg, "-i", str(media / "talk.wav"), str(media / f"{place}.mp4"))
+    (media / "train_splits" / "dia0_utt3.mp4").write_bytes(b"broken as published")
+    corpus = prepare("meld", folder, tmp_path / "corpus", media=media, settings=RunSettings(workers=1))
+    # A clip that is missing or broken leaves the utterance its text: the splits stay those of the papers.
+    assert corpus.table.height == 5 and corpus.features["text"].present.all()
+    assert corpus.features["audio"].present.tolist() == [True, False, False, True, True]
+    unused = pl.read_csv(tmp_path / "corpus.unused.csv")
+    assert unused["row"].to_list() == [2, 3]
+    assert "dia0_utt3.mp4" in unused["reason"][0] and unused["reason"][1].endswith("; text only")
+    with pytest.raises(UsageError, match="no clips of the train split.*train_splits/dia0_utt0.mp4"):
+        meld.read(folder, media=tmp_path)
+    with pytest.raises(UsageError, match="emorynlp has no recordings"):
+        prepare("emorynlp", tmp_path, tmp_path / "c", media=media)
+
+
+def test_iemocap_recordings(tmp_path: Path) -> None:
+    folder = iemocap_release(tmp_path / "release")
+    with pytest.raises(UsageError, match="lacks recordings"):
+        iemocap.read(folder, media=folder)
+    rows = iemocap.read(folder).table
+    for name in rows["source_name"]:
+        file = folder / f"Session{name[4]}" / "sentences" / "wav" / name[: name.rindex("_")] / f"{name}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    sentences = iemocap.read(folder, media=folder)
+    assert sentences.recordings is not None and sentences.recordings.whole
+    assert sentences.table["recording"].to_list() == sentences.table["source_name"].to_list()
+    for name in rows["dialogue_id"].unique():
+        file = folder / f"Session{name[4]}" / "dialog" / "wav" / f"{name}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    dialogues = iemocap.read(folder, media=folder)  # whole dialogues go before single sentences
+    assert dialogues.recordings is not None and not dialogues.recordings.whole
+    assert dialogues.table["recording"].to_list() == dialogues.table["dialogue_id"].to_list()

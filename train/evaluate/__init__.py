@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.records import Conversation, SetupError, UsageError
+from annotator.settings import RunSettings
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
 from train.evaluate.calibration import subsets
@@ -24,6 +25,7 @@ from train.evaluate.figures import draw_confusion, draw_reliability
 from train.evaluate.logits import hide, predict_logits, targets
 from train.evaluate.metrics import confusion_matrix, paired_bootstrap, reliability, score
 from train.evaluate.report import confusion_table, write_report
+from train.prepare.reencode import fitting_text
 
 MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -38,6 +40,9 @@ def evaluate(
     missing_rates: Sequence[float] = MISSING_RATES,
     device: str = "cpu",
     seed: int = 0,
+    work: Path | None = None,
+    media: Path | None = None,
+    run_settings: RunSettings | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint and write what was found to the folder ``out``.
 
@@ -45,6 +50,9 @@ def evaluate(
         against: another checkpoint to compare with, by a paired bootstrap over dialogues.
         missing_rates: chances at which modalities are hidden; only where there are several.
         seed: of what is hidden.
+        work: where vectors of text that is encoded anew are kept; nowhere by default.
+        media: the corpus' recordings, to run the tool on them too: its figure under ``as_run``.
+        run_settings: of that run.
 
     Returns:
         What ``metrics.json`` holds.
@@ -54,7 +62,7 @@ def evaluate(
         SetupError: the checkpoint can't be read.
     """
     corpus, out = load_corpus(corpus_folder), Path(out)
-    checkpoint, dialogues = _fitting(corpus, Path(model_folder), split, device)
+    checkpoint, dialogues = _fitting(corpus, Path(model_folder), split, device, work)
     conversations = [d.conversation for d in dialogues]
     fine, coarse = targets(dialogues)
     if (fine < 0).all():
@@ -88,7 +96,7 @@ def evaluate(
         missing[rate] = scores_of(found, fine)
     comparison = None
     if against is not None:
-        other, same = _fitting(corpus, Path(against), split, device)
+        other, same = _fitting(corpus, Path(against), split, device, work)
         theirs, _ = probabilities(other, [d.conversation for d in same])
         # Both in this checkpoint's order of labels.
         order = [other.labels.index(label) for label in checkpoint.labels]
@@ -98,12 +106,19 @@ def evaluate(
         comparison = (f"{other.name} {other.version}", difference)
 
     out.mkdir(parents=True, exist_ok=True)
+    as_run = ""
+    if media is not None:
+        from train.evaluate import asrun
+
+        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(model_folder)})
+        metrics["as_run"] = asrun.evaluate_as_run(corpus_folder, media, split, out, chosen)
+        as_run = "\n" + asrun.written(metrics["as_run"])
     draw_confusion(confusion, checkpoint.labels, out / "confusion.png")
     draw_reliability(reliability(emotion, fine), out / "reliability.png")
     confusion_table(confusion, checkpoint.labels).write_csv(out / "confusion.csv")
     coarse_scores = scores_of(sentiment, coarse) if (coarse >= 0).any() else None
     text = write_report(metrics, coarse_scores, missing, comparison)
-    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / "report.md").write_text(text + as_run, encoding="utf-8")
     (out / "metrics.json").write_text(
         json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
@@ -150,7 +165,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float
 
 
 def _fitting(
-    corpus: Corpus, folder: Path, split: str, device: str
+    corpus: Corpus, folder: Path, split: str, device: str, work: Path | None
 ) -> tuple[Checkpoint, list[LabelledConversation]]:
     """A checkpoint, and the dialogues of a split with targets in its order of labels."""
     try:
@@ -162,6 +177,7 @@ def _fitting(
             f"{folder} tells {', '.join(checkpoint.labels)} apart, {corpus.folder} is labelled with "
             f"{', '.join(corpus.labels)}. Fine-tune the model on this corpus first, or map the labels."
         )
+    corpus = fitting_text(corpus, checkpoint.encoders, folder, device, splits=[split_name(split)], work=work)
     used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
     if not used:
         raise UsageError(

@@ -1,16 +1,17 @@
 """Corpora for training from data sets, published features and tables.
 
-Each source reads its files into labelled utterances; here text is encoded, by the same encoder code
-as in a run, and the corpus is written. Vectors are kept beside the corpus while it is made
-(``CORPUS.work``), so that an interrupted or repeated preparation encodes nothing twice.
+Each source reads its files into labelled utterances; here text, and where there are recordings voice and
+face, are encoded by the same code as in a run, and the corpus is written. Vectors are kept beside the corpus
+while it is made (``CORPUS.work``), so that an interrupted or repeated preparation encodes nothing twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,17 @@ import numpy as np
 import polars as pl
 
 from annotator.encode import Encoder, make_encoder
-from annotator.records import Evidence, Features, UsageError, Utterance
+from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
+from annotator.settings import RunSettings
+from annotator.table import written_whole
+from annotator.weights import STARTER
+from model import CheckpointError, load_checkpoint
 from train.corpus import Corpus, checked, write_corpus
+from train.options import named_values
 from train.prepare import emorynlp, features, iemocap, meld, table
 from train.prepare.source import Source
+
+log = logging.getLogger("annotator")
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "meld": meld.read,
@@ -30,6 +38,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "features": features.read,
     "table": table.read,
 }
+WITH_MEDIA = ("meld", "iemocap", "table")
 TEXT_ENCODER: dict[str, Any] = {"name": "minilm"}
 BLOCK = 512  # utterances that are encoded and kept at a time, rounded up to whole dialogues
 
@@ -43,6 +52,9 @@ def prepare(
     *,
     text_encoder: Mapping[str, Any] | None = None,
     weights: Path | None = None,
+    media: Path | None = None,
+    model: Path | None = None,
+    settings: RunSettings | None = None,
     device: str = "cpu",
     on_progress: Progress | None = None,
     **options: Any,
@@ -54,6 +66,10 @@ def prepare(
         path: the source's folder or file.
         text_encoder: which encoder makes the text features, as a checkpoint names it.
         weights: the folder that holds the encoder's own weights, if it has any.
+        media: the folder of the source's recordings; their voice and face, and where there is none
+            their text, become features too.
+        model: a checkpoint whose encoders make the features; with ``media`` the starter by default.
+        settings: of the run that looks through the recordings.
         device: ``cpu``, ``cuda``, ...
         on_progress: called after each block of encoded utterances.
         options: what the source's ``read`` takes beside the path (``seed``, ``labels``, ...).
@@ -61,11 +77,23 @@ def prepare(
     Raises:
         UsageError: the source is unknown or faulty; nothing is written.
         SetupError: the encoder lacks something.
+
+    Rows that recordings gave nothing for are listed beside the corpus, in ``CORPUS.unused.csv``.
     """
     if source not in SOURCES:
         raise UsageError(f"{source!r} is no source; use {', '.join(SOURCES)}.")
+    if media is not None:
+        if source not in WITH_MEDIA:
+            raise UsageError(f"{source} has no recordings: leave out --media.")
+        options["media"] = Path(media)
     read = SOURCES[source](Path(path), **options)
     out = Path(out)
+    if model is not None or read.recordings is not None:
+        weights = model or STARTER
+        known = encoders_of(weights)
+        text_encoder = known.get("text")
+    if read.recordings is not None:
+        return _with_media(read, known, weights or STARTER, out, settings, device, on_progress)
     fingerprints: dict[str, str] = {}
     values, encoders = dict(read.features), dict(read.encoders)
     if "text" not in values and read.table["text"].null_count() < read.table.height:
@@ -75,7 +103,7 @@ def prepare(
         encoder = make_encoder("text", spec, weights, device)
         values["text"] = encode_text(read.table, encoder, out.with_name(out.name + ".work"), on_progress)
         encoders["text"], fingerprints["text"] = spec, encoder.fingerprint
-    return write_corpus(
+    corpus = write_corpus(
         out,
         read.table,
         read.labels,
@@ -86,6 +114,137 @@ def prepare(
         speakers=read.speakers,
         provenance=read.provenance,
     )
+    _write_unused(out, read.unused)
+    return corpus
+
+
+def table_options(
+    source: str,
+    columns: Sequence[str],
+    split_by: str | None,
+    shared_speakers: bool,
+    skip_faulty: bool,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The options of a source, as :func:`prepare` takes them, from those of the command line.
+
+    Raises:
+        UsageError: an option that the source doesn't have, or that can't be read.
+    """
+    found: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if seed is not None and source not in ("table", "iemocap", "features"):
+        raise UsageError(f"{source} has its own splits: leave out --seed.")
+    given = [
+        name
+        for name, there in (
+            ("--column", columns),
+            ("--split-by", split_by),
+            ("--shared-speakers", shared_speakers),
+            ("--skip-faulty", skip_faulty),
+        )
+        if there
+    ]
+    if source != "table":
+        if given:
+            raise UsageError(f"Only a table has {', '.join(given)}; {source} has its own layout.")
+        return found
+    if split_by not in (None, "speaker", "dialogue"):
+        raise UsageError(f"Splits keep apart speaker or dialogue, not {split_by!r}.")
+    return found | {
+        "columns": named_values(columns, "--column"),
+        "split_by": split_by,
+        "shared_speakers": shared_speakers,
+        "skip_faulty": skip_faulty,
+    }
+
+
+def encoders_of(checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """The encoders that a checkpoint names, by modality.
+
+    Raises:
+        SetupError: it can't be read.
+    """
+    try:
+        return load_checkpoint(checkpoint).encoders
+    except CheckpointError as error:
+        raise SetupError(str(error)) from error
+
+
+def _with_media(
+    read: Source,
+    encoders: dict[str, dict[str, Any]],
+    weights: Path,
+    out: Path,
+    settings: RunSettings | None,
+    device: str,
+    on_progress: Progress | None,
+) -> Corpus:
+    """The corpus of a source with recordings."""
+    from train.prepare.media import encode_recordings
+
+    assert read.recordings is not None
+    # Faults of the source come before the hours of decoding.
+    checked(out, read.table, read.labels, {}, speakers=read.speakers)
+    found = encode_recordings(
+        read.table,
+        read.recordings,
+        encoders,
+        weights,
+        out.with_name(out.name + ".work"),
+        settings or RunSettings(),
+        device,
+        on_progress,
+    )
+    silent = dict(found.problems)
+    # A row that has neither a recording nor words of its own teaches nothing.
+    kept = np.array([row not in silent or found.text[row] is not None for row in range(read.table.height)])
+    observed = {m: f for m, f in found.features.items() if f.present[kept].any()}
+    table = read.table.with_columns(
+        pl.Series("text", found.text, pl.String), pl.Series("text_source", found.text_source, pl.String)
+    ).filter(pl.Series(kept))
+    numbers = (
+        read.table["source_row"].to_list()
+        if "source_row" in read.table.columns
+        else range(1, read.table.height + 1)
+    )
+    notes = [
+        (int(numbers[row]), reason + ("; text only" if kept[row] else "; left out"))
+        for row, reason in sorted(silent.items())
+    ]
+    unused = pl.DataFrame(notes, schema={"row": pl.Int64, "reason": pl.String}, orient="row")
+    if read.unused is not None:
+        unused = pl.concat([read.unused, unused]).sort("row")
+    corpus = write_corpus(
+        out,
+        table,
+        read.labels,
+        {m: Features(f.values[kept], f.present[kept]) for m, f in observed.items()},
+        encoders={m: encoders[m] for m in observed},
+        fingerprints={m: found.fingerprints[m] for m in observed},
+        weights=weights,
+        speakers=read.speakers,
+        provenance={
+            **read.provenance,
+            "whole_recordings": read.recordings.whole,
+            "without_recording": len(notes),
+        },
+    )
+    _write_unused(out, unused if unused.height else None)
+    return corpus
+
+
+def unused_file(corpus: Path) -> Path:
+    """Where the rows are listed that a corpus could not use, or of which it has the text only."""
+    return corpus.with_name(corpus.name + ".unused.csv")
+
+
+def _write_unused(out: Path, rows: pl.DataFrame | None) -> None:
+    file = unused_file(out)
+    file.unlink(missing_ok=True)  # of an earlier preparation
+    if rows is not None:
+        with written_whole(file) as temporary:
+            rows.write_csv(temporary)
+        log.warning("%d rows are not used, or without their recording: %s", rows.height, file)
 
 
 def encode_text(

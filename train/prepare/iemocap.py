@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from annotator.records import UsageError
-from train.prepare.source import Source, in_order
+from train.prepare.source import Recordings, Source, in_order
 
 SENTIMENT = {
     "hap": "positive",
@@ -31,14 +31,17 @@ LABEL = re.compile(r"^\[(\d+\.\d+) - (\d+\.\d+)\]\t(Ses\w+)\t(\w+)\t")
 LINE = re.compile(r"^(Ses\w+) \[[\d.]+-[\d.]+\]:\s*(.*)$")
 
 
-def read(path: Path, *, seed: int = 0, keep_unlabelled: bool = False) -> Source:
+def read(path: Path, *, media: Path | None = None, seed: int = 0, keep_unlabelled: bool = False) -> Source:
     """Read ``Session1`` to ``Session5``, each with ``dialog/EmoEvaluation`` and ``dialog/transcriptions``.
 
     Args:
+        media: the release, for its recordings: whole dialogues, ``dialog/avi/DivX`` or else
+            ``dialog/wav``; or single sentences, ``sentences/wav``, where there are no dialogues.
         keep_unlabelled: keep utterances with another label as context, without a target.
 
     Raises:
-        UsageError: a session or a transcript is missing, or a session has no labelled utterance.
+        UsageError: a session, a transcript or a recording is missing, or a session has no labelled
+            utterance.
     """
     rows: list[dict[str, Any]] = []
     for session in range(1, SESSIONS + 1):
@@ -60,7 +63,44 @@ def read(path: Path, *, seed: int = 0, keep_unlabelled: bool = False) -> Source:
     rows.sort(key=lambda row: ("train", "validation", "test").index(row["split"]))  # stable
     table = pl.DataFrame(rows, schema_overrides={"emotion": pl.String, "sentiment": pl.String})
     provenance = {"source": "iemocap", "seed": seed, "keep_unlabelled": keep_unlabelled}
-    return Source(in_order(table), LABELS, provenance, speakers=("F", "M"))
+    ordered = in_order(table)
+    if media is None:
+        return Source(ordered, LABELS, provenance, speakers=("F", "M"))
+    recordings = find_recordings(ordered, media)
+    named = ordered["dialogue_id"] if not recordings.whole else ordered["source_name"]
+    return Source(
+        ordered.with_columns(named.alias("recording")),
+        LABELS,
+        provenance,
+        speakers=("F", "M"),
+        recordings=recordings,
+    )
+
+
+def find_recordings(table: pl.DataFrame, media: Path) -> Recordings:
+    """Recordings of whole dialogues, else of single sentences, by the names of the release.
+
+    Raises:
+        UsageError: neither are complete; the message names some that are missing.
+    """
+    dialogues = table["dialogue_id"].unique(maintain_order=True).to_list()
+    missing: list[str] = []
+    for pattern in ("dialog/avi/DivX/{}.avi", "dialog/wav/{}.wav"):
+        paths = {name: media / f"Session{name[4]}" / pattern.format(name) for name in dialogues}
+        absent = [str(path) for path in paths.values() if not path.is_file()]
+        if not absent:
+            return Recordings(paths, whole=False)
+        missing = missing or absent
+    sentences = {
+        name: media / f"Session{name[4]}" / "sentences" / "wav" / dialogue / f"{name}.wav"
+        for name, dialogue in table.select("source_name", "dialogue_id").iter_rows()
+    }
+    if all(path.is_file() for path in sentences.values()):
+        return Recordings(sentences, whole=True)
+    raise UsageError(
+        f"{media} lacks recordings: neither dialog/avi/DivX, dialog/wav nor sentences/wav of its sessions is "
+        f"complete; there is no {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
+    )
 
 
 def _dialogue(labels: Path, transcript: Path, session: int, keep_unlabelled: bool) -> list[dict[str, Any]]:

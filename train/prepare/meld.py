@@ -10,8 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
+from annotator.records import UsageError
 from train.corpus import SENTIMENTS
-from train.prepare.source import Source, chosen, read_rows, split_of
+from train.prepare.prosody import ENCODER, read_prosody
+from train.prepare.source import Recordings, Source, chosen, read_rows, split_of
 
 LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 FILES = {"train": "train_sent_emo.csv", "validation": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
@@ -28,12 +30,26 @@ NAMES = {
 NEEDED = ("Dialogue_ID", "Utterance_ID", "Speaker", "Utterance", "Emotion", "Sentiment")
 
 
-def read(path: Path) -> Source:
+# Where the published archives unpack to; each clip is one utterance, dia0_utt3.mp4.
+CLIPS = {
+    "train": ("train_splits", "train"),
+    "validation": ("dev_splits_complete", "dev_splits", "dev"),
+    "test": ("output_repeated_splits_test", "test_splits", "test"),
+}
+
+
+def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) -> Source:
     """Read the folder that holds ``train_sent_emo.csv``, ``dev_sent_emo.csv``, ``test_sent_emo.csv``.
 
+    Args:
+        media: the folder with the clips in their published folders, ``train_splits`` and so on.
+        prosody: voice measurements of the clips, in their place (``prosody.py``).
+
     Raises:
-        UsageError: a file or a column is missing, or a cell is faulty.
+        UsageError: both are given, a file or a column is missing, a cell is faulty, or there are no clips.
     """
+    if media is not None and prosody is not None:
+        raise UsageError("The voice comes from the clips or from their prosody: leave out one of the two.")
     parts = []
     for split, name in FILES.items():
         file = path / name
@@ -42,4 +58,45 @@ def read(path: Path) -> Source:
         sentiment = chosen(rows["Sentiment"], {label: label for label in SENTIMENTS}, file)
         parts.append(split_of(rows, file, split, NAMES, emotion, sentiment))
     provenance = {"source": "meld", "files": list(FILES.values())}
-    return Source(table=pl.concat(parts), labels=LABELS, provenance=provenance)
+    table = pl.concat(parts)
+    if prosody is not None:
+        return Source(
+            table=table,
+            labels=LABELS,
+            provenance={**provenance, "prosody": prosody.name},
+            features={"audio": read_prosody(prosody, table)},
+            encoders={"audio": ENCODER},
+        )
+    if media is None:
+        return Source(table=table, labels=LABELS, provenance=provenance)
+    named, paths = clips(table, media)
+    return Source(
+        table=table.with_columns(pl.Series("recording", named, pl.String)),
+        labels=LABELS,
+        provenance=provenance,
+        recordings=Recordings(paths, whole=True),
+    )
+
+
+def clips(table: pl.DataFrame, media: Path) -> tuple[list[str | None], dict[str, Path]]:
+    """The clip of each row, None where there is none, and where each is. A few are missing as published.
+
+    Raises:
+        UsageError: a split has no clip at all.
+    """
+    named: list[str | None] = []
+    paths: dict[str, Path] = {}
+    columns = table.select("split", "source_dialogue_id", "source_utterance_id").iter_rows()
+    for split, dialogue, utterance in columns:
+        tried = [media / folder / f"dia{dialogue}_utt{utterance}.mp4" for folder in CLIPS[split]]
+        found = next((file for file in tried if file.is_file()), None)
+        named.append(None if found is None else found.relative_to(media).as_posix())
+        if found is not None:
+            paths[found.relative_to(media).as_posix()] = found
+    for split, folders in CLIPS.items():
+        if not any(name and name.split("/")[0] in folders for name in named):
+            raise UsageError(
+                f"{media} has no clips of the {split} split: it must hold {folders[0]}/dia0_utt0.mp4 and so "
+                "on, as the published archives unpack."
+            )
+    return named, paths

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from annotator.records import Features, UsageError
+from annotator.records import Features, Media, UsageError
 
 # A Windows-1252 byte that was decoded as Latin-1 leaves a control character where a quote,
 # a dash or an ellipsis was meant. The five bytes that Windows-1252 doesn't define stay.
@@ -20,6 +20,15 @@ REPAIRS = {
     for byte in range(0x80, 0xA0)
     if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The recordings that utterances lie in: those that the table's column ``recording`` names."""
+
+    paths: Mapping[str, Path]  # by that name
+    whole: bool  # an utterance is all of its recording; else from ``start`` to ``end``
+    probed: Mapping[str, Media] = field(default_factory=dict)  # those that have been looked into
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Source:
     speakers: tuple[str, ...] | None = None
     features: Mapping[str, Features] = field(default_factory=dict)
     encoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    recordings: Recordings | None = None
+    unused: pl.DataFrame | None = None  # row, reason: rows that were left out
 
 
 def repair(text: str) -> str:

@@ -1,106 +1,157 @@
 """Any table of labelled utterances: a CSV, TSV or Parquet file, as `annotate run` writes or as you make it.
 
-Needed columns: ``dialogue_id, utterance_id, speaker, text, emotion``. Taken where there: ``file`` (a
-dialogue is then a file's dialogue), ``split``, ``start``, ``end``, ``sentiment``, and ``p_<label>``,
-whose order is the order of the labels.
+Columns are told apart by name (``columns.py``) or as the user says. Needed are the speaker and the label;
+with recordings, which one and from when to when (or one recording an utterance); without, the text and the
+dialogue. All faults of the table are told at once.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from annotator.records import UsageError
-from train.corpus import SENTIMENTS, split_name
-from train.prepare.source import Source, chosen, filled, in_order, read_rows, seconds, whole_numbers
+from train.prepare.checks import (
+    check_labels,
+    check_overlaps,
+    check_splits,
+    check_times,
+    find_recordings,
+    need_columns,
+    set_dialogues,
+)
+from train.prepare.columns import described, match_columns
+from train.prepare.faults import Faults
+from train.prepare.rows import Cells, Row, read_cells
+from train.prepare.source import Source, in_order, read_rows
+from train.prepare.splits import By, made_splits, person
 
-NEEDED = ("dialogue_id", "utterance_id", "speaker", "text", "emotion")
+log = logging.getLogger("annotator")
+
 SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
-SHARES = {"validation": 0.1, "test": 0.1}  # of the dialogues, where the table has no split; the rest trains
-# Where a table has no sentiment, that of the emotions whose name leaves no doubt. Others have none.
-PLAIN: dict[str, tuple[str, ...]] = {
-    "neutral": ("neutral", "neu", "calm"),
-    "positive": ("joy", "joyful", "happy", "happiness", "hap", "exc", "excited", "peaceful", "love"),
-    "negative": (
-        "anger", "angry", "ang", "mad", "sadness", "sad", "fear", "fearful", "scared", "disgust",
-        "frustration", "fru", "contempt",
-    ),
-}  # fmt: skip
 
 
-def read(path: Path, *, labels: Sequence[str] | None = None, seed: int = 0) -> Source:
+def read(
+    path: Path,
+    *,
+    media: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    split_by: By | None = None,
+    shared_speakers: bool = False,
+    skip_faulty: bool = False,
+    seed: int = 0,
+) -> Source:
     """Read a table.
 
     Args:
+        media: the folder of the recordings that it names.
+        columns: meaning (a key of ``columns.NAMES``) -> column, where the name doesn't tell.
         labels: the emotions in order; by default those of the ``p_<label>`` columns, else all that
             occur, in alphabetical order.
-        seed: chooses the dialogues of validation and test where the table has no split (8 : 1 : 1).
+        split_by: what made splits keep apart; people if they can be, by default.
+        shared_speakers: the table's own splits may share speakers.
+        skip_faulty: leave out rows with a fault, which ``Source.unused`` then lists.
+        seed: of the splits where the table has none (8 : 1 : 1).
 
     Raises:
-        UsageError: a column is missing, a cell is faulty, or there are too few dialogues to split.
+        UsageError: all that is wrong with the table; or there are too few dialogues to split.
     """
-    rows = read_rows(path, NEEDED)
+    cells, told = read_rows(path, ()), dict(columns or {})
+    found, wrong = match_columns(cells.columns, told)
+    for line in described(found, told, cells.columns):
+        log.info("%s", line)
+    faults = Faults(path)
+    for fault in wrong:
+        faults.add(fault)
+    whole = media is not None and not {"start", "end"} & {*found, *told}
+    need_columns(found, told, media is not None, whole, faults)
+    values: dict[str, Cells] = {meaning: cells[column].to_list() for meaning, column in found.items()}
     if labels is None:
-        shown = [n[2:] for n in rows.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS]
-        labels = shown or sorted({e.strip() for e in rows["emotion"].drop_nulls() if e.strip()})
-    if len(labels) < 2:
-        raise UsageError(
-            f"{path} has the emotion {', '.join(labels) or 'of no row'} only; training needs two or more."
+        shown = [n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS]
+        labels = shown or None
+    rows = read_cells(values, cells.height, labels, path.suffix.lower() == ".csv", faults)
+    check_labels(rows, labels, "label" in found, faults)
+    check_times(rows, "start" in found or "end" in found, media is not None and not whole, faults)
+    recordings = find_recordings(rows, media, whole, faults) if media is not None else None
+    check_overlaps(rows, faults)
+    set_dialogues(rows, whole, faults)
+    if "split" in found:
+        check_splits(rows, shared_speakers, faults)
+    if not skip_faulty or faults.whole:
+        faults.raise_if_any(
+            "Correct the table. --skip-faulty leaves out faulty rows instead and lists them; "
+            "--column MEANING=NAME names a column."
         )
-    emotion = chosen(rows["emotion"], {label.lower(): label for label in labels}, path)
-    if "sentiment" in rows.columns:
-        sentiment = chosen(rows["sentiment"], {name: name for name in SENTIMENTS}, path)
-    else:
-        plain: dict[str, str] = {name: sentiment for sentiment, names in PLAIN.items() for name in names}
-        sentiment = [plain.get((label or "").lower()) for label in emotion]
-    dialogue = filled(rows["dialogue_id"], path)
-    if "file" in rows.columns:
-        dialogue = filled(rows["file"], path) + "#" + dialogue
-    text = rows["text"].str.strip_chars()
-    if path.suffix.lower() == ".csv":
-        # Our own CSV puts an apostrophe before a cell that a spreadsheet would run as a formula.
-        text = text.str.replace(r"^'([=+\-@\t\r])", "$1")
-    times: dict[str, pl.Series] = {
-        name: pl.Series([seconds(t) for t in rows[name]], dtype=pl.Float64)
-        for name in ("start", "end")
-        if name in rows.columns
-    }
+    kept = [row for row in rows if row.number not in faults.faulty]
+    names = list(labels or sorted({row.label for row in kept if row.label is not None}))
+    if len(names) < 2:
+        raise UsageError(
+            f"{path} has the emotion {', '.join(names) or 'of no row'} only; training needs two or more."
+        )
+    how = _make_splits(kept, path, seed, split_by) if "split" not in found else None
+    unused = faults.table()
+    return Source(
+        table=_table(kept),
+        labels=tuple(names),
+        provenance={
+            "source": "table",
+            "files": [path.name],
+            "seed": seed,
+            "columns": found,
+            **({"splits": how} if how else {}),
+            **({"left_out": unused.height} if unused.height else {}),
+        },
+        recordings=recordings,
+        unused=unused if unused.height else None,
+    )
+
+
+def _make_splits(rows: Sequence[Row], path: Path, seed: int, by: By | None) -> str:
+    dialogues = [row.dialogue or "" for row in rows]
+    people = [person(row.speaker, row.place) for row in rows]
+    made = made_splits(dialogues, people, [row.label for row in rows], seed, by)
+    if made is None:
+        kept = "groups of people that never meet" if by == "speaker" else "dialogues"
+        raise UsageError(
+            f"{path} has {len(set(dialogues))} dialogues and no split column: too few {kept} to set some "
+            "apart. Add a split column (train, validation, test), or more dialogues."
+        )
+    splits, apart = made
+    for row, split in zip(rows, splits, strict=True):
+        row.split = split
+    kept_apart = "person" if apart == "speaker" else "dialogue"
+    how = f"made, 8 : 1 : 1 by utterances, no {kept_apart} in two, seed {seed}"
+    if apart == "dialogue" and by is None:
+        how += "; the same people are in several, so figures are of known voices"
+    log.info("splits: %s", how)
+    return how
+
+
+def _table(rows: Sequence[Row]) -> pl.DataFrame:
+    """The rows as a corpus has them: dialogues together, utterances in order."""
+    numbers: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: (row.start is None, row.start or 0.0, row.number)):
+        dialogue = row.dialogue or ""
+        place = numbers[dialogue] = numbers.get(dialogue, -1) + 1
+        if row.utterance is None:
+            row.utterance = place
     table = pl.DataFrame(
         {
-            "split": _splits(rows, dialogue, path, seed),
-            "dialogue_id": dialogue,
-            "utterance_id": whole_numbers(rows["utterance_id"], path),
-            "speaker": filled(rows["speaker"], path),
-            **times,
-            "text": text,
-            "emotion": pl.Series(emotion, dtype=pl.String),
-            "sentiment": pl.Series(sentiment, dtype=pl.String),
+            "split": [row.split for row in rows],
+            "dialogue_id": [row.dialogue for row in rows],
+            "utterance_id": [row.utterance for row in rows],
+            "speaker": [row.speaker for row in rows],
+            "start": pl.Series([row.start for row in rows], dtype=pl.Float64),
+            "end": pl.Series([row.end for row in rows], dtype=pl.Float64),
+            "text": pl.Series([row.text for row in rows], dtype=pl.String),
+            "emotion": pl.Series([row.label for row in rows], dtype=pl.String),
+            "sentiment": pl.Series([row.sentiment for row in rows], dtype=pl.String),
+            "recording": pl.Series([row.recording for row in rows], dtype=pl.String),
+            "source_row": [row.number for row in rows],
         }
     )
-    return Source(in_order(table), tuple(labels), {"source": "table", "files": [path.name], "seed": seed})
-
-
-def _splits(rows: pl.DataFrame, dialogue: pl.Series, path: Path, seed: int) -> list[str]:
-    if "split" in rows.columns:
-        found = []
-        for row, value in enumerate(filled(rows["split"], path), start=1):
-            try:
-                found.append(split_name(value))
-            except UsageError as error:
-                raise UsageError(f"{path}, row {row} after the header: {error}") from error
-        return found
-    names = sorted(set(dialogue))
-    if len(names) < 3:
-        raise UsageError(
-            f"{path} has {len(names)} dialogues and no split column: too few to set some apart. "
-            "Add a split column (train, validation, test), or more dialogues."
-        )
-    random.Random(seed).shuffle(names)
-    split: dict[str, str] = {}
-    for part, share in SHARES.items():
-        for name in names[len(split) : len(split) + max(1, round(share * len(names)))]:
-            split[name] = part
-    return [split.get(name, "train") for name in dialogue]
+    return in_order(table)

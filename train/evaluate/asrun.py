@@ -1,0 +1,187 @@
+"""The tool's true figure: recordings of a corpus through a whole run, its rows held against the labels.
+
+A run finds speakers, words and utterances by itself. Each labelled utterance takes the run's probabilities
+over its time, weighted by how long each of the run's utterances overlaps it. Where the run has nothing,
+there is no label, which counts as wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from annotator import pipeline
+from annotator.records import UsageError
+from annotator.settings import RunSettings
+from train.corpus import Corpus, load_corpus, split_name
+from train.evaluate.bootstrap import intervals
+from train.evaluate.metrics import score
+from train.prepare.recordings import Index
+
+
+def evaluate_as_run(
+    corpus_folder: Path,
+    media: Path,
+    split: str,
+    out: Path,
+    settings: RunSettings,
+    *,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run the recordings of a split through the tool and compare.
+
+    Args:
+        media: the folder of the recordings, as it was given to prepare.
+        out: gets the run's table, ``run.parquet``, and what belongs to it.
+        settings: of the run; its model is the one that is evaluated.
+
+    Returns:
+        ``accuracy, weighted_f1, macro_f1, n``, 95 % ``intervals``, ``found`` (share of the labelled
+        utterances for which the run has one), ``speaker_accuracy`` (share of those whose speaker is right,
+        the run's names matched to the corpus' in each recording), ``text_sources`` and ``failed``.
+
+    Raises:
+        UsageError: the corpus names no recordings, or they are not in ``media``.
+    """
+    corpus = load_corpus(corpus_folder)
+    gold = _gold(corpus, split)
+    index = Index.of(media)
+    paths: dict[str, Path] = {}
+    for name in gold["recording"].unique(maintain_order=True):
+        found = index.look_up(name)
+        if isinstance(found, str):
+            raise UsageError(f"{found}. Give --media the folder that the corpus was prepared from.")
+        paths[name] = found.path
+    result = pipeline.run(list(paths.values()), out / "run.parquet", settings, progress=progress)
+    if result.table is None:
+        raise KeyboardInterrupt
+    base = os.path.commonpath([str(path.parent) for path in paths.values()])
+    named = {name: os.path.relpath(path, base).replace(os.sep, "/") for name, path in paths.items()}
+    return compared(gold, result.table, named, corpus.labels) | {"failed": len(result.failures)}
+
+
+def _gold(corpus: Corpus, split: str) -> pl.DataFrame:
+    """The labelled utterances of a split, with the recording and times of each."""
+    if "recording" not in corpus.table.columns:
+        raise UsageError(
+            f"{corpus.folder} doesn't say where its recordings are: prepare it with --media, or leave it out."
+        )
+    whole = bool(corpus.header.provenance.get("whole_recordings"))
+    rows = corpus.table.filter(pl.col("split") == split_name(split)).drop_nulls(["recording", "emotion"])
+    if whole:  # an utterance is all of its recording
+        rows = rows.with_columns(pl.lit(0.0).alias("start"), pl.lit(1e9).alias("end"))
+    if not rows.height:
+        raise UsageError(f"No labelled utterance of the {split} split of {corpus.folder} has a recording.")
+    return rows
+
+
+def compared(
+    gold: pl.DataFrame, run: pl.DataFrame, files: Mapping[str, str], labels: Sequence[str]
+) -> dict[str, Any]:
+    """A run's table against labelled utterances.
+
+    Args:
+        gold: the columns ``dialogue_id, recording, start, end, speaker, emotion``.
+        files: the run's name of each recording.
+    """
+    columns = [f"p_{label}" for label in labels]
+    if missing := [name for name in columns if name not in run.columns]:
+        raise UsageError(
+            f"The model doesn't know {', '.join(m[2:] for m in missing)}: fine-tune it on this corpus first."
+        )
+    classes, nothing = len(labels), len(labels)
+    found = np.full(gold.height, nothing)
+    guessed: dict[tuple[str, str, str], float] = {}  # (recording, gold speaker, run's speaker): seconds
+    pairs: list[tuple[str, str, str] | None] = [None] * gold.height
+    by_file = {key[0]: part for key, part in run.group_by("file")}
+    for i, row in enumerate(gold.select("recording", "start", "end", "speaker").iter_rows()):
+        recording, start, end, speaker = row
+        part = by_file.get(files[recording])
+        if part is None:
+            continue
+        shared = np.minimum(part["end"].to_numpy(), end) - np.maximum(part["start"].to_numpy(), start)
+        shared = np.maximum(shared, 0)
+        if not shared.any():
+            continue
+        found[i] = int((shared @ part.select(columns).to_numpy()).argmax())
+        heard: dict[str, float] = {}
+        for name, seconds in zip(part["speaker"], shared.tolist(), strict=True):
+            heard[name] = heard.get(name, 0.0) + seconds
+        best = max(heard, key=lambda name: heard[name])
+        pairs[i] = (recording, speaker, best)
+        guessed[recording, speaker, best] = guessed.get((recording, speaker, best), 0.0) + heard[best]
+    target = np.array([labels.index(emotion) for emotion in gold["emotion"]])
+    confusions = _by_dialogue(gold, target, found, classes)
+    whole = np.zeros((classes + 1, classes + 1), np.int64)
+    whole[:classes] = confusions.sum(axis=0)
+    of = score(whole)
+    there = [c.f1 for c in of.per_class[:classes] if c.support]
+    matched = _matched(guessed)
+    right = [pair in matched for pair in pairs if pair is not None]
+    bounds = intervals(confusions)
+    return {
+        "accuracy": of.accuracy,
+        "weighted_f1": of.weighted_f1,
+        "macro_f1": float(np.mean(there)),
+        "n": of.n,
+        "intervals": {name: list(pair) for name, pair in bounds.scores.items()},
+        "found": float((found != nothing).mean()),
+        "speaker_accuracy": float(np.mean(right)) if right else None,
+        "text_sources": {
+            str(source): count
+            for source, count in run.group_by("text_source").len().sort("text_source").iter_rows()
+        },
+    }
+
+
+def _by_dialogue(
+    gold: pl.DataFrame, target: NDArray[np.int64], found: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Confusion (dialogues, C, C + 1); the last column counts utterances that the run doesn't have."""
+    names = gold["dialogue_id"].to_list()
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    matrices = np.zeros((len(number), classes, classes + 1), np.int64)
+    for name, t, f in zip(names, target.tolist(), found.tolist(), strict=True):
+        matrices[number[name], t, f] += 1
+    return matrices
+
+
+def _matched(seconds: Mapping[tuple[str, str, str], float]) -> set[tuple[str, str, str]]:
+    """The run's speaker that is each of the corpus', by the longest time together in each recording."""
+    from scipy.optimize import linear_sum_assignment
+
+    chosen = set()
+    for recording in {key[0] for key in seconds}:
+        ours = sorted({k[1] for k in seconds if k[0] == recording})
+        theirs = sorted({k[2] for k in seconds if k[0] == recording})
+        table = np.array([[seconds.get((recording, a, b), 0.0) for b in theirs] for a in ours])
+        for a, b in zip(*linear_sum_assignment(-table), strict=True):
+            chosen.add((recording, ours[a], theirs[b]))
+    return chosen
+
+
+def written(found: Mapping[str, Any]) -> str:
+    """The figures as a section of the report."""
+    from train.evaluate.report import markdown_table, percent
+
+    rows = [
+        [title, percent(found[key]), *(percent(b) for b in found["intervals"][key])]
+        for key, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1"))
+    ]
+    speakers = found["speaker_accuracy"]
+    said = [
+        "## As a run labels the recordings",
+        "With the speakers, words and utterances that the tool finds by itself: its true figure. Each "
+        "labelled utterance is held against what the run says over its time.",
+        markdown_table(["", "figure", "from", "to"], rows),
+        f"{percent(found['found'])} % of the labelled utterances were found"
+        + (f"; the speaker of {percent(speakers)} % of those is right" if speakers is not None else "")
+        + f". Text: {', '.join(f'{n} rows {source}' for source, n in found['text_sources'].items())}.",
+    ]
+    return "\n\n".join(said) + "\n"

@@ -1,0 +1,296 @@
+"""Fine-tune a checkpoint on a corpus, also one with other labels.
+
+settings.py  how, and what it came to
+start.py     what is inherited, and each thing that isn't
+text.py      the text encoder's adapter
+joint.py     network and text encoder as one model
+loop.py      the loop
+result.py    the folder that is left: checkpoint, figures, card, page
+card.py, page.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from annotator.encode import make_encoder
+from annotator.records import SetupError, UsageError
+from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
+from train.corpus import Corpus, LabelledConversation, load_corpus
+from train.distributed import group
+from train.evaluate.calibration import calibrate
+from train.evaluate.logits import targets
+from train.finetune.joint import Model
+from train.finetune.loop import STATE, Tuning
+from train.finetune.result import Figures, check_place, write_result
+from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
+from train.finetune.start import coarse_of, log_plan, make_network, make_plan, with_coarse
+from train.finetune.text import TrainableText, utterances_of
+from train.prepare.reencode import fitting_text
+
+__all__ = ["FinetuneSettings", "Finetuned", "Override", "Plan", "Step", "finetune", "settings_from"]
+
+log = logging.getLogger("annotator")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished fine-tuning."""
+
+    folder: Path
+    plan: Plan
+    history: tuple[Step, ...]
+    best: Step
+    figures: Figures | None  # None in all but the first of several processes
+
+    def summary(self) -> list[str]:
+        """The outcome as lines for people."""
+        if self.figures is None:
+            return []
+        found = self.figures
+        m, (low, high) = found.metrics, found.bounds.scores["weighted_f1"]
+        lines = [
+            f"epoch {self.best.number} of {self.history[-1].number} was best on validation",
+            f"{found.split}: weighted F1 {100 * m['weighted_f1']:.1f} ({100 * low:.1f} to {100 * high:.1f}), "
+            f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
+        ]
+        beside = [("the start as it is", found.start)] if found.start else []
+        for title, other in [*beside, (f"always {found.majority_label}", found.majority)]:
+            d = other.difference
+            lines.append(
+                f"against {title}: {100 * other.scores['weighted_f1']:.1f}, a difference of "
+                f"{100 * d.weighted_f1:+.1f} ({100 * d.weighted_f1_interval[0]:+.1f} to "
+                f"{100 * d.weighted_f1_interval[1]:+.1f})"
+            )
+        return lines
+
+
+def finetune(
+    corpus_folder: Path,
+    start_folder: Path,
+    out: Path,
+    settings: FinetuneSettings | None = None,
+    *,
+    sentiments: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    licence: str = "other",
+    progress: bool = True,
+    on_epoch: Callable[[Step], None] | None = None,
+) -> Finetuned:
+    """Fine-tune the checkpoint ``start_folder`` on a corpus and write the checkpoint folder ``out``.
+
+    Args:
+        sentiments: label -> positive, neutral, negative or none, for labels whose utterances have no
+            sentiment in the corpus and whose name doesn't tell it.
+        config: fields of ``ModelConfig`` to set otherwise than in the start.
+        licence: of the result, for its card.
+        on_epoch: called after each epoch, once its state is on disk.
+
+    Raises:
+        UsageError: the corpus, the start or a setting doesn't fit; nothing is written.
+        SetupError: the start can't be read, or an encoder lacks something.
+    """
+    settings = settings or FinetuneSettings()
+    corpus, start_folder, out = load_corpus(corpus_folder), Path(start_folder), Path(out)
+    check_place(out)
+    try:
+        start = load_checkpoint(start_folder)
+    except CheckpointError as error:
+        raise SetupError(str(error)) from error
+    coarse = coarse_of(corpus, sentiments or {})
+    check_encoders(corpus, start, start_folder, settings.device)
+    work = out.with_name(out.name + ".work")
+    with group(settings.device) as workers, own_randomness(settings.device):
+        device = settings.device
+        if device.startswith("cuda") and workers.size > 1:
+            device = f"cuda:{workers.local_rank}"
+        seen = corpus
+        for rank in range(workers.size):  # the first encodes, the others find its vectors
+            if workers.rank == rank:
+                seen = fitting_text(
+                    corpus, start.encoders, start_folder, device,
+                    splits=("train", "validation"), work=work / "text",
+                )  # fmt: skip
+            workers.wait()
+        plan, changed = make_plan(seen, start, settings, coarse, config or {})
+        train_set = with_coarse(seen.conversations("train"), corpus.labels, coarse)
+        validation_set = with_coarse(seen.conversations("validation"), corpus.labels, coarse)
+        check_labels(corpus, train_set, validation_set)
+        network, new = make_network(start, changed, plan, train_set)
+        network.to(device)
+        if settings.text == "adapter" and "text" not in changed.modalities:
+            raise UsageError(f"{start.name} has no text to train an encoder on: use --text frozen.")
+        text = None
+        if "text" in changed.modalities and trains_text(seen, settings):
+            text = TrainableText(start.encoders["text"], start_folder, device, settings.rank, settings.seed)
+        if workers.first:
+            log_plan(plan, start)
+            log.info("text encoder: %s", "its adapter is trained too" if text else "frozen")
+        model = Model(network, text, utterances_of(corpus) if text else {})
+        tuning = Tuning(
+            model=model,
+            new=new,
+            settings=settings,
+            workers=workers,
+            file=work / STATE,
+            train_set=train_set,
+            validation_set=validation_set,
+            starts_complete=set(plan.inherited_rows) == set(corpus.labels),
+        )
+        tuning.run(name or out.stem, progress=progress, on_epoch=on_epoch)
+        figures = None
+        if workers.first:
+            figures = _finish(
+                out, corpus, start, start_folder, plan, tuning, settings,
+                name=name or out.stem, licence=licence, fingerprints=seen.header.fingerprints,
+                device=device, work=work,
+            )  # fmt: skip
+        workers.wait()
+    return Finetuned(out, plan, tuple(tuning.history), tuning.best, figures)
+
+
+def settings_from(*, patience: int | None = None, **given: Any) -> FinetuneSettings:
+    """Settings from options; those that are None keep their defaults, and a patience of 0 means never.
+
+    Raises:
+        UsageError: a value that can't be.
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    if patience is not None:
+        changes["patience"] = None if patience == 0 else patience
+    return FinetuneSettings(**changes)
+
+
+def _finish(
+    out: Path,
+    corpus: Corpus,
+    start: Checkpoint,
+    start_folder: Path,
+    plan: Plan,
+    tuning: Tuning,
+    settings: FinetuneSettings,
+    *,
+    name: str,
+    licence: str,
+    fingerprints: Mapping[str, str],
+    device: str,
+    work: Path,
+) -> Figures:
+    """Calibrate on validation and write the folder."""
+    model, best = tuning.model, tuning.best
+    prior = {}
+    for head, target, classes in zip(
+        ("fine", "coarse"), targets(tuning.train_set), (len(corpus.labels), len(SENTIMENTS)), strict=True
+    ):
+        counts = np.bincount(target[target >= 0], minlength=classes)
+        prior[head] = (
+            (counts / counts.sum()).tolist()
+            if counts.sum()
+            else start.prior.get(head, [1 / classes] * classes)
+        )
+    text_trained = best.stage == "text"
+    encoders = {m: dict(spec) for m, spec in start.encoders.items()}
+    if text_trained and model.text is not None:
+        encoders["text"] = dict(model.text.spec)
+    validation = model.encoded(tuning.validation_set) if text_trained else tuning.validation_set
+    checkpoint = Checkpoint(
+        network=model.network,
+        labels=corpus.labels,
+        name=name,
+        version="1",
+        encoders=encoders,
+        calibration=calibrate(model.network, validation, prior),
+        prior=prior,
+        meta={
+            "start": f"{start.name} {start.version}",
+            "fingerprints": {m: f for m, f in fingerprints.items() if m in encoders},
+            "corpus": {
+                "name": corpus.folder.resolve().name,
+                **corpus.header.provenance,
+                "counts": {s: c.model_dump() for s, c in corpus.header.counts.items()},
+            },
+            "settings": dataclasses.asdict(settings),
+            "validation": dataclasses.asdict(best),
+            "epochs": tuning.epochs_done,
+            "torch": torch.__version__,
+        },
+    )
+    figures = write_result(
+        out, checkpoint, corpus, start, start_folder, plan, tuning.history, best,
+        adapter=model.text if text_trained else None, device=device, work=work, licence=licence,
+    )  # fmt: skip
+    shutil.rmtree(work)
+    return figures
+
+
+def check_encoders(corpus: Corpus, start: Checkpoint, folder: Path, device: str) -> None:
+    """Voice and face features must be those of the start's encoders; text can be encoded anew.
+
+    Raises:
+        UsageError: they are others.
+    """
+    for modality in ("audio", "face"):
+        if modality not in corpus.modalities or modality not in start.config.modalities:
+            continue
+        spec, width = start.encoders.get(modality), start.config.input_dims[modality]
+        theirs = corpus.header.encoders.get(modality)
+        fits = spec == theirs and width == corpus.header.widths[modality]
+        made = corpus.header.fingerprints.get(modality)
+        if fits and spec is not None and made is not None:
+            fits = make_encoder(modality, spec, folder, device).fingerprint == made
+        if not fits:
+            raise UsageError(
+                f"{folder} was trained on {modality} features of width {width} from {spec}, "
+                f"{corpus.folder} has width {corpus.header.widths[modality]} from {theirs}. "
+                f"Prepare it again from the recordings: annotate prepare ... --media FOLDER --model {folder}"
+            )
+
+
+def check_labels(
+    corpus: Corpus,
+    train_set: list[LabelledConversation],
+    validation_set: list[LabelledConversation],
+) -> None:
+    """There must be something to learn from and something to choose by.
+
+    Raises:
+        UsageError: a split without labels, or a label that training never shows.
+    """
+    fine = targets(train_set)[0]
+    if (fine < 0).all() or (targets(validation_set)[0] < 0).all():
+        raise UsageError(
+            "Fine-tuning needs utterances with an emotion both in the train and the validation split."
+        )
+    counts = np.bincount(fine[fine >= 0], minlength=len(corpus.labels))
+    never = [label for label, count in zip(corpus.labels, counts, strict=True) if not count]
+    if never:
+        log.warning("No training utterance is labelled %s: it can't be learnt.", ", ".join(never))
+
+
+def trains_text(corpus: Corpus, settings: FinetuneSettings) -> bool:
+    """Whether the text encoder's adapter is trained.
+
+    Raises:
+        UsageError: it is asked for, and the corpus has no text.
+    """
+    rows = corpus.table.filter(split="train").drop_nulls("emotion")
+    known = rows["text"].len() - rows["text"].null_count() if "text" in rows.columns else 0
+    if settings.text == "adapter" and not known:
+        raise UsageError(f"{corpus.folder} has no text to train an encoder on: use --text frozen.")
+    return settings.text == "adapter" or (settings.text == "auto" and known >= TEXT_FROM)
+
+
+def own_randomness(device: str) -> Any:
+    """Leave the caller's random numbers as they were."""
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    return torch.random.fork_rng(devices=cuda)

@@ -1,0 +1,368 @@
+"""The fine-tuning loop: network and, if asked for, the text encoder's adapter as one model.
+
+Stages, by epoch: a new head alone, then the whole network, then the text encoder with it. A frozen encoder
+isn't run: its vectors are those of the corpus. State is kept after every epoch, each epoch draws from (seed,
+epoch), so the same command goes on after a kill and, on a CPU, ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from annotator.records import UsageError
+from model import DynamicWeights, compute_loss
+from train.corpus import SENTIMENTS, LabelledConversation
+from train.distributed import Group
+from train.evaluate.logits import predict_logits, targets
+from train.evaluate.metrics import confusion_matrix, score
+from train.finetune.joint import Model
+from train.finetune.settings import FinetuneSettings, Step
+from train.resume import load_state, save_state
+
+log = logging.getLogger("annotator")
+
+STATE = "state.safetensors"
+
+
+@dataclasses.dataclass
+class Tuning:
+    """What changes while a model is fine-tuned, and how it is kept on disk."""
+
+    model: Model
+    new: Sequence[str]  # names of the network's weights that the start doesn't have
+    settings: FinetuneSettings
+    workers: Group
+    file: Path
+    train_set: Sequence[LabelledConversation]
+    validation_set: Sequence[LabelledConversation]
+    starts_complete: bool  # the start as it is may be the best
+    history: list[Step] = dataclasses.field(default_factory=list)
+    best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        s, network = self.settings, self.model.network
+        fresh = [p for n, p in network.named_parameters() if n in self.new]
+        inherited = [p for n, p in network.named_parameters() if n not in self.new]
+        adapter = list(self.model.text.adapter().values()) if self.model.text is not None else []
+        self.groups = {"head": fresh, "network": inherited, "text": adapter}
+        rates = {"head": s.head_lr, "network": s.lr, "text": s.text_lr}
+        self.optimizer = torch.optim.AdamW(
+            [
+                # What is inherited decays towards the start instead, below.
+                {
+                    "params": p,
+                    "lr": rates[n],
+                    "base": rates[n],
+                    "weight_decay": s.weight_decay * (n == "head"),
+                }
+                for n, p in self.groups.items()
+                if p
+            ]
+        )
+        known = int((targets(self.train_set)[0] >= 0).sum())
+        self.pull = s.anchor * 1000 / max(1, known)
+        self.anchors = {n: [p.detach().clone() for p in self.groups[n]] for n in ("network", "text")}
+        self.averaged = {n: p.detach().clone() for n, p in self.weights().items()}
+        self.updates = 0  # steps done
+        self.task_weights = DynamicWeights()
+        fine, coarse = targets(self.train_set)
+        self.counts = [
+            torch.from_numpy(np.bincount(t[t >= 0], minlength=n)).to(next(network.parameters()).device)
+            for t, n in ((fine, network.config.classes), (coarse, len(SENTIMENTS)))
+        ]
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """All that is trained in some stage, by name."""
+        found = {f"network.{name}": p for name, p in self.model.network.named_parameters()}
+        if self.model.text is not None:
+            found |= {f"text.{name}": p for name, p in self.model.text.adapter().items()}
+        return found
+
+    @property
+    def best(self) -> Step:
+        """The best so far; of equals that with the lower loss on validation."""
+        return max(self.history, key=lambda step: (step.measure, -step.validation_loss))
+
+    @property
+    def epochs_done(self) -> int:
+        return self.history[-1].number if self.history else 0
+
+    @property
+    def finished(self) -> bool:
+        patience, done = self.settings.patience, self.epochs_done
+        if done >= self.settings.epochs:
+            return True
+        # Patience counts from where all that is trained has been unfrozen.
+        since = max(self.best.number, self.first_of_last_stage) if self.history else 0
+        return patience is not None and done - since >= patience
+
+    def stage(self, epoch: int) -> str:
+        """What is trained in an epoch (from 1): head, network or text."""
+        heads = self.settings.head_epochs if self.groups["head"] else 0
+        if epoch <= heads:
+            return "head"
+        if self.groups["text"] and epoch > heads + self.settings.network_epochs:
+            return "text"
+        return "network"
+
+    @property
+    def first_of_last_stage(self) -> int:
+        last = self.stage(self.settings.epochs)
+        return next(e for e in range(1, self.settings.epochs + 1) if self.stage(e) == last) - 1
+
+    def trained(self, epoch: int) -> list[nn.Parameter]:
+        """Unfreeze what an epoch trains, freeze the rest."""
+        parts = {"head": ("head",), "network": ("head", "network"), "text": ("head", "network", "text")}
+        free = [p for name in parts[self.stage(epoch)] for p in self.groups[name]]
+        for group in self.groups.values():
+            for parameter in group:
+                parameter.requires_grad = False
+        for parameter in free:
+            parameter.requires_grad = True
+        return free
+
+    def fingerprint(self) -> str:
+        """Equal for fine-tunings that would give the same weights."""
+        config = self.model.network.config.to_json()
+        digest = hashlib.sha256(repr((config, dataclasses.asdict(self.settings), self.workers.size)).encode())
+        for name, tensor in sorted(self.model.tensors().items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        for conversations in (self.train_set, self.validation_set):
+            for labelled in conversations:
+                digest.update(labelled.conversation.speakers.tobytes() + labelled.fine.tobytes())
+                digest.update(labelled.coarse.tobytes() + labelled.dialogue_id.encode())
+                for modality, known in labelled.conversation.features.items():
+                    digest.update(modality.encode() + known.values.tobytes() + known.present.tobytes())
+        return digest.hexdigest()
+
+    def run(
+        self,
+        name: str,
+        *,
+        progress: bool = True,
+        on_epoch: Callable[[Step], None] | None = None,
+    ) -> None:
+        """Train to the end; the model then has its best weights.
+
+        Raises:
+            UsageError: the loss is no longer finite.
+        """
+        fingerprint = self.fingerprint()
+        self.resume(fingerprint)
+        if not self.history:
+            self.keep(self.scored(0, "start", self.validation_set, None, 0.0), fingerprint)
+        size = self.settings.batch_size * self.settings.accumulate
+        steps = math.ceil(len(self.train_set) / size)
+        bar = tqdm(
+            total=self.settings.epochs * steps,
+            initial=self.epochs_done * steps,
+            unit="step",
+            desc=name,
+            disable=None if progress and self.workers.first else True,  # None: shown on a terminal only
+        )
+        with bar:
+            while not self.finished:
+                step = self.epoch(self.epochs_done + 1, steps, bar)
+                self.keep(step, fingerprint)
+                if self.workers.first:
+                    left = clock((self.settings.epochs - step.number) * step.seconds)
+                    log.info(
+                        "epoch %d of %d (%s): loss %.3f, validation %s %.4f, %s, at most %s left",
+                        step.number, self.settings.epochs, step.stage, step.loss or 0.0,
+                        self.settings.choose.replace("_", " "), step.measure, clock(step.seconds), left,
+                    )  # fmt: skip
+                    bar.set_postfix(best=f"{self.best.measure:.4f}")
+                    if on_epoch is not None:
+                        on_epoch(step)
+        self.model.load(self.best_weights)
+        self.model.eval()
+
+    def epoch(self, number: int, steps: int, bar: Any) -> Step:
+        """One pass over the training dialogues, then validation."""
+        began, s, model = time.perf_counter(), self.settings, self.model
+        size, stage = s.batch_size * s.accumulate, self.stage(number)
+        free = self.trained(number)
+        order = np.random.default_rng([s.seed, number]).permutation(len(self.train_set))
+        reseed(s.seed, number, self.workers.rank)  # of the dropout
+        model.train()
+        total, rows = 0.0, 0
+        for step in range(steps):
+            rate = schedule((number - 1) * steps + step, s.epochs * steps, s.warmup)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["base"] * rate
+            drawn = [self.train_set[i] for i in order[step * size : (step + 1) * size]]
+            whole = max(1, sum(int((c.fine >= 0).sum()) for c in drawn))
+            self.optimizer.zero_grad(set_to_none=True)
+            for first in range(0, len(drawn), s.batch_size):
+                own = self.workers.share(drawn[first : first + s.batch_size])
+                labelled = sum(int((c.fine >= 0).sum()) for c in own)
+                if not labelled:
+                    continue
+                loss = self.loss(own, stage == "text")
+                # A step is that of one batch with all its dialogues, however they are cut.
+                (loss * (labelled / whole)).backward()  # type: ignore[no-untyped-call]
+                total, rows = total + float(loss.detach()) * labelled, rows + labelled
+            self.workers.join_gradients(nn.ParameterList(free), 1.0)
+            nn.utils.clip_grad_norm_(free, s.clip)
+            self.optimizer.step()
+            self.draw_back(rate)
+            self.average()
+            bar.update()
+        if not math.isfinite(total):
+            raise UsageError(f"The loss is no longer finite in epoch {number}: use a lower rate (--lr).")
+        trained_text = stage == "text" or any(h.stage == "text" for h in self.history)
+        with self.at_average():
+            seen = model.encoded(self.validation_set) if trained_text else self.validation_set
+            return self.scored(number, stage, seen, total / max(1, rows), time.perf_counter() - began)
+
+    def loss(self, batch: Sequence[LabelledConversation], with_text: bool) -> Tensor:
+        """Training loss of a batch."""
+        device = next(self.model.network.parameters()).device
+        fine, coarse = (torch.from_numpy(t).to(device) for t in targets(batch))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.autocast):
+            found = compute_loss(
+                self.model.output(batch, with_text),
+                fine,
+                coarse,
+                self.model.network.config,
+                fine_counts=self.counts[0],
+                coarse_counts=self.counts[1],
+                task_weights=self.task_weights.weights,
+            )
+        return found.total
+
+    @torch.no_grad()
+    def draw_back(self, rate: float) -> None:
+        """Pull inherited weights that are being trained towards the start."""
+        for group, base in (("network", self.settings.lr), ("text", self.settings.text_lr)):
+            if self.groups[group] and self.groups[group][0].requires_grad and self.pull:
+                share = min(1.0, base * rate * self.pull)
+                for parameter, anchor in zip(self.groups[group], self.anchors[group], strict=True):
+                    parameter.lerp_(anchor, share)
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Follow the weights with their running average, fast at first."""
+        self.updates += 1
+        decay = min(self.settings.average, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in self.weights().items():
+            self.averaged[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def at_average(self) -> Iterator[None]:
+        """The model with its average weights, which are better than those of the last step."""
+        weights = self.weights()
+        last = {name: parameter.detach().clone() for name, parameter in weights.items()}
+        with torch.no_grad():
+            for name, parameter in weights.items():
+                parameter.copy_(self.averaged[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in weights.items():
+                    parameter.copy_(last[name])
+
+    def scored(
+        self,
+        number: int,
+        stage: str,
+        validation: Sequence[LabelledConversation],
+        loss: float | None,
+        seconds: float,
+    ) -> Step:
+        """An epoch with its scores on validation."""
+        network = self.model.network
+        logits = predict_logits(network, [c.conversation for c in validation])
+        fine = targets(validation)[0]
+        found = score(confusion_matrix(fine, logits.fine.argmax(1), network.config.classes))
+        known = fine >= 0
+        nll = F.cross_entropy(torch.from_numpy(logits.fine[known]).double(), torch.from_numpy(fine[known]))
+        return Step(
+            number=number,
+            stage=stage,
+            measure=self.workers.from_first(float(getattr(found, self.settings.choose))),
+            accuracy=found.accuracy,
+            weighted_f1=found.weighted_f1,
+            macro_f1=found.macro_f1,
+            validation_loss=self.workers.from_first(float(nll)),
+            loss=loss,
+            seconds=seconds,
+        )
+
+    def keep(self, step: Step, fingerprint: str) -> None:
+        """Note an epoch, on disk as well."""
+        # A head that nobody has trained yet is no candidate.
+        if step.number or self.starts_complete:
+            self.history.append(step)
+            if self.best is step:
+                with self.at_average():
+                    self.best_weights = self.model.tensors()
+        if self.workers.first:
+            state = {
+                "fingerprint": fingerprint,
+                "model": self.model.tensors(),
+                "best": self.best_weights,
+                "averaged": self.averaged,
+                "updates": self.updates,
+                "optimizer": self.optimizer.state_dict(),
+                "history": [dataclasses.asdict(s) for s in self.history],
+            }
+            save_state(self.file, state)
+        self.workers.wait()
+
+    def resume(self, fingerprint: str) -> None:
+        """Go on from the state on disk, if it is of the same fine-tuning."""
+        state = load_state(self.file) if self.file.is_file() else None
+        self.workers.wait()  # nobody may write the next one while another still reads
+        if state is None:
+            return
+        if state["fingerprint"] != fingerprint:
+            log.warning("%s is of another fine-tuning (corpus or settings): starting anew.", self.file)
+            return
+        self.model.load(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best_weights = state["best"]
+        self.updates = state["updates"]
+        for name, tensor in state["averaged"].items():
+            self.averaged[name].copy_(tensor)
+        self.history = [Step(**s) for s in state["history"]]
+        if self.epochs_done:
+            log.info("Going on after epoch %d of %s.", self.epochs_done, self.file)
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """A linear rise over the first share of the steps, then a cosine to 0."""
+    rise = max(1.0, warmup * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
+
+
+def reseed(*numbers: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence(list(numbers)).generate_state(1)[0]))
+
+
+def clock(seconds: float) -> str:
+    """Time for people.
+
+    >>> clock(75.2), clock(7300)
+    ('1:15', '2:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

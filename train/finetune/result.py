@@ -1,0 +1,202 @@
+"""What a fine-tuning leaves: checkpoint, encoders' files, figures, card and page, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.encode import make_encoder
+from annotator.records import UsageError
+from model import Checkpoint, load_checkpoint, save_checkpoint
+from train.corpus import Corpus, LabelledConversation, encoder_files
+from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
+from train.evaluate.bootstrap import Intervals, intervals
+from train.evaluate.logits import targets
+from train.evaluate.metrics import Comparison, paired_bootstrap
+from train.finetune.card import write_card
+from train.finetune.page import write_page
+from train.finetune.settings import Plan, Step
+from train.finetune.start import start_probabilities
+from train.prepare.reencode import fitting_text
+
+EVALUATION = "evaluation"
+RECORD = "finetune.json"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A model that stands beside the new one."""
+
+    scores: dict[str, Any]  # as in metrics.json
+    difference: Comparison  # the new one's minus its
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The new model's figures on a split, and what they are to be held against."""
+
+    split: str  # test, or validation where the corpus has no test split
+    metrics: dict[str, Any]  # as in metrics.json
+    bounds: Intervals
+    majority_label: str
+    majority: Compared
+    start: Compared | None  # None where it knows none of the labels
+
+
+def measure(
+    corpus: Corpus,
+    folder: Path,
+    start: Checkpoint,
+    start_folder: Path,
+    plan: Plan,
+    *,
+    device: str,
+    work: Path,
+) -> Figures:
+    """Evaluate the checkpoint in ``folder`` into its ``evaluation``, and compare.
+
+    Args:
+        corpus: as on disk.
+        work: where text vectors are kept meanwhile.
+    """
+    split = "test" if "test" in corpus.splits else "validation"
+    metrics = evaluate(corpus.folder, folder, split, folder / EVALUATION, device=device, work=work)
+    new = load_checkpoint(folder, device)
+    seen = fitting_text(corpus, new.encoders, folder, device, splits=[split], work=work)
+    dialogues = seen.conversations(split)
+    found, _ = probabilities(new, [d.conversation for d in dialogues])
+    ours = per_dialogue(found, dialogues)
+
+    fine = targets(dialogues)[0]
+    trained = targets(corpus.conversations("train"))[0]
+    frequent = int(np.bincount(trained[trained >= 0], minlength=len(corpus.labels)).argmax())
+    always = np.zeros_like(found)
+    always[:, frequent] = 1
+    as_it_is = None
+    if plan.inherited_rows:
+        before = fitting_text(corpus, start.encoders, start_folder, device, splits=[split], work=work)
+        known, _ = probabilities(start, [d.conversation for d in before.conversations(split)])
+        as_it_is = start_probabilities(known, start.labels, plan)
+    return Figures(
+        split=split,
+        metrics=metrics,
+        bounds=intervals(ours),
+        majority_label=corpus.labels[frequent],
+        majority=_compared(ours, always, dialogues, fine),
+        start=None if as_it_is is None else _compared(ours, as_it_is, dialogues, fine),
+    )
+
+
+def _compared(
+    ours: NDArray[np.int64],
+    theirs: NDArray[np.float32],
+    dialogues: Sequence[LabelledConversation],
+    fine: NDArray[np.int64],
+) -> Compared:
+    return Compared(scores_of(theirs, fine), paired_bootstrap(ours, per_dialogue(theirs, dialogues), 2000))
+
+
+def write_result(
+    out: Path,
+    checkpoint: Checkpoint,
+    corpus: Corpus,
+    start: Checkpoint,
+    start_folder: Path,
+    plan: Plan,
+    history: Sequence[Step],
+    best: Step,
+    *,
+    adapter: Any | None,
+    device: str,
+    work: Path,
+    licence: str,
+) -> Figures:
+    """Write the folder ``out``: everything is made in ``work`` and then takes its place at once.
+
+    Args:
+        adapter: a ``TrainableText`` whose adapter belongs to the checkpoint; None: the start's files do.
+
+    Raises:
+        UsageError: ``out`` is something other than a checkpoint.
+    """
+    check_place(out)
+    made = work / "result"
+    shutil.rmtree(made, ignore_errors=True)
+    made.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(made, checkpoint)
+    if adapter is not None:
+        adapter.save(made)
+    for name in encoder_files(checkpoint.encoders):
+        if not (made / name).exists():
+            shutil.copyfile(start_folder / name, made / name)
+    if adapter is not None:
+        spec = checkpoint.encoders["text"]
+        checkpoint.meta["fingerprints"]["text"] = make_encoder("text", spec, made, device).fingerprint
+        save_checkpoint(made, checkpoint)
+    figures = measure(corpus, made, start, start_folder, plan, device=device, work=work / "text")
+    record = {
+        "start": {"name": start.name, "version": start.version, "fingerprint": start.fingerprint},
+        "overrides": [dataclasses.asdict(o) for o in plan.overrides],
+        "head_rows_taken_from": dict(plan.inherited_rows),
+        "sentiment_by_label": dict(plan.coarse),
+        "history": [dataclasses.asdict(s) for s in history],
+        "best": best.number,
+        "figures": {
+            "split": figures.split,
+            "intervals": {name: list(v) for name, v in figures.bounds.scores.items()},
+            "f1_intervals": {label: list(v) for label, v in zip(plan.labels, figures.bounds.f1, strict=True)},
+            "majority": {"label": figures.majority_label, **_record(figures.majority)},
+            "start": None if figures.start is None else _record(figures.start),
+        },
+    }
+    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+    (made / EVALUATION / RECORD).write_text(text, encoding="utf-8")
+    card = write_card(checkpoint, corpus, start, plan, history, best, figures, licence=licence)
+    (made / "CARD.md").write_text(card, encoding="utf-8")
+    page = write_page(checkpoint, corpus, start, history, best, figures, made / EVALUATION)
+    (made / EVALUATION / "index.html").write_text(page, encoding="utf-8")
+    place(made, out)
+    return figures
+
+
+def _record(found: Compared) -> dict[str, Any]:
+    return {"scores": found.scores, "difference": dataclasses.asdict(found.difference)}
+
+
+def check_place(out: Path) -> None:
+    """Refuse to write over something that is no checkpoint.
+
+    Raises:
+        UsageError: ``out`` exists and is none.
+    """
+    if out.exists() and not (out / "model.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is no checkpoint: nothing was written. Choose another place.")
+
+
+def place(made: Path, out: Path) -> None:
+    """Move a finished folder to its place, in the place of an earlier one."""
+    for file in made.rglob("*"):
+        _sync(file)
+    earlier = out.with_name(f".{out.name}.{os.getpid()}.old")
+    if out.exists():
+        os.replace(out, earlier)
+    os.replace(made, out)
+    _sync(out.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

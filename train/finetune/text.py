@@ -1,0 +1,114 @@
+"""The text encoder in a fine-tuning: its adapter, with gradients.
+
+The only place here that knows how an encoder turns utterances into vectors with gradients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from annotator.encode import make_encoder, part_file
+from annotator.encode.text import TextEncoder, contextual_text, load_adapter, save_adapter
+from annotator.records import Conversation, Features, UsageError, Utterance
+from train.adapter import ADAPTER, LAYERS, encode_trained
+from train.corpus import Corpus, LabelledConversation
+
+
+class TrainableText(nn.Module):
+    """A text encoder whose adapter is trained: the start's own, or a new one where it has none.
+
+    Args:
+        spec: of the start's text encoder.
+        folder: the start's.
+        rank: of a new adapter.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], folder: Path, device: str, rank: int, seed: int) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        super().__init__()
+        plain = {key: value for key, value in spec.items() if key != "adapter"}
+        encoder = make_encoder("text", plain, folder, device)
+        if not isinstance(encoder, TextEncoder):
+            raise UsageError(f"The text encoder {encoder.name} has no adapter to train: use --text frozen.")
+        if spec.get("adapter") is not None:
+            load_adapter(encoder.module, part_file(spec["adapter"], folder), merge=False)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                lora = LoraConfig(
+                    r=rank,
+                    lora_alpha=2 * rank,
+                    lora_dropout=0.1,
+                    target_modules=LAYERS,
+                    use_rslora=False,
+                )
+                inject_adapter_in_model(lora, encoder.module)
+        self.encoder = encoder
+        self.module = encoder.module  # registered, so that its parameters are ours
+        self.spec = {**plain, "adapter": ADAPTER}
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad = "lora_" in name
+        self.module.to(device).eval()
+
+    def adapter(self) -> dict[str, nn.Parameter]:
+        """The adapter's weights by name."""
+        return {name: p for name, p in self.module.named_parameters() if "lora_" in name}
+
+    def vectors(self, dialogues: Sequence[Sequence[Utterance]]) -> tuple[Tensor, Tensor]:
+        """Vectors (V, d) with gradients and which are present (V,), dialogue by dialogue."""
+        texts = [contextual_text(d, i, self.encoder.context) for d in dialogues for i in range(len(d))]
+        present = torch.tensor([text is not None for text in texts])
+        known = [text for text in texts if text is not None]
+        out = torch.zeros(len(texts), self.encoder.width, device=self.encoder.device)
+        if known:
+            out = out.index_put(
+                (present.to(out.device).nonzero()[:, 0],), encode_trained(self.encoder, known)
+            )
+        return out, present
+
+    def encoded(
+        self, conversations: Sequence[LabelledConversation], utterances: Mapping[str, Sequence[Utterance]]
+    ) -> list[LabelledConversation]:
+        """The dialogues with the adapter's present vectors in the place of the corpus'."""
+        self.module.eval()
+        talks = [utterances[c.dialogue_id] for c in conversations]
+        texts = [contextual_text(d, i, self.encoder.context) for d in talks for i in range(len(d))]
+        values = np.zeros((len(texts), self.encoder.width), np.float32)
+        present = np.array([text is not None for text in texts], np.bool_)
+        values[present] = self.encoder.encode_texts([text for text in texts if text is not None])
+        return replaced(conversations, Features(values, present))
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's file to a checkpoint's folder."""
+        configs: Mapping[str, Any] = self.module.peft_config  # type: ignore[assignment]
+        save_adapter(self.module, configs["default"], folder / ADAPTER)
+
+
+def replaced(conversations: Sequence[LabelledConversation], text: Features) -> list[LabelledConversation]:
+    """The dialogues with other text features (V, d), one dialogue after the other."""
+    result, first = [], 0
+    for c in conversations:
+        own = Features(text.values[first : first + len(c)], text.present[first : first + len(c)])
+        talk = Conversation(c.conversation.speakers, {**c.conversation.features, "text": own})
+        result.append(dataclasses.replace(c, conversation=talk))
+        first += len(c)
+    return result
+
+
+def utterances_of(corpus: Corpus) -> dict[str, list[Utterance]]:
+    """The utterances of each dialogue, as a text encoder takes them."""
+    found: dict[str, list[Utterance]] = {}
+    for row in corpus.table.select("dialogue_id", "utterance_id", "speaker", "text").iter_rows():
+        dialogue, number, speaker, text = row
+        found.setdefault(dialogue, []).append(
+            Utterance(0, number, float(number), number + 0.5, speaker, 0.0, text or None)
+        )
+    return found

@@ -1,0 +1,271 @@
+"""Features of labelled utterances from their recordings, by the very stages and workers of a run.
+
+A recording is decoded once, faces are followed through all of it, and its utterances are encoded
+together, as `annotate run` does: the same utterances get the same features to the bit. What is finished is
+kept (``CORPUS.work``) under a key of the content and of all that shapes the features, so that an
+interrupted or repeated preparation does nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from annotator import media, transcribe, weights
+from annotator.encode import make_encoder
+from annotator.pipeline.batch import choose
+from annotator.pipeline.job import shaped_by, time_limit_s
+from annotator.pipeline.stages import (
+    Backends,
+    Prepared,
+    Task,
+    WorkerSetup,
+    make_worker,
+    transcriber_settings,
+)
+from annotator.pipeline.workdir import WorkDir, hash_json
+from annotator.pipeline.workers import WorkerPool
+from annotator.records import MODALITIES, Evidence, Features, RecordingError, Utterance
+from annotator.settings import RunSettings
+from train.prepare.source import Recordings
+
+log = logging.getLogger("annotator")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What recordings gave for the rows of a table."""
+
+    text: list[str | None]  # the table's, else what was recognised
+    text_source: list[str | None]  # corpus, or where recognised text comes from; None without text
+    features: dict[str, Features]
+    fingerprints: dict[str, str]  # of the encoders
+    problems: list[tuple[int, str]]  # row of the table (from 0) without voice and face, and why
+
+
+@dataclass
+class _Part:
+    """The rows of one recording."""
+
+    name: str
+    path: Path
+    rows: list[int]
+    given: tuple[Utterance, ...]
+    key: str = ""
+
+
+def encode_recordings(
+    table: pl.DataFrame,
+    recordings: Recordings,
+    encoders: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    work: Path,
+    settings: RunSettings,
+    device: str,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Encoded:
+    """Text, features and problems of the rows of ``table``.
+
+    Args:
+        table: a corpus' rows with the column ``recording``, null where there is none.
+        encoders: by modality, as the checkpoint in ``folder`` names them.
+        work: the folder where finished recordings are kept.
+        settings: how to recognise text that is missing; the rest as in a run.
+
+    Raises:
+        UsageError, SetupError: of the encoders and the transcriber.
+    """
+    parts = _parts(table, recordings)
+    backends = _backends(settings, device, any(u.text is None for p in parts for u in p.given))
+    failed: dict[str, str] = {}
+    place = WorkDir(work)
+    with place.locked():
+        _set_keys(parts, place, shaped_by(settings, backends, encoders, folder), failed)
+        readable = [part for part in parts if part.name not in failed]
+        waiting = [p for p in readable if not Prepared.is_sound(place.prepared_file(p.key))]
+        todo = {part.key: part for part in waiting}
+        total = sum(len(part.rows) for part in parts)
+        done = total - sum(len(part.rows) for part in waiting)
+        size = max(1, min(settings.worker_count, len(waiting)))
+        pool = WorkerPool(
+            size,
+            make_worker,
+            WorkerSetup(
+                settings=settings,
+                backends=backends,
+                encoders=encoders,
+                model_folder=folder,
+                scratch=place.scratch,
+                threads=max(1, (os.cpu_count() or 1) // size),
+            ),
+            time_limit_s,
+        )
+        ended = False
+        try:
+            while waiting or pool.in_hand:
+                while waiting and pool.idle:
+                    part = waiting.pop(0)
+                    try:
+                        pool.submit(_task(part, recordings, place))
+                    except RecordingError as error:
+                        failed[part.name] = error.message
+                        done += len(part.rows)
+                for outcome in pool.collect(timeout_s=0.5):
+                    part = todo[outcome.task.key]
+                    if outcome.error is not None:
+                        if not isinstance(outcome.error, RecordingError):
+                            raise outcome.error
+                        failed[part.name] = outcome.error.message
+                    done += len(part.rows)
+                    if on_progress is not None:
+                        on_progress(done, total)
+            ended = True
+        finally:
+            pool.close(kill=not ended)
+            place.save_inputs()
+        return _gathered(table, parts, place, encoders, folder, device, failed)
+
+
+def _parts(table: pl.DataFrame, recordings: Recordings) -> list[_Part]:
+    """The rows by recording, in order of time, as utterances."""
+    by: dict[str, list[int]] = {}
+    columns = table.select("recording", "start", "end", "dialogue_id", "speaker", "text").to_dicts()
+    for row, found in enumerate(columns):
+        if found["recording"] is not None:
+            by.setdefault(found["recording"], []).append(row)
+    parts = []
+    for name, rows in by.items():
+        if not recordings.whole:
+            # The order of a run's utterances.
+            rows.sort(key=lambda r: (columns[r]["start"], columns[r]["end"], columns[r]["speaker"]))
+        dialogues: dict[str, int] = {}
+        numbers: dict[int, int] = {}
+        given = []
+        for row in rows:
+            found = columns[row]
+            dialogue = dialogues.setdefault(found["dialogue_id"], len(dialogues))
+            numbers[dialogue] = numbers.get(dialogue, -1) + 1
+            given.append(
+                Utterance(
+                    dialogue_id=dialogue,
+                    utterance_id=numbers[dialogue],
+                    start=0.0 if recordings.whole else found["start"],
+                    end=math.inf if recordings.whole else found["end"],
+                    speaker=found["speaker"],
+                    overlap=0.0,
+                    text=found["text"] or None,
+                )
+            )
+        parts.append(_Part(name, recordings.paths[name], rows, tuple(given)))
+    return parts
+
+
+def _backends(settings: RunSettings, device: str, needs_text: bool) -> Backends:
+    """What a run would use here; turns are known, so no diarizer is asked for."""
+    transcriber = "none"
+    if needs_text and settings.transcriber != "none":
+        for_words = transcriber_settings(settings, device)
+        transcriber = choose(
+            "transcriber",
+            settings.transcriber,
+            ("whisper", "none"),
+            list(transcribe.TRANSCRIBERS),
+            lambda name: transcribe.available(name, for_words),
+        )
+    yunet = weights.yunet_file() if settings.face_detector != "hog" else None
+    return Backends(
+        diarizer="embedded",
+        transcriber=transcriber,
+        face_detector="yunet" if yunet else "hog",
+        yunet_file=yunet,
+        device=device,
+        take_sidecar_turns=False,
+        take_subtitles=settings.transcriber == "auto",
+    )
+
+
+def _set_keys(
+    parts: Sequence[_Part], place: WorkDir, shape: Mapping[str, Any], failed: dict[str, str]
+) -> None:
+    """Name what is kept of each recording; those that can't be read go to ``failed``."""
+    for part in parts:
+        try:
+            content = place.content_id(part.path, media.content_hash)
+            needs_words = any(u.text is None for u in part.given)
+            beside = [
+                [path.name.removeprefix(part.path.stem), place.content_id(path, media.content_hash)]
+                for path in (media.sidecars(part.path) if needs_words else ())
+            ]
+        except OSError as error:
+            failed[part.name] = f"it can't be read: {error.strerror}"
+        except RecordingError as error:
+            failed[part.name] = error.message
+        else:
+            part.key = hash_json([content, beside, shape, [asdict(u) for u in part.given]])
+
+
+def _task(part: _Part, recordings: Recordings, place: WorkDir) -> Task:
+    """What a worker is told of a recording.
+
+    Raises:
+        RecordingError: it is no recording.
+    """
+    probed = recordings.probed.get(part.name) or media.probe(part.path)
+    stat = part.path.stat()
+    out = place.prepared_file(part.key)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return Task(probed, part.key, out, (stat.st_size, stat.st_mtime_ns), part.given)
+
+
+def _gathered(
+    table: pl.DataFrame,
+    parts: Sequence[_Part],
+    place: WorkDir,
+    encoders: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    device: str,
+    failed: Mapping[str, str],
+) -> Encoded:
+    """The recordings' features at the places of their rows."""
+    text: list[str | None] = [t or None for t in table["text"]]
+    source: list[str | None] = ["corpus" if t else None for t in text]
+    made = {m: make_encoder(m, spec, folder, device) for m, spec in encoders.items()}
+    arrays = {
+        m: (np.zeros((table.height, e.width), np.float32), np.zeros(table.height, np.bool_))
+        for m, e in made.items()
+    }
+    without = {row for row, name in enumerate(table["recording"]) if name is None}
+    problems = [(row, "there is no recording of it") for row in sorted(without)]
+    for part in parts:
+        if part.name in failed:
+            problems += [(row, f"{part.name}: {failed[part.name]}") for row in part.rows]
+            without |= set(part.rows)
+            continue
+        found = Prepared.load(place.prepared_file(part.key))
+        for modality, features in found.features.items():
+            values, present = arrays[modality]
+            values[part.rows], present[part.rows] = features.values, features.present
+        for row, utterance in zip(part.rows, found.utterances, strict=True):
+            if text[row] is None and utterance.text is not None:
+                text[row], source[row] = utterance.text, found.text_source
+    if "text" in made:
+        # Rows whose recording gives nothing still have their own text, which is encoded alone.
+        for row in sorted(r for r in without if text[r] is not None):
+            alone = Utterance(0, 0, 0.0, 1.0, table["speaker"][row], 0.0, text[row])
+            features = made["text"](Evidence(audio=None, faces=None), [alone])
+            arrays["text"][0][row], arrays["text"][1][row] = features.values[0], features.present[0]
+    return Encoded(
+        text=text,
+        text_source=source,
+        features={m: Features(*arrays[m]) for m in MODALITIES if m in arrays},
+        fingerprints={m: e.fingerprint for m, e in made.items()},
+        problems=problems,
+    )

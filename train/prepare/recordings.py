@@ -1,0 +1,68 @@
+"""The recordings that a table's utterances lie in: which file is meant, and how long it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from annotator import media
+from annotator.records import Media, RecordingError, UsageError
+
+SLACK_S = 1.0  # an utterance may end this much after its recording: containers declare their length roughly
+
+
+@dataclass(frozen=True)
+class Index:
+    """The recordings below a folder, by every name that a table may give them."""
+
+    root: Path
+    by_name: dict[str, list[media.Found]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, root: Path) -> Index:
+        """Look through a folder.
+
+        Raises:
+            UsageError: there is no such folder, or no recording in it.
+        """
+        found = media.find([root])
+        if not found:
+            raise UsageError(f"There is no recording in {root}: give --media the folder that holds them.")
+        index = cls(root)
+        for entry in found:
+            path = PurePosixPath(entry.file)
+            # A path, a path without ending, a name, a name without ending: whatever is unique.
+            for name in {entry.file, str(path.with_suffix("")), path.name, path.stem}:
+                index.by_name.setdefault(name, []).append(entry)
+        return index
+
+    def look_up(self, cell: str) -> media.Found | str:
+        """The recording that a cell names, or what is wrong with it."""
+        name = cell.strip().replace("\\", "/").removeprefix("./")
+        if os.path.isabs(name):
+            name = os.path.relpath(name, os.path.abspath(self.root))
+        found = self.by_name.get(name) or self.by_name.get(PurePosixPath(name).name) or []
+        exact = [entry for entry in found if entry.file == name] or found
+        if not exact:
+            return f"there is no recording {cell!r} in {self.root}"
+        if len(exact) > 1:
+            return f"{cell!r} may be {' or '.join(e.file for e in exact[:3])} in {self.root}: give the path"
+        if exact[0].problem is not None:
+            return f"the recording {cell!r} can't be used: {exact[0].problem.message}"
+        return exact[0]
+
+
+def probed(paths: Mapping[str, Path]) -> dict[str, Media | RecordingError]:
+    """What is in each recording, by name, or why it can't be used."""
+
+    def probe(path: Path) -> Media | RecordingError:
+        try:
+            return media.probe(path)
+        except RecordingError as error:
+            return error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(paths, pool.map(probe, paths.values()), strict=True))

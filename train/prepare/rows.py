@@ -1,0 +1,140 @@
+"""The rows of a table as they are read, cell by cell; what a cell can't mean is noted as a fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from annotator.records import UsageError
+from train.corpus import SENTIMENTS, split_name
+from train.labels import sentiment_of
+from train.prepare.columns import NAMES
+from train.prepare.faults import Faults
+from train.prepare.source import seconds
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # before which our own CSV puts an apostrophe
+
+Cells = list[str | None]
+
+
+@dataclass
+class Row:
+    """An utterance in the making; ``number`` is its row from 1."""
+
+    number: int
+    speaker: str
+    label: str | None
+    text: str | None
+    sentiment: str | None
+    recording: str | None = None  # as the folder names it, or without a folder as the table does
+    dialogue: str | None = None
+    utterance: int | None = None
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where times are counted: the recording, else the dialogue."""
+        return self.recording or self.dialogue or ""
+
+
+def read_cells(
+    values: Mapping[str, Cells], height: int, labels: Sequence[str] | None, is_csv: bool, faults: Faults
+) -> list[Row]:
+    """The rows with what can be read of each cell; faults are noted."""
+    empty: Cells = [None] * height
+
+    def column(meaning: str) -> Cells:
+        return [None if v is None or not v.strip() else v.strip() for v in values.get(meaning, empty)]
+
+    spelled = _spellings(column("label"), labels)
+    sentiments = {name: name for name in SENTIMENTS}
+    rows = []
+    columns = {meaning: column(meaning) for meaning in NAMES}
+    for number in range(1, height + 1):
+        cell = {meaning: found[number - 1] for meaning, found in columns.items()}
+        speaker, label, text, sentiment = (cell[m] for m in ("speaker", "label", "text", "sentiment"))
+        if speaker is None and "speaker" in values:
+            faults.add("the speaker is empty", [number])
+        if label is not None and label.lower() not in spelled:
+            faults.add(f"the label {label!r} is none of {', '.join(labels or ())}", [number])
+        if sentiment is not None and sentiment.lower() not in sentiments:
+            faults.add(f"the sentiment {sentiment!r} is none of {', '.join(SENTIMENTS)}", [number])
+        if text is not None and is_csv and text[0] == "'" and text[1:2] in FORMULA_STARTS:
+            text = text[1:]
+        known = spelled.get(label.lower()) if label is not None else None
+        row = Row(
+            number=number,
+            speaker=speaker or "",
+            label=known,
+            text=text,
+            # By its name where there is no column for it; a column's empty cell is not known.
+            sentiment=sentiments.get((sentiment or "").lower())
+            if "sentiment" in values
+            else sentiment_of(known or ""),
+            recording=cell["recording"],
+            dialogue=cell["dialogue"],
+            utterance=_whole_number(cell["utterance"], number, "utterance" in values, faults),
+            start=_time(cell["start"], "start", number, faults),
+            end=_time(cell["end"], "end", number, faults),
+            split=_split(cell["split"], number, "split" in values, faults),
+        )
+        rows.append(row)
+    return rows
+
+
+def _spellings(cells: Cells, labels: Sequence[str] | None) -> dict[str, str]:
+    """Lower-case label -> label; of several spellings the most frequent."""
+    if labels is not None:
+        return {label.lower(): label for label in labels}
+    counted = Counter(label for label in cells if label is not None)
+    found: dict[str, str] = {}
+    for label, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
+        found.setdefault(label.lower(), label)
+    return found
+
+
+def _whole_number(cell: str | None, number: int, has_column: bool, faults: Faults) -> int | None:
+    if cell is None:
+        if has_column:
+            faults.add("the utterance's number is empty", [number])
+        return None
+    try:
+        return int(cell)
+    except ValueError:
+        faults.add(f"the utterance's number {cell!r} is no whole number", [number])
+        return None
+
+
+def _time(cell: str | None, name: str, number: int, faults: Faults) -> float | None:
+    if cell is None:
+        return None
+    found = seconds(cell.removeprefix("-"))
+    if found is None:
+        # What a program wrote may have an exponent.
+        try:
+            found = float(cell)
+        except ValueError:
+            found = float("nan")
+        if found != found or found in (float("inf"), float("-inf")):
+            faults.add(f"the {name} {cell!r} is no time in seconds or hh:mm:ss", [number])
+            return None
+        return found
+    try:
+        return float(cell)  # exactly, where it is a plain number
+    except ValueError:
+        return -found if cell.startswith("-") else found
+
+
+def _split(cell: str | None, number: int, has_column: bool, faults: Faults) -> str | None:
+    if cell is None:
+        if has_column:
+            faults.add("the split is empty", [number])
+        return None
+    try:
+        return split_name(cell)
+    except UsageError as error:
+        faults.add(str(error).rstrip("."), [number])
+        return None
