@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,15 +90,18 @@ def rows(
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """A temporary path that becomes ``path`` when the body ends well, and vanishes when it doesn't.
 
     The content is synced before the rename and the folder after it, so that neither a kill
     nor a power cut leaves half a file under the final name.
 
+    Args:
+        scratch: where the temporary file lies, on the same disk; beside ``path`` by default.
+
     Raises: SetupError when the disk is full or the folder can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -122,16 +125,33 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    with written_whole(path) as temporary:
+def write_json(path: Path, value: Any, scratch: Path | None = None) -> None:
+    """Write JSON whole or not at all; ``scratch`` as for :func:`written_whole`."""
+    with written_whole(path, scratch) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "ascii")
 
 
-def write_part(path: Path, part: pl.DataFrame, facts: dict[str, Any]) -> None:
-    """Write the rows of one recording, with facts about it, whole or not at all."""
-    with written_whole(path) as temporary:
-        part.write_parquet(temporary, metadata={"facts": json.dumps(facts)})
+def write_part(
+    path: Path,
+    part: pl.DataFrame,
+    facts: dict[str, Any],
+    scratch: Path | None = None,
+    voices: Mapping[str, str] | None = None,
+) -> None:
+    """Write the rows of one recording, with facts about it, whole or not at all.
+
+    Args:
+        voices: of its speakers, where they are to be linked. They stay in the part.
+    """
+    metadata = {"facts": json.dumps(facts), "voices": json.dumps(dict(voices or {}), sort_keys=True)}
+    with written_whole(path, scratch) as temporary:
+        part.write_parquet(temporary, metadata=metadata)
+
+
+def read_voices(path: Path) -> dict[str, str]:
+    """The voices in a finished part, by speaker."""
+    voices: dict[str, str] = json.loads(pl.read_parquet_metadata(path).get("voices", "{}"))
+    return voices
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from annotator.predict import Predictor
-from annotator.records import Conversation, Features, SetupError
+from annotator.records import Conversation, Features, Prediction, RecordingError, SetupError
 from model import Checkpoint, ModelConfig, Network, save_checkpoint
 
 LABELS = ("neutral", "joy", "anger")
@@ -40,11 +40,12 @@ def talk(n: int, seed: int) -> Conversation:
 def test_a_conversation_gets_the_same_bits_in_any_batch(folder: Path) -> None:
     predictor = Predictor(folder)
     talks = [talk(n, n) for n in (1, 40, 3, 17, 8, 25)]
-    together = predictor.predict(talks, batch_size=32)
-    pairs = predictor.predict(talks, batch_size=2)
-    for conversation, a, b in zip(talks, together, pairs, strict=True):
-        (alone,) = predictor.predict([conversation])
-        for other in (a, b):
+    together = predicted(predictor, talks)
+    pairs = predicted(predictor, talks, batch_size=2)
+    tight = predicted(Predictor(folder, memory_bytes=1_500_000), talks)  # for 45 utterances
+    for conversation, *others in zip(talks, together, pairs, tight, strict=True):
+        (alone,) = predicted(predictor, [conversation])
+        for other in others:
             np.testing.assert_array_equal(alone.emotion, other.emotion)
             np.testing.assert_array_equal(alone.sentiment, other.sentiment)
         assert alone.emotion.dtype == np.float32
@@ -52,15 +53,29 @@ def test_a_conversation_gets_the_same_bits_in_any_batch(folder: Path) -> None:
         np.testing.assert_allclose(alone.sentiment.sum(1), 1, atol=1e-6)
 
 
+def predicted(predictor: Predictor, talks: list[Conversation], batch_size: int = 32) -> list[Prediction]:
+    found = predictor.predict(talks, batch_size)
+    assert all(isinstance(p, Prediction) for p in found)
+    return [p for p in found if isinstance(p, Prediction)]
+
+
 def test_no_evidence_gives_the_prior(folder: Path) -> None:
     talked = talk(9, 0)
     features = {m: Features(f.values, f.present.copy()) for m, f in talked.features.items()}
     for f in features.values():
         f.present[4] = False
-    (found,) = Predictor(folder).predict([Conversation(talked.speakers, features)])
+    (found,) = predicted(Predictor(folder), [Conversation(talked.speakers, features)])
     assert not found.used[4].any()
     np.testing.assert_allclose(found.emotion[4], PRIOR["fine"], atol=1e-6)
     np.testing.assert_allclose(found.sentiment[4], PRIOR["coarse"], atol=1e-6)
+
+
+def test_a_conversation_too_large_for_the_memory_is_told_apart(folder: Path) -> None:
+    most = Predictor(folder, memory_bytes=300_000).most_utterances
+    talks = [talk(3, 0), talk(most + 1, 1), talk(most, 2)]
+    found = Predictor(folder, memory_bytes=300_000).predict(talks)
+    assert [type(p) for p in found] == [Prediction, RecordingError, Prediction]
+    assert isinstance(found[1], RecordingError) and found[1].error == "too_large"
 
 
 def test_a_modality_that_is_not_allowed_is_not_used(folder: Path) -> None:
@@ -68,7 +83,7 @@ def test_a_modality_that_is_not_allowed_is_not_used(folder: Path) -> None:
     talked = talk(9, 1)
     changed = Features(talked.features["audio"].values + 100, talked.features["audio"].present)
     other = Conversation(talked.speakers, {**talked.features, "audio": changed})
-    first, second = predictor.predict([talked, other])
+    first, second = predicted(predictor, [talked, other])
     np.testing.assert_array_equal(first.emotion, second.emotion)
     np.testing.assert_array_equal(first.used[:, 0], talked.features["text"].present)
     assert not first.used[:, 1:].any()

@@ -196,6 +196,15 @@ def test_shards_merge_to_the_whole(
     assert alone.returncode == 2 and "1/2" in alone.stderr
     ended = annotate("merge", tmp_path / "m.parquet", "--from", *folders)
     assert ended.returncode == 3, ended.stderr
+    whole, merged = (json.loads(p.with_suffix(".run.json").read_text()) for p in (done[0], tmp_path / "m.x"))
+    assert merged["counts"] == whole["counts"] and merged["shards"] == [[0, 2], [1, 2]]
+    assert (
+        merged["wall_seconds"] > 0 and merged["seconds_per_stage"].keys() == whole["seconds_per_stage"].keys()
+    )
+    stale = json.loads((folders[0] / "manifest-0-of-2.json").read_text()) | {"shard": [0, 3]}
+    (folders[0] / "manifest-0-of-3.json").write_text(json.dumps(stale))
+    refused = annotate("merge", tmp_path / "n.parquet", "--from", *folders)
+    assert refused.returncode == 2 and "manifest-0-of-3.json" in refused.stderr and "stale" in refused.stderr
     assert_frame_equal(pl.read_parquet(tmp_path / "m.parquet"), pl.read_parquet(done[0]), check_exact=True)
     failed = [
         pl.read_csv(p.with_suffix(".failures.csv"))["file"].to_list() for p in (tmp_path / "m.x", done[0])
@@ -228,20 +237,63 @@ def test_sigterm_finishes_what_is_in_hand(folder: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(out)["file"].n_unique() == 5
 
 
-def test_a_second_run_on_one_output_is_refused(folder: Path, tmp_path: Path) -> None:
-    import fcntl
+def held(lock: Path) -> subprocess.Popen[str]:
+    """A process that holds a lock file as a run does, until it is killed."""
+    code = (
+        "import sys, time; from pathlib import Path; from annotator.pipeline import locks\n"
+        "with locks.held(Path(sys.argv[1]), Path('here')):\n    print('held', flush=True); time.sleep(300)"
+    )
+    command = [sys.executable, "-c", code, str(lock)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    return holder
 
-    out = tmp_path / "labels.parquet"
-    work = out.with_suffix(".work")
-    work.mkdir()
-    with open(work / "lock", "w") as lock:
-        lock.write("process 1 on here")
-        lock.flush()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = annotate("run", folder / "good.wav", "--out", out)
-    assert ended.returncode == 1
-    assert "process 1 on here" in ended.stderr and "--work-dir" in ended.stderr
-    assert annotate("run", folder / "good.wav", "--out", out).returncode == 0  # the holder is gone
+
+def test_a_second_run_on_one_output_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Whichever is shared, the table or the work folder; a dead holder's lock is taken over."""
+    out, elsewhere = tmp_path / "labels.parquet", tmp_path / "elsewhere"
+    for lock, more in ((tmp_path / ".labels.lock", ["--work-dir", elsewhere]), (elsewhere / "lock", [])):
+        with held(lock) as holder:
+            asked = ["--work-dir", elsewhere] if not more else more
+            table = out if more else tmp_path / "other.csv"
+            ended = annotate("run", folder / "good.wav", "--out", table, *asked)
+            holder.kill()
+        assert ended.returncode == 1, ended.stderr
+        assert f"process {holder.pid} on " in ended.stderr and "--out" in ended.stderr
+        assert "Traceback" not in ended.stderr and not table.exists()
+        assert lock.exists(), "what the dead one left"
+    assert annotate("run", folder / "good.wav", "--out", out, "--work-dir", elsewhere).returncode == 0
+    assert not list(tmp_path.rglob("*lock*"))
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    """Also while a large file is being read for its hash, which nothing can cut short."""
+    film = tmp_path / "large.mp4"
+    with open(film, "wb") as file:
+        file.truncate(1 << 40)  # a sparse terabyte
+    process = subprocess.Popen(
+        [*ANNOTATE, "run", str(film), "--out", str(tmp_path / "labels.parquet"), "--workers", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert process.stderr is not None
+    scratch = tmp_path / "labels.work" / "tmp"
+    until = time.monotonic() + 120
+    while process.poll() is None and not scratch.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)  # the scan begins
+    process.send_signal(signal.SIGINT)
+    while "once more" not in (line := process.stderr.readline()):
+        assert line, "it ended after the first"
+    process.send_signal(signal.SIGINT)
+    try:
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        said = process.communicate()[1]
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*lock*"))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +327,25 @@ def test_a_backend_that_lacks_its_weights_says_so_with_1(folder: Path, tmp_path:
     )
     assert ended.returncode == 1
     assert "pyannote" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_conversation_too_large_costs_its_recording_only(folder: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "v", tmp_path / "labels.parquet"
+    videos.mkdir()
+    shutil.copyfile(folder / "good.wav", videos / "small.wav")
+    talk(videos / "large.wav", 3, seed=9)
+    # One megabyte is enough for some 16 utterances.
+    cues = [(i * 0.15, i * 0.15 + 0.1, f"{'AB'[i % 2]}{i % 2}: word") for i in range(40)]
+    subtitles(videos / "large.srt", cues)
+    (tmp_path / "small.toml").write_text("network-memory = 1\n")
+    ended = annotate("run", videos, "--out", out, "--config", tmp_path / "small.toml")
+    assert ended.returncode == 3, ended.stderr
+    failure = pl.read_csv(out.with_suffix(".failures.csv")).row(0, named=True)
+    assert (failure["file"], failure["stage"], failure["error"]) == ("large.wav", "predict", "too_large")
+    assert "network-memory" in failure["message"]
+    assert pl.read_parquet(out)["file"].unique().to_list() == ["small.wav"]
+    assert annotate("run", videos, "--out", out).returncode == 0  # with memory again, it is done
+    assert pl.read_parquet(out)["file"].n_unique() == 2
 
 
 def test_help_loads_no_heavy_library() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotator.records import UsageError
-from annotator.settings import load_settings
+from annotator.settings import RunSettings, load_settings
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
@@ -57,3 +57,9 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, content: str) -> None:
         load_settings(config, {})
     with pytest.raises(UsageError, match="no settings file"):
         load_settings(tmp_path / "absent.toml", {})
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name in RunSettings.model_fields:
+        assert f"`{name.replace('_', '-')}`" in page, name

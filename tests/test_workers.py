@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ def make(factor: int) -> Callable[[Any], Any]:
             raise RecordingError("decode", "broken", "The file is broken.")
         if task == "bug":
             raise ZeroDivisionError("a bug")
+        if task == "hang":
+            time.sleep(600)
         if task == "disk":
             raise SetupError("The disk is full.")
         return task * factor
@@ -34,7 +37,7 @@ def all_outcomes(pool: WorkerPool, tasks: list[Any]) -> dict[Any, Outcome]:
     while len(found) < len(tasks):
         while waiting and pool.idle:
             pool.submit(waiting.pop(0))
-        for outcome in pool.collect(timeout_s=30):
+        for outcome in pool.collect(timeout_s=0.5):
             found[outcome.task] = outcome
     return found
 
@@ -55,6 +58,17 @@ def test_every_task_has_its_outcome_whatever_the_others_do() -> None:
     assert isinstance(bug.error, RecordingError) and bug.error.error == "internal"
     assert "ZeroDivisionError" in bug.details and "Traceback" not in bug.error.message
     assert isinstance(found["disk"].error, SetupError)
+
+
+def test_a_task_that_hangs_is_given_up() -> None:
+    pool = WorkerPool(1, make, 10, limit_s=lambda task: 0.2 if task == "hang" else 600)
+    try:
+        found = all_outcomes(pool, ["hang", 2])
+    finally:
+        pool.close()
+    error = found["hang"].error
+    assert isinstance(error, RecordingError) and error.error == "timeout" and not found["hang"].died
+    assert found[2].result == 20
 
 
 def test_closing_leaves_no_process() -> None:

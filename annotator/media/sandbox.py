@@ -4,16 +4,17 @@
 
 RULES is JSON: ``parent`` (process id), ``address_bytes``, ``cpu_s``, ``read`` (paths that may be read) and
 ``run`` (paths that may be read and executed). The command can write to the pipes it inherits and to nothing
-else: the file-size limit is zero everywhere, and where the kernel has Landlock (Linux 5.13 and later) it
-opens no other file, reaches no TCP port (6.7) and signals no other process (6.12).
+else: the file-size limit is zero everywhere, on Linux it can make no socket (seccomp, x86-64 and ARM64), and
+where the kernel has Landlock (5.13 and later) it opens no other file and signals no other process (6.12).
 
-Constants are those of the kernel's ``linux/landlock.h`` and ``linux/prctl.h``; the system calls have the same
-numbers on every architecture that Python runs on but alpha.
+Constants are those of the kernel's headers ``linux/landlock.h``, ``prctl.h``, ``seccomp.h``, ``audit.h`` and
+``bpf_common.h``; the system calls of Landlock have the same numbers on every architecture but alpha.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -33,6 +34,13 @@ _ACCESS_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # file access rights that ea
 _NET_BITS = 0b11  # bind and connect TCP, version 4 and later
 _SCOPE_BITS = 0b11  # abstract sockets and signals, version 6 and later
 _OPEN_FILES = 64
+
+_PR_SET_SECCOMP, _FILTER = 22, 2
+_ARCHITECTURES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}  # for audit, number of socket()
+_IO_URING_SETUP = 425  # could make sockets as well
+_X32_BIT = 0x40000000  # marks the calls of another binary interface of x86-64
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of classic BPF
+_KILL, _FAIL, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
 
 def landlock_abi() -> int:
@@ -74,9 +82,31 @@ def _confine(read: Sequence[str], run: Sequence[str]) -> None:
             beneath = struct.pack("=Qi", rights if os.path.isdir(path) else rights & ~_READ_DIR, handle)
             _checked(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, beneath, ctypes.c_uint32(0)))
             os.close(handle)
-    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _checked(libc.syscall(_RESTRICT_SELF, rules, ctypes.c_uint32(0)))
     os.close(rules)
+
+
+def _forbid_sockets() -> None:
+    """No system call of this process, and of what it becomes, makes a socket. No-op on other machines."""
+    if os.uname().machine not in _ARCHITECTURES:
+        return
+    architecture, socket_number = _ARCHITECTURES[os.uname().machine]
+    steps = (  # instruction, steps to skip where it holds and where not, operand
+        (_LOAD, 0, 0, 4),  # the architecture
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0),  # the number of the call
+        (_AT_LEAST, 2, 0, _X32_BIT),
+        (_EQUAL, 1, 0, socket_number),
+        (_EQUAL, 0, 1, _IO_URING_SETUP),
+        (_RETURN, 0, 0, _FAIL | errno.EACCES),
+        (_RETURN, 0, 0, _ALLOW),
+    )
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    handed = struct.pack("HP", len(steps), ctypes.addressof(program))
+    answer = _libc().prctl(_PR_SET_SECCOMP, _FILTER, ctypes.c_char_p(handed), 0, 0)
+    if answer < 0 and ctypes.get_errno() != errno.EINVAL:  # a kernel built without it
+        _checked(answer)
 
 
 def _lower(limit: int, value: int) -> None:
@@ -98,6 +128,9 @@ def main(arguments: Sequence[str]) -> None:
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_CPU, rules["cpu_s"])
+    if sys.platform.startswith("linux"):
+        _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _forbid_sockets()
     _confine(rules["read"], rules["run"])
     # Last, since the interpreter itself may need more than the command is given.
     _lower(resource.RLIMIT_AS, rules["address_bytes"])

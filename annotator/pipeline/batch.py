@@ -15,11 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from annotator import diarize, media, table, transcribe, weights
+from annotator import diarize, media, transcribe, weights
 from annotator.pipeline.job import Entry, Job
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
 from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
-from annotator.pipeline.workdir import WorkDir
+from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings
@@ -35,6 +35,7 @@ VERSIONED = (
     "silero-vad",
     "pyannote.audio",
 )
+NOT_AVAILABLE = " ({} not available: see `annotate doctor`)"
 
 
 @dataclass
@@ -71,48 +72,35 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
     folder = weights.checkpoint_folder(settings.model)
     device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
-    predictor = Predictor(folder, device, settings.modalities)
+    predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
     entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
     if settings.shard:
         index, of = settings.shard
         entries = [e for e in entries if shard_of(e.file, of) == index]
     started = time.time()
-    with work.locked():
+    with output_held(out, settings.shard), work.locked():
         job = Job(entries, settings, backends, predictor, folder, work, progress)
         job.run()
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
             plain = settings.model_dump(mode="json", exclude={"fresh", "retry_failed", "report"})
+            about = {
+                "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+                "wall_seconds": round(time.time() - started, 3),
+                "seconds_per_stage": {k: round(v, 3) for k, v in job.seconds.items()},
+                "annotated_now": job.annotated,
+                "device": device,
+                "backends": {
+                    "diarizer": backends.diarizer,
+                    "transcriber": backends.transcriber,
+                    "face_detector": backends.face_detector,
+                },
+            }
             # Shards of one output end side by side: the last one to merge must see all.
-            with work.merging(out):
-                made_with = versions()
-                table.write_json(work.manifest_file, manifest(job, plain, made_with))
-                manifests = work_manifests(work)
-                files = [f for _, m in manifests for f in m["files"]]
-                record = {
-                    "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-                    "wall_seconds": round(time.time() - started, 3),
-                    "seconds_per_stage": {k: round(v, 3) for k, v in job.seconds.items()},
-                    "settings": plain,
-                    "versions": made_with,
-                    "model": predictor.name,
-                    "device": device,
-                    "backends": {
-                        "diarizer": backends.diarizer,
-                        "transcriber": backends.transcriber,
-                        "face_detector": backends.face_detector,
-                    },
-                    "counts": {
-                        "inputs": len(files),
-                        "annotated_now": job.annotated,
-                        "failed": sum(f["part"] is None for f in files),
-                        "without_speech": sum("no_speech" in f.get("flags", ()) for f in files),
-                        "rows": sum(f.get("rows", 0) for f in files),
-                    },
-                    "recordings": files,
-                }
-                result.table, result.failures = write_outputs(manifests, out, record)
+            with output_merging(out):
+                work.write_json(work.manifest_file, manifest(job, plain, versions(), about))
+                result.table, result.failures = write_outputs(work_manifests(work), out)
     return result
 
 
@@ -163,6 +151,13 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
     Raises: UsageError for an unknown name; SetupError when a backend that was asked for can't run.
     """
     for_turns, for_words = diarizer_settings(settings, device), transcriber_settings(settings, device)
+    # A folder that was given is meant to be used: `auto` doesn't pass over it in silence.
+    for folder, problem in (
+        (settings.pyannote_folder, diarize.available("pyannote", for_turns)),
+        (settings.whisper_folder, transcribe.available("whisper", for_words)),
+    ):
+        if folder is not None and problem:
+            raise SetupError(problem)
     diarizer = choose(
         "diarizer",
         settings.diarizer,
@@ -186,7 +181,9 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
         )
     if detector == "auto":
         detector = "yunet" if yunet else "hog"
-    log.info("face detector: %s", detector)
+        log.info("face detector: %s%s", detector, "" if yunet else NOT_AVAILABLE.format("yunet"))
+    else:
+        log.info("face detector: %s, as asked", detector)
     return Backends(
         diarizer=diarizer,
         transcriber=transcriber,
@@ -214,9 +211,7 @@ def choose(
         problem = lacks(name)
         if problem is None:
             # What the better ones lack takes sentences, which doctor has room for.
-            lacking = (
-                f" ({', '.join(passed_over)} not available: see `annotate doctor`)" if passed_over else ""
-            )
+            lacking = NOT_AVAILABLE.format(", ".join(passed_over)) if passed_over else ""
             log.info("%s: %s%s", stage, name, lacking)
             return name
         passed_over[name] = problem

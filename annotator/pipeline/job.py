@@ -5,23 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 from typing import Any
 
 from tqdm import tqdm
 
 from annotator import media, table, weights
-from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, make_worker
+from annotator.pipeline.signals import Stop
+from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, decoded_file, make_worker
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
@@ -30,10 +29,13 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 2  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "silero-vad", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
+# What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
+# ten seconds for each of the recording.
+LIMIT_S, LIMIT_S_PER_S, LIMIT_UNKNOWN_S = 3600.0, 60.0, 86_400.0
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped"}
@@ -53,36 +55,69 @@ class Entry:
     media: Media | None = None  # None also when the part is there already
     stamp: tuple[int, int] = (0, 0)  # size and modification time when it was hashed
     duration_s: float = 0.0  # as declared; 0 when unknown
+    is_new_failure: bool = False  # found in this run, not read from an earlier one
 
 
-@dataclass
-class Stop:
-    """The first SIGINT or SIGTERM asks to stop after what is in hand; the second stops at once."""
+def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
+    encoder_files = [p for p in folder.glob("*.safetensors") if p.name != "model.safetensors"]
+    return {
+        "format": PREPARED_FORMAT,
+        "versions": {name: importlib.metadata.version(name) for name in SHAPING_LIBRARIES},
+        "backends": [b.diarizer, b.transcriber, b.face_detector],
+        "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
+        "pyannote_folder": weights.tree_hash(s.pyannote_folder) if b.diarizer == "pyannote" else None,
+        "whisper_folder": weights.tree_hash(s.whisper_folder) if b.transcriber == "whisper" else None,
+        "link_speakers": s.link_speakers,
+        # A GPU takes a larger Whisper than the CPU does.
+        "whisper_on": b.device.partition(":")[0] if b.transcriber == "whisper" else None,
+        "sidecars": [b.take_sidecar_turns, b.take_subtitles],
+        "speakers": [s.speakers, s.min_speakers, s.max_speakers],
+        "language": s.language,
+        "dialogue_gap": s.dialogue_gap,
+        "frame_rate": s.frame_rate,
+        "modalities": s.modalities,
+        "encoders": encoders,
+        "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
+    }
 
-    signal: int | None = None
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        before: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals; a server that runs us has handlers of its own
-            return
+def time_limit_s(task: Task) -> float:
+    """Seconds that a worker may take for a recording."""
+    if task.media.duration_s is None:
+        return LIMIT_UNKNOWN_S
+    return LIMIT_S + LIMIT_S_PER_S * task.media.duration_s
 
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-        def on_signal(number: int, _frame: FrameType | None) -> None:
-            self.signal = number
-            restore()
-            log.warning("Stopping after what is in hand; once more stops at once.")
+class Scan:
+    """Does one thing after the other in a thread that nobody waits for when a run is stopped.
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, on_signal)
-        try:
-            yield
-        finally:
-            restore()
+    An executor's thread would be joined at the interpreter's end, however long the file that it hashes.
+    """
+
+    def __init__(self, do: Callable[[Entry], None]) -> None:
+        self._do = do
+        self._waiting: SimpleQueue[tuple[Entry, Future[None]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="scan", daemon=True).start()
+
+    def submit(self, entry: Entry) -> Future[None]:
+        future: Future[None] = Future()
+        self._waiting.put((entry, future))
+        return future
+
+    def end(self) -> None:
+        """Let the thread go once it has done what it was given."""
+        self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            entry, future = item
+            try:
+                self._do(entry)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
 
 @dataclass
@@ -101,24 +136,7 @@ class Job:
     annotated: int = 0  # recordings that were not there from an earlier run
 
     def __post_init__(self) -> None:
-        encoder_files = [p for p in self.folder.glob("*.safetensors") if p.name != "model.safetensors"]
-        s, b = self.settings, self.backends
-        shaping = {
-            "format": PREPARED_FORMAT,
-            "versions": {name: importlib.metadata.version(name) for name in SHAPING_LIBRARIES},
-            "backends": [b.diarizer, b.transcriber, b.face_detector],
-            "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
-            # A GPU takes a larger Whisper than the CPU does.
-            "whisper_on": b.device.partition(":")[0] if b.transcriber == "whisper" else None,
-            "sidecars": [b.take_sidecar_turns, b.take_subtitles],
-            "speakers": [s.speakers, s.min_speakers, s.max_speakers],
-            "language": s.language,
-            "dialogue_gap": s.dialogue_gap,
-            "frame_rate": s.frame_rate,
-            "modalities": s.modalities,
-            "encoders": self.predictor.encoders,
-            "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
-        }
+        shaping = shaped_by(self.settings, self.backends, self.predictor.encoders, self.folder)
         self.prepared_settings = hash_json(shaping)
         self.part_settings = hash_json([self.prepared_settings, weights.folder_hash(self.folder)])
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
@@ -132,7 +150,7 @@ class Job:
         """Do what is left to do: every recording ends with a part or a failure, unless stopped."""
         todo = deque(self.entries)
         scans: deque[tuple[Entry, Future[None]]] = deque()
-        scan = ThreadPoolExecutor(1, thread_name_prefix="scan")
+        scan = Scan(self.identify)
         bar = tqdm(
             total=0,
             disable=None if self.progress else True,  # None: only on a terminal
@@ -143,9 +161,11 @@ class Job:
                 while self.stop.signal is None and (todo or scans or self._tasks or self.in_hand):
                     while todo and len(scans) < SCAN_AHEAD:
                         entry = todo.popleft()
-                        scans.append((entry, scan.submit(self.identify, entry)))
+                        scans.append((entry, scan.submit(entry)))
                     # Wait for the scan only when there is nothing else to do.
                     while scans and (scans[0][1].done() or not (self._tasks or self.in_hand)):
+                        if not wait([scans[0][1]], timeout=0.5).done:
+                            break  # a large file: look whether to stop, then wait on
                         entry, future = scans.popleft()
                         future.result()
                         bar.total += entry.duration_s
@@ -159,7 +179,7 @@ class Job:
                     self.take_in(bar)
                 self.label()
         finally:
-            scan.shutdown(cancel_futures=True)
+            scan.end()
             if self._pool:
                 self._pool.close(kill=sys.exc_info()[0] is not None)
             self.work.save_inputs()
@@ -169,9 +189,9 @@ class Job:
         return self._pool.in_hand if self._pool else []
 
     def identify(self, entry: Entry) -> None:
-        """Content hash, keys and, if it has no part yet, probe of an input. Runs in the scan thread.
+        """Content hash, keys and, if it has no part yet, probe of an input. Faults become its failure.
 
-        Faults become its failure.
+        Runs in the scan thread, which may outlive the run: it writes nothing.
         """
         if entry.failure is not None or self.stop.signal is not None:
             return
@@ -195,7 +215,6 @@ class Job:
         facts = None if self.settings.fresh else table.read_facts(self.work.part_file(entry.part))
         if facts is not None:
             entry.duration_s = facts["duration_s"]
-            self.work.failure_file(entry.key).unlink(missing_ok=True)
             return
         earlier = self.work.read_failure(entry.key)
         if earlier is not None:
@@ -208,11 +227,16 @@ class Job:
             entry.media = media.probe(entry.path)
             entry.duration_s = entry.media.duration_s or 0.0
         except RecordingError as error:
-            self.fail(entry, error)
+            entry.failure, entry.is_new_failure = error, True
 
     def admit(self, entry: Entry) -> bool:
         """Queue what an input needs; False when nothing is left to do for it."""
-        if entry.failure is not None or entry.media is None:
+        if entry.failure is not None:
+            if entry.is_new_failure:
+                self.fail(entry, entry.failure)
+            return False
+        if entry.media is None:
+            self.work.failure_file(entry.key).unlink(missing_ok=True)
             return False
         copies = self._by_key.setdefault(entry.key, [])
         copies.append(entry)
@@ -239,7 +263,7 @@ class Job:
                 scratch=self.work.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             )
-            self._pool = WorkerPool(size, make_worker, setup)
+            self._pool = WorkerPool(size, make_worker, setup, time_limit_s)
         while self._tasks and self._pool.idle:
             task = self._tasks.popleft()
             bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))
@@ -269,6 +293,8 @@ class Job:
             log.debug("%s", outcome.details)
         if not isinstance(outcome.error, RecordingError):
             raise outcome.error
+        if outcome.error.stage == "worker":  # killed, it has not cleaned up after itself
+            decoded_file(self.work.scratch, task.key).unlink(missing_ok=True)
         if outcome.died and task.key not in self._deaths:
             self._deaths.add(task.key)
             log.warning("%s: %s Trying once more.", media.escaped(copies[0].file), outcome.error.message)
@@ -285,28 +311,43 @@ class Job:
         message = media.escaped(error.message)  # it may quote names and what the file says of itself
         entry.failure = RecordingError(error.stage, error.error, message)
         log.info("%s failed at %s: %s", media.escaped(entry.file), error.stage, message)
-        if error.stage == "worker" or error.error == "changed" or not entry.path.exists():
+        if error.stage in ("worker", "predict") or error.error == "changed" or not entry.path.exists():
             return  # the machine's fault, or a passing one: the next run tries again
         reason = {"stage": error.stage, "error": error.error, "message": message}
-        table.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
+        self.work.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
 
     def label(self) -> None:
         """Run the network over the prepared recordings together, and write their parts."""
         start = time.perf_counter()
-        entries = list(self._ready)
-        self._ready.clear()
-        recordings = [Prepared.load(self.work.prepared_file(e.key)) for e in entries]
-        talks = [r.conversations() for r in recordings]
-        flat = iter(self.predictor.predict([c for t in talks for c in t], self.settings.batch_size))
-        for entry, recording, conversations in zip(entries, recordings, talks, strict=True):
-            self.write_part(entry, recording, [next(flat) for _ in conversations])
-            # What an earlier run prepared cost this one nothing.
-            spending = recording.seconds if entry.key in self._prepared_now else {}
-            for stage, spent in spending.items():
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        while self._ready:
+            entries, recordings = self.next_ready()
+            talks = [r.conversations() for r in recordings]
+            flat = iter(self.predictor.predict([c for t in talks for c in t], self.settings.batch_size))
+            for entry, recording, conversations in zip(entries, recordings, talks, strict=True):
+                found = [next(flat) for _ in conversations]
+                predictions = [p for p in found if isinstance(p, Prediction)]
+                fault = next((p for p in found if isinstance(p, RecordingError)), None)
+                if fault is not None:
+                    for copy in self._by_key[entry.key]:
+                        self.fail(copy, fault)
+                    continue
+                self.write_part(entry, recording, predictions)
+                self.annotated += 1
+                # What an earlier run prepared cost this one nothing.
+                spending = recording.seconds if entry.key in self._prepared_now else {}
+                for stage, spent in spending.items():
+                    self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
         self.work.save_inputs()
-        self.annotated += len(entries)
         self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
+
+    def next_ready(self) -> tuple[list[Entry], list[Prepared]]:
+        """The next prepared recordings, only as many as the network takes at a time."""
+        entries, recordings, rows = [], [], 0
+        while self._ready and rows < self.predictor.most_utterances:
+            entries.append(self._ready.popleft())
+            recordings.append(Prepared.load(self.work.prepared_file(entries[-1].key)))
+            rows += len(recordings[-1].utterances)
+        return entries, recordings
 
     def write_part(self, entry: Entry, recording: Prepared, predictions: list[Prediction]) -> None:
         assert entry.file_id is not None
@@ -329,5 +370,5 @@ class Job:
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
         facts = {"duration_s": round(recording.duration_s, 3), "rows": len(part), "flags": flags}
-        table.write_part(self.work.part_file(entry.part), part, facts)
+        table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)
         self.work.failure_file(entry.key).unlink(missing_ok=True)

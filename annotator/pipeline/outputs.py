@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from annotator import media, table
-from annotator.pipeline.workdir import WorkDir
+from annotator.pipeline.people import linked, unpacked
+from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
 
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
+
+MANIFEST_FORMAT = 1  # raised when a manifest says something else
 
 
 def check_out(out: Path) -> None:
@@ -25,10 +28,13 @@ def check_out(out: Path) -> None:
         raise UsageError(f"{out} is a folder: name a file, such as {out / 'labels.parquet'}.")
 
 
-def read_manifests(root: Path, shard: tuple[int, int] | None) -> list[dict[str, Any]]:
-    """The manifests in a work folder that belong together: the whole run's, or all shards' of one N."""
-    names = "manifest.json" if shard is None else f"manifest-*-of-{shard[1]}.json"
-    return [json.loads(path.read_text("utf-8")) for path in sorted(root.glob(names))]
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest; None when it is none that this version wrote."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == MANIFEST_FORMAT else None
 
 
 def same_settings(manifests: Sequence[dict[str, Any]]) -> None:
@@ -40,57 +46,94 @@ def same_settings(manifests: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The table and the failures of manifests, each with the work folder that it lies in.
+def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What became of each recording, by name, with the path of its part.
 
-    Raises: UsageError when two name a file differently; SetupError when a part is missing.
+    Raises: UsageError when two manifests name a file differently; SetupError when a part is missing.
     """
-    parts: dict[str, tuple[str, Path]] = {}
-    failures: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for root, manifest in manifests:
         for entry in manifest["files"]:
-            file = entry["file"]
+            before = found.get(entry["file"])
             if entry["part"] is None:
-                failures[file] = {"file": file, **entry["failure"]}
+                found.setdefault(entry["file"], entry)  # another folder may have it after all
                 continue
             path = root / "parts" / f"{entry['part']}.parquet"
             if not path.is_file():
-                raise SetupError(f"The part of {file} is missing from {root}: run the same command again.")
-            if parts.setdefault(file, (entry["part"], path))[0] != entry["part"]:
-                raise UsageError(f"{file} has different contents in two work folders: give only one of them.")
-    for file in set(parts) & set(failures):
-        del failures[file]  # one shard's folder has it after all
-    labels = manifests[0][1]["labels"] if manifests else []
-    whole = table.merge([(file, path) for file, (_, path) in parts.items()], labels)
-    return whole, list(failures.values())
+                raise SetupError(
+                    f"The part of {entry['file']} is missing from {root}: run the same command again."
+                )
+            if before is None or before["part"] is None:
+                found[entry["file"]] = entry | {"path": path}
+            elif before["part"] != entry["part"]:
+                raise UsageError(
+                    f"{entry['file']} has different contents in two work folders: give only one of them."
+                )
+    return [found[file] for file in sorted(found)]
 
 
 def write_outputs(
-    manifests: Sequence[tuple[Path, dict[str, Any]]], out: Path, record: dict[str, Any]
+    manifests: Sequence[tuple[Path, dict[str, Any]]], out: Path
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Merge parts into the table; write it, the failures file and the record of the run beside it."""
     same_settings([m for _, m in manifests])
-    whole, failures = gather(manifests)
-    settings = record["settings"]
+    files = gather(manifests)
+    first = manifests[0][1]
+    parts = [(f["file"], f["path"]) for f in files if "path" in f]
+    whole = table.merge(parts, first["labels"])
+    if first["settings"]["link_speakers"]:
+        voices = {
+            file: {who: unpacked(voice) for who, voice in table.read_voices(path).items()}
+            for file, path in parts
+        }
+        whole = linked(whole, voices, first["settings"]["link_threshold"])
+    failures = [{"file": f["file"], **f["failure"]} for f in files if "path" not in f]
     metadata = {
-        "conversation-annotator": record["versions"]["conversation-annotator"],
-        "settings": json.dumps(settings, sort_keys=True),
-        "versions": json.dumps(record["versions"], sort_keys=True),
-        "model": record["model"],
+        "conversation-annotator": first["versions"]["conversation-annotator"],
+        "settings": json.dumps(first["settings"], sort_keys=True),
+        "versions": json.dumps(first["versions"], sort_keys=True),
+        "model": first["model"],
     }
     table.write_table(whole, out, metadata)
     table.write_failures(out.with_suffix(".failures.csv"), failures)
-    table.write_json(out.with_suffix(".run.json"), record)
+    table.write_json(out.with_suffix(".run.json"), record([m for _, m in manifests], files))
     return whole, failures
+
+
+def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What ``labels.run.json`` says of one run, or of shards together: their seconds are summed."""
+    first, runs = manifests[0], [m["run"] for m in manifests]
+    seconds: dict[str, float] = {}
+    for run in runs:
+        for stage, spent in run["seconds_per_stage"].items():
+            seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
+    return {
+        "started": min(run["started"] for run in runs),
+        "wall_seconds": round(sum(run["wall_seconds"] for run in runs), 3),
+        "seconds_per_stage": seconds,
+        "shards": [m["shard"] for m in manifests if m["shard"] is not None],
+        **{key: first[key] for key in ("settings", "versions", "model")},
+        **{key: runs[0][key] for key in ("device", "backends")},
+        "counts": {
+            "inputs": len(files),
+            "annotated_now": sum(run["annotated_now"] for run in runs),
+            "failed": sum(f["part"] is None for f in files),
+            "without_speech": sum("no_speech" in f.get("flags", ()) for f in files),
+            "rows": sum(f.get("rows", 0) for f in files),
+        },
+        "recordings": [{key: value for key, value in f.items() if key != "path"} for f in files],
+    }
 
 
 def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """One table from the parts of many shards (``annotate merge``).
 
-    Raises: UsageError when a folder holds no finished run, or the runs don't fit together.
+    Raises: UsageError when a folder holds no finished run, or the runs don't fit together; SetupError when
+    another run writes ``out``.
     """
     check_out(out)
     manifests: list[tuple[Path, dict[str, Any]]] = []
+    kinds: dict[int | None, list[Path]] = {}  # by number of shards
     for folder in folders:
         found = sorted(folder.glob("manifest*.json"))
         if not found:
@@ -98,24 +141,33 @@ def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame
                 f"{folder} holds no finished run (no manifest): give the .work folders of "
                 "`annotate run --shard`, after each of them has ended."
             )
-        manifests += [(folder, json.loads(path.read_text("utf-8"))) for path in found]
-    first = manifests[0][1]
-    numbers = {tuple(m["shard"]) for _, m in manifests if m["shard"] is not None}
-    of = {n for _, n in numbers}
-    if of and not any(m["shard"] is None for _, m in manifests):
-        missing = [f"{i}/{n}" for n in of for i in range(n) if (i, n) not in numbers]
-        if missing:
-            raise UsageError(
-                f"These shards are missing: {', '.join(missing)}. Add their work folders to --from."
-            )
-    record = {key: first[key] for key in ("settings", "versions", "model")}
-    record["merged_from"] = [str(f) for f in folders]
-    record["recordings"] = [entry for _, m in manifests for entry in m["files"]]
-    return write_outputs(manifests, out, record)
+        for path in found:
+            read = read_manifest(path)
+            if read is None:
+                raise UsageError(f"{path} is no manifest that this version wrote: run the shard again.")
+            manifests.append((folder, read))
+            shard = read["shard"]
+            kinds.setdefault(shard[1] if shard else None, []).append(path)
+    if len(kinds) > 1:
+        told = "; ".join(
+            f"{f'of {n} shards' if n else 'of a whole run'} {', '.join(map(str, paths))}"
+            for n, paths in kinds.items()
+        )
+        raise UsageError(
+            f"These are manifests of different runs, so some are stale: {told}. Remove those that are."
+        )
+    numbers = {m["shard"][0] for _, m in manifests if m["shard"]}
+    missing = [f"{i}/{n}" for n in kinds if n for i in range(n) if i not in numbers]
+    if missing:
+        raise UsageError(f"These shards are missing: {', '.join(missing)}. Add their work folders to --from.")
+    with output_held(out), output_merging(out):
+        return write_outputs(manifests, out)
 
 
-def manifest(job: Job, settings: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
-    """Which file has which part, or why not, with the facts of each recording."""
+def manifest(
+    job: Job, settings: dict[str, Any], versions: dict[str, str], run: dict[str, Any]
+) -> dict[str, Any]:
+    """Which file has which part, or why not, with the facts of each recording and of the run."""
     files = []
     for entry in sorted(job.entries, key=lambda e: str(e.file)):
         line: dict[str, Any] = {"file": entry.file, "file_id": entry.file_id, "part": None}
@@ -137,7 +189,9 @@ def manifest(job: Job, settings: dict[str, Any], versions: dict[str, str]) -> di
             line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
         files.append(line)
     return {
+        "format": MANIFEST_FORMAT,
         "shard": job.work.shard,
+        "run": run,
         "settings_hash": job.part_settings,
         "settings": settings,
         "versions": versions,
@@ -152,5 +206,8 @@ def work_manifests(work: WorkDir) -> list[tuple[Path, dict[str, Any]]]:
 
     Shards that were run with other settings before are not of this table: they are to be run again.
     """
-    own = json.loads(work.manifest_file.read_text("utf-8"))["settings_hash"]
-    return [(work.root, m) for m in read_manifests(work.root, work.shard) if m["settings_hash"] == own]
+    own = read_manifest(work.manifest_file)
+    assert own is not None
+    names = work.manifest_file.name if work.shard is None else f"manifest-*-of-{work.shard[1]}.json"
+    found = [read_manifest(path) for path in sorted(work.root.glob(names))]
+    return [(work.root, m) for m in found if m is not None and m["settings_hash"] == own["settings_hash"]]

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator.pipeline.given import completed, turns_of
+from annotator.pipeline.people import packed
 from annotator.records import (
     Audio,
     Conversation,
@@ -31,6 +33,7 @@ from annotator.settings import RunSettings
 from annotator.table import written_whole
 
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
+MOST_UTTERANCES = 100_000  # of a recording; ten hours of talk have about 10,000
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Task:
     key: str
     out: Path
     stamp: tuple[int, int]  # its size and modification time when it was hashed
+    given: tuple[Utterance, ...] | None = None  # of a labelled corpus, in the place of turns and words found
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Prepared:
     flags: tuple[str, ...]  # of the whole recording
     duration_s: float
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
+    voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
 
     def conversations(self) -> list[Conversation]:
         """One a dialogue, in order."""
@@ -93,14 +98,15 @@ class Prepared:
             result.append(Conversation(np.array(speakers, np.int64), features))
         return result
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, scratch: Path) -> None:
+        """Write it whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {}
         for modality, f in self.features.items():
             arrays[f"{modality}.values"] = np.ascontiguousarray(f.values)
             arrays[f"{modality}.present"] = np.ascontiguousarray(f.present)
         plain = asdict(self)
         del plain["features"]
-        with written_whole(path) as temporary:
+        with written_whole(path, scratch) as temporary:
             save_file(arrays, temporary, metadata={"recording": json.dumps(plain)})
 
     @staticmethod
@@ -141,6 +147,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     diarizer: diarize.Diarizer | None = None
     subtitles = transcribe.make_transcriber("subtitles", transcriber_settings(settings, backends.device))
     transcriber: transcribe.Transcriber | None = None
+    voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
     def diarized(recording: Media, audio: Audio) -> list[Turn]:
@@ -168,7 +175,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
         recording = task.media
         seconds: dict[str, float] = {}
         with_faces = "face" in encoders and recording.has_video
-        audio_file = setup.scratch / f"{task.key}.pcm"
+        audio_file = decoded_file(setup.scratch, task.key)
         tracker = faces.FaceTracker(face_settings) if with_faces else None
         try:
             with timed(seconds, "decode"):
@@ -183,10 +190,14 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             if (stat.st_size, stat.st_mtime_ns) != task.stamp:
                 raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
             with timed(seconds, "diarize"):
-                turns = diarized(recording, audio) if audio is not None else []
+                if task.given is not None:
+                    turns = turns_of(task.given)
+                else:
+                    turns = diarized(recording, audio) if audio is not None else []
             with timed(seconds, "transcribe"):
-                transcript = transcribed(recording, audio, turns)
-            if audio is None and not transcript.words:
+                told = task.given is not None and all(u.text is not None for u in task.given)
+                transcript = Transcript() if told else transcribed(recording, audio, turns)
+            if audio is None and not transcript.words and task.given is None:
                 raise RecordingError(
                     "diarize",
                     "no_sound",
@@ -195,8 +206,23 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 )
             with timed(seconds, "utterances"):
                 build = utterances.UtteranceSettings(dialogue_gap_s=settings.dialogue_gap)
-                built = utterances.build(turns, transcript, decoded.duration_s, build)
+                if task.given is not None:
+                    built = completed(task.given, transcript, decoded.duration_s)
+                else:
+                    alone = turns.alone if isinstance(turns, diarize.Diarized) else None
+                    built = utterances.build(turns, transcript, decoded.duration_s, build, alone)
+                if len(built) > MOST_UTTERANCES:
+                    raise RecordingError(
+                        "utterances",
+                        "too_many",
+                        f"It has {len(built)} utterances, more than {MOST_UTTERANCES}: cut the recording, or "
+                        "mend its transcript.",
+                    )
                 built = [with_sound_flags(u, audio) for u in built]
+            voices = {}
+            if voices_of is not None and audio is not None:
+                with timed(seconds, "voices"):
+                    voices = {who: packed(voice) for who, voice in voices_of(audio, built).items()}
             crops = coverage = None
             with timed(seconds, "faces"):
                 if tracker is not None:
@@ -215,13 +241,19 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
                 duration_s=decoded.duration_s,
                 seconds=seconds,
+                voices=voices,
             )
-            prepared.save(task.out)
+            prepared.save(task.out, setup.scratch)
         finally:
             audio_file.unlink(missing_ok=True)
         return {"duration_s": decoded.duration_s}
 
     return prepare
+
+
+def decoded_file(scratch: Path, key: str) -> Path:
+    """Where the sound of a recording in hand lies."""
+    return scratch / f"{key}.pcm"
 
 
 def diarizer_settings(settings: RunSettings, device: str) -> diarize.DiarizerSettings:
@@ -230,6 +262,7 @@ def diarizer_settings(settings: RunSettings, device: str) -> diarize.DiarizerSet
         min_speakers=settings.min_speakers,
         max_speakers=settings.max_speakers,
         device=device,
+        pyannote_folder=settings.pyannote_folder,
         offline=settings.offline,
     )
 
@@ -238,6 +271,7 @@ def transcriber_settings(settings: RunSettings, device: str) -> transcribe.Trans
     return transcribe.TranscriberSettings(
         language=settings.language,
         device=device,
+        whisper_folder=settings.whisper_folder,
         offline=settings.offline,
         extract_subtitles=media.extract_subtitles,
     )

@@ -1,29 +1,28 @@
 """The folder of a run's finished parts and cached features: what makes a run resumable.
 
 labels.work/
-  lock, lock.shard-i-of-N      held while a run works here (flock: freed by the kernel when it dies)
+  lock, lock.shard-i-of-N      there while a run works here
   inputs.json                  content hashes by path, size, times and inode
   prepared/<key>.safetensors   utterances and features of a recording, before the network
   parts/<key>.parquet          rows of a recording
   failures/<key>.json          why a recording failed, and how often it was tried
   manifest[-i-of-N].json       which file has which part: the table is merged from these
-  tmp/<owner>/                 decoded sound while a recording is in hand
+  tmp/<owner>/                 decoded sound of a recording in hand, and files not yet whole
 """
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from annotator.pipeline import locks
 from annotator.records import SetupError
 from annotator.table import write_json
 
@@ -31,6 +30,30 @@ from annotator.table import write_json
 def hash_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form, hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def output_held(out: Path, shard: tuple[int, int] | None = None) -> Iterator[None]:
+    """Hold the table ``out`` and the files beside it: a run alone, or shards side by side.
+
+    Raises: SetupError that says who holds it.
+    """
+    with locks.held(_out_lock(out), out, shard):
+        yield
+
+
+@contextmanager
+def output_merging(out: Path) -> Iterator[None]:
+    """Wait for and hold the right to write ``out``, which shards may share."""
+    lock = _out_lock(out)
+    with locks.waited_for(lock.with_name(f"{lock.name}.merge"), out):
+        for stray in out.parent.glob(f".{glob.escape(out.stem)}.*.tmp"):
+            stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        yield
+
+
+def _out_lock(out: Path) -> Path:
+    return out.with_name(f".{out.stem}.lock")  # labels.csv and labels.parquet share their other files
 
 
 class WorkDir:
@@ -70,18 +93,9 @@ class WorkDir:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"The work folder {self.root} can't be made: {error.strerror}.") from error
-        with ExitStack() as stack:
-            if self.shard:
-                stack.enter_context(_flock(self.root / "lock", shared=True))
-                stack.enter_context(_flock(self.root / f"lock.shard{self._suffix}", shared=False))
-            else:
-                stack.enter_context(_flock(self.root / "lock", shared=False))
+        with locks.held(self.root / "lock", self.root, self.shard):
             # What a killed run left behind; nobody else uses it while we hold the lock.
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            if not self.shard:
-                shutil.rmtree(self.root / "tmp", ignore_errors=True)
-                for stray in [*self.root.rglob(".*.tmp")]:
-                    stray.unlink(missing_ok=True)
+            shutil.rmtree(self.scratch if self.shard else self.root / "tmp", ignore_errors=True)
             try:
                 self.scratch.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -93,15 +107,6 @@ class WorkDir:
                 shutil.rmtree(self.scratch, ignore_errors=True)
                 with suppress(OSError):  # another shard's scratch is in it, or that shard was faster
                     (self.root / "tmp").rmdir()
-
-    @contextmanager
-    def merging(self, out: Path) -> Iterator[None]:
-        """Wait for and hold the right to merge parts into the table ``out`` (shards may share one)."""
-        with open(self.root / "lock.merge", "a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            for stray in out.parent.glob(f".{glob.escape(out.stem)}.*.tmp"):
-                stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
-            yield
 
     def _read_inputs(self) -> dict[str, list[Any]]:
         try:
@@ -125,7 +130,11 @@ class WorkDir:
         return digest
 
     def save_inputs(self) -> None:
-        write_json(self._inputs_file, dict(self._inputs))  # a copy: the scan goes on meanwhile
+        self.write_json(self._inputs_file, dict(self._inputs))  # a copy: the scan goes on meanwhile
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Write a file of this folder whole or not at all, leaving nothing else behind."""
+        write_json(path, value, self.scratch)
 
     def read_failure(self, key: str) -> dict[str, Any] | None:
         try:
@@ -133,31 +142,3 @@ class WorkDir:
         except (FileNotFoundError, ValueError):
             return None
         return failure
-
-
-@contextmanager
-def _flock(path: Path, *, shared: bool) -> Iterator[IO[str]]:
-    try:
-        file = open(path, "a+", encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"The lock {path} can't be opened: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                raise SetupError(
-                    f"{path.parent} can't be locked ({error.strerror}): give a --work-dir on a local disk."
-                ) from error
-            file.seek(0)
-            holder = file.read().strip() or "another run"
-            raise SetupError(
-                f"{holder} is working in {path.parent}. Wait for it, stop it, "
-                "or give this run another --out or --work-dir."
-            ) from None
-        if not shared:
-            file.seek(0)
-            file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        yield file

@@ -10,11 +10,14 @@ import ctypes
 import multiprocessing
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from annotator.records import AnnotateError, RecordingError, SetupError
@@ -40,6 +43,7 @@ class _Worker:
     pipe: Connection
     task: Any = None
     ready: bool = False  # its tools are made
+    since: float = 0.0  # when it got its task or was ready for it, monotonic
 
 
 class WorkerPool:
@@ -51,9 +55,17 @@ class WorkerPool:
     Args:
         make: called in the worker with ``argument``; returns the function that does a task. Both
             must be importable by name (the processes are spawned, not forked: CUDA and threads).
+        limit_s: how long a task may take; a worker that needs longer hangs, and is killed.
     """
 
-    def __init__(self, size: int, make: Callable[[Any], Callable[[Any], Any]], argument: Any) -> None:
+    def __init__(
+        self,
+        size: int,
+        make: Callable[[Any], Callable[[Any], Any]],
+        argument: Any,
+        limit_s: Callable[[Any], float] = lambda task: float("inf"),
+    ) -> None:
+        self._limit_s = limit_s
         self._context = multiprocessing.get_context("spawn")
         self._size, self._make, self._argument = size, make, argument
         self._workers: list[_Worker] = []
@@ -88,7 +100,7 @@ class WorkerPool:
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
         worker = next((w for w in self._workers if w.task is None), None) or self._start()
-        worker.task = task
+        worker.task, worker.since = task, time.monotonic()
         try:
             worker.pipe.send(task)
         except (BrokenPipeError, ConnectionResetError):
@@ -106,11 +118,25 @@ class WorkerPool:
                 outcomes.append(self._buried(worker))
                 continue
             if answer == READY:
-                worker.ready = True
+                worker.ready, worker.since = True, time.monotonic()
             else:
                 outcomes.append(Outcome(worker.task, *answer))
                 worker.task = None
+        for worker in list(self._workers):
+            if worker.task is not None and worker.ready:
+                limit_s = self._limit_s(worker.task)
+                if time.monotonic() - worker.since > limit_s:
+                    outcomes.append(self._stopped(worker, limit_s))
         return outcomes
+
+    def _stopped(self, worker: _Worker, limit_s: float) -> Outcome:
+        """The outcome of the task of a worker that hangs; it is killed."""
+        self._workers.remove(worker)
+        worker.process.kill()
+        worker.pipe.close()
+        worker.process.join()
+        message = f"This recording was not done after {limit_s / 3600:.2g} hours, so it was given up."
+        return Outcome(worker.task, error=RecordingError("worker", "timeout", message))
 
     def _buried(self, worker: _Worker) -> Outcome:
         """The outcome of the task of a worker that died; the next task starts another worker."""
@@ -141,6 +167,9 @@ class WorkerPool:
 def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], argument: Any) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the parent
+        # Should memory run out, the kernel is to take a worker, which costs a recording, not the parent.
+        with suppress(OSError):  # some containers forbid it
+            Path("/proc/self/oom_score_adj").write_text("500")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
