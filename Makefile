@@ -2,12 +2,14 @@
 # make test    set up and run the tests
 # make check   lint, format, types
 # make bench   speed, memory and accuracy of the parts
+# make fuzz    ten minutes of strange transcripts and speaker files
+# make example a corpus made, fine-tuned on, run and evaluated
 # make lock    resolve the dependencies anew
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench lock setup clean
+.PHONY: demo test check bench fuzz example lock setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -36,6 +38,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.graph
 	$(BIN)/python -m benchmarks.diarization
+
+fuzz: $(READY)
+	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/test_fuzz.py
+
+example: $(READY)
+	examples/finetune/run.sh build/example
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --output-file requirements.lock

@@ -79,6 +79,12 @@ def run(
     model: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'starter'.")] = None,
     diarizer: Annotated[str | None, typer.Option(help="auto, pyannote or embedded.")] = None,
     transcriber: Annotated[str | None, typer.Option(help="auto, subtitles, whisper or none.")] = None,
+    pyannote_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="pyannote's pipeline in a folder of your own.")
+    ] = None,
+    whisper_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A Whisper (safetensors) in a folder of your own.")
+    ] = None,
     speakers: Annotated[int | None, typer.Option(help="Number of speakers, when known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(help="At least this many speakers.")] = None,
     max_speakers: Annotated[int | None, typer.Option(help="At most this many speakers.")] = None,
@@ -108,6 +114,10 @@ def run(
     offline: Annotated[
         bool | None, typer.Option("--offline", help="Use only what is on this machine.")
     ] = None,
+    link_speakers: Annotated[
+        bool | None,
+        typer.Option("--link-speakers", help="Link people across recordings by voice: biometric."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")
     ] = None,
@@ -121,10 +131,16 @@ def run(
     from annotator.settings import load_settings
 
     set_up_logging(quiet, verbose)
+    if model is not None and model.startswith("hf:"):
+        from train.share import checkpoint_from
+
+        model = str(checkpoint_from(model))
     flags: dict[str, Any] = {
         "model": model,
         "diarizer": diarizer,
         "transcriber": transcriber,
+        "pyannote_folder": pyannote_folder,
+        "whisper_folder": whisper_folder,
         "speakers": speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
@@ -139,6 +155,7 @@ def run(
         "fresh": fresh,
         "retry_failed": retry_failed,
         "offline": offline,
+        "link_speakers": link_speakers,
         "report": report,
     }
     settings = load_settings(config, flags)
@@ -198,26 +215,81 @@ def prepare(
     ],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The source's folder or file.")],
     out: Annotated[Path, typer.Option("--out", metavar="CORPUS", help="The corpus folder to write.")],
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The recordings of meld, iemocap or a table: voice, face and text."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint whose encoders make the features. [with --media: starter]"),
+    ] = None,
+    prosody: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Voice measurements of meld's clips, where there are no clips."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEANING=NAME", help="Which column of a table means what, such as label=Mood."),
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option(help="What made splits keep apart: speaker or dialogue.")
+    ] = None,
+    shared_speakers: Annotated[
+        bool, typer.Option("--shared-speakers", help="A table's own splits may share speakers.")
+    ] = False,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out faulty rows of a table, and list them.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Of made splits. [default: 0]")] = None,
+    transcriber: Annotated[
+        str | None, typer.Option(help="For utterances without text: auto, subtitles, whisper or none.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language spoken, ISO 639-1, such as en.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Recordings side by side. [default: one a core, 4 at most]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Make a corpus for training."""
+    """Make a corpus for training: from a known data set, or from any table of labelled utterances."""
     from tqdm import tqdm
 
     from annotator.pipeline import resolve_device
+    from annotator.records import UsageError
+    from annotator.settings import load_settings
+    from annotator.weights import checkpoint_folder
     from train.prepare import prepare as make
+    from train.prepare import table_options, unused_file
+    from train.prepare.describe import described
 
     set_up_logging(quiet, verbose=False)
+    options = table_options(source, column or [], split_by, shared_speakers, skip_faulty, seed)
+    if prosody is not None:
+        if source != "meld":
+            raise UsageError(f"Only meld has --prosody; leave it out for {source}.")
+        options["prosody"] = prosody
+    given = {"transcriber": transcriber, "language": language, "workers": workers, "device": device}
     with tqdm(unit="utterance", disable=True if quiet else None) as bar:
 
         def on_progress(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
-        corpus = make(source, path, out, device=resolve_device(device), on_progress=on_progress)
-    for split, counts in corpus.header.counts.items():
-        typer.echo(f"{split}: {counts.utterances} utterances in {counts.dialogues} dialogues")
+        corpus = make(
+            source,
+            path,
+            out,
+            media=media,
+            model=checkpoint_folder(model) if model is not None else None,
+            settings=load_settings(None, given),
+            device=resolve_device(device),
+            on_progress=on_progress,
+            **options,
+        )
+    for line in described(corpus):
+        typer.echo(line)
     typer.echo(f"{out}")
+    raise typer.Exit(3 if unused_file(out).exists() else 0)
 
 
 @app.command()
@@ -271,6 +343,117 @@ def train(
 
 
 @app.command()
+def finetune(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="CHECKPOINT", help="Checkpoint folder, 'starter' or hf:OWNER/NAME."),
+    ] = "starter",
+    sentiment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=SENTIMENT", help="positive, neutral, negative, or none for either."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Text encoder: frozen, adapter, or auto: adapter from 1000 utterances on."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Of a new text adapter.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the corpus at most.")] = None,
+    head_epochs: Annotated[int | None, typer.Option(help="Passes that train a new head alone.")] = None,
+    network_epochs: Annotated[
+        int | None, typer.Option(help="Passes then before the text encoder is trained too.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Dialogues at once.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches of which one step is made.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the inherited network.")] = None,
+    head_lr: Annotated[float | None, typer.Option(help="Of a new head.")] = None,
+    text_lr: Annotated[float | None, typer.Option(help="Of the text adapter.")] = None,
+    anchor: Annotated[float | None, typer.Option(help="Pull of the weights towards the start.")] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of the running average of the weights. 0: none.")
+    ] = None,
+    balance: Annotated[
+        float | None, typer.Option(help="0: labels as frequent as they are; 1: all labels alike.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Passes without a better one before it stops. 0: never stops.")
+    ] = None,
+    choose: Annotated[
+        str | None, typer.Option(help="Best pass by weighted_f1, macro_f1 or accuracy on validation.")
+    ] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="bfloat16 in the network as well.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the model. [default: that of the folder]")] = None,
+    licence: Annotated[str, typer.Option(help="Of the result, for its card.")] = "other",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Another field of the network, such as dropout."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune a checkpoint on a corpus, also one with other labels; goes on after a stop."""
+    from annotator.pipeline import resolve_device
+    from train.finetune import finetune as tune
+    from train.finetune import settings_from
+    from train.options import fields_from, named_values
+    from train.share import checkpoint_from
+
+    set_up_logging(quiet, verbose=False)
+    settings = settings_from(
+        text=text,
+        rank=rank,
+        epochs=epochs,
+        head_epochs=head_epochs,
+        network_epochs=network_epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        lr=lr,
+        head_lr=head_lr,
+        text_lr=text_lr,
+        anchor=anchor,
+        average=average,
+        balance=balance,
+        patience=patience,
+        choose=choose,
+        autocast=mixed or None,
+        seed=seed,
+        device=resolve_device(device),
+    )
+    tuned = tune(
+        corpus,
+        checkpoint_from(start),
+        out,
+        settings,
+        sentiments=named_values(sentiment or [], "--sentiment"),
+        config=fields_from(set_ or []),
+        name=name,
+        licence=licence,
+        progress=not quiet,
+    )
+    if tuned.figures is not None:
+        for line in tuned.summary():
+            typer.echo(line)
+        typer.echo(f"{out}")
+
+
+@app.command()
+def share(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="REPOSITORY", help="hf:OWNER/NAME on a model hub, or a folder.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="A new repository is not public.")] = False,
+) -> None:
+    """Put a checkpoint into a model hub's repository, with its card."""
+    from train import share as sharing
+
+    set_up_logging(quiet=False, verbose=False)
+    typer.echo(sharing.share(checkpoint, to, private=private))
+
+
+@app.command()
 def evaluate(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
     out: Annotated[
@@ -281,26 +464,47 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
     ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also run the recordings through the tool: its true figure."),
+    ] = None,
+    diarizer: Annotated[str | None, typer.Option(help="Of that run, as in `annotate run`.")] = None,
+    transcriber: Annotated[str | None, typer.Option(help="Of that run, as in `annotate run`.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Measure a checkpoint: accuracy, F1, per class, confusion, calibration, subsets of modalities."""
     from annotator.pipeline import resolve_device
-    from annotator.weights import checkpoint_folder
+    from annotator.settings import load_settings
     from train.evaluate import evaluate as measure
+    from train.share import checkpoint_from
 
     set_up_logging(quiet=False, verbose=False)
+    folder = checkpoint_from(model)
+    given = {"model": str(folder), "diarizer": diarizer, "transcriber": transcriber, "device": device}
     metrics = measure(
-        corpus, checkpoint_folder(model), split, out, against=against, device=resolve_device(device)
+        corpus,
+        folder,
+        split,
+        out,
+        against=against,
+        device=resolve_device(device),
+        media=media,
+        run_settings=load_settings(None, given),
     )
     for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
         typer.echo(f"{name:<12} {metrics[name]:.4f}")
+    if "as_run" in metrics:
+        typer.echo(f"as a run labels the recordings: weighted_f1 {metrics['as_run']['weighted_f1']:.4f}")
     typer.echo(f"{out}")
 
 
 @app.command()
 def download(
     parts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PART...]", help="whisper. [default: all]")
+        list[str] | None,
+        typer.Argument(
+            metavar="[PART...]", help="yunet, whisper or pyannote. [default: all that can be had]"
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(help="For which device: cpu takes a smaller one than cuda.")
@@ -308,10 +512,9 @@ def download(
 ) -> None:
     """Fetch pretrained parts once, so that later runs work with --offline."""
     from annotator import download as fetching
-    from annotator.pipeline import resolve_device
 
     set_up_logging(quiet=False, verbose=False)
-    for line in fetching.download(parts or list(fetching.PARTS), resolve_device(device)):
+    for line in fetching.download(parts or [], device):
         typer.echo(line)
 
 

@@ -22,6 +22,8 @@ class RunSettings(BaseModel):
     model: str = "starter"
     diarizer: str = "auto"
     transcriber: str = "auto"
+    pyannote_folder: Path | None = None  # pyannote's pipeline, saved with its config.yaml
+    whisper_folder: Path | None = None  # a Whisper in safetensors, with its tokenizer
     speakers: int | None = Field(default=None, ge=1)
     min_speakers: int | None = Field(default=None, ge=1)
     max_speakers: int | None = Field(default=None, ge=1)
@@ -39,6 +41,9 @@ class RunSettings(BaseModel):
     report: Path | None = None
     face_detector: Literal["auto", "yunet", "hog"] = "auto"
     frame_rate: float = Field(default=4.0, gt=0, le=30)  # sampled frames a second
+    link_speakers: bool = False  # one name for one person in all recordings, by voice
+    link_threshold: float = Field(default=0.7, ge=-1, le=1)  # cosine of two voices that are one person's
+    network_memory: int = Field(default=2048, ge=1)  # MB that the network may use at a time, about
 
     @field_validator("modalities", mode="before")
     @classmethod
