@@ -37,6 +37,8 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.graph
+	$(BIN)/python -m benchmarks.diarization_length
+	$(BIN)/python -m benchmarks.diarization_people
 	$(BIN)/python -m benchmarks.diarization
 
 fuzz: $(READY)

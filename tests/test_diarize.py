@@ -101,6 +101,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SetupError, match="resemblyzer"):
         make_diarizer("embedded", DiarizerSettings())
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     elsewhere = DiarizerSettings(pyannote_folder=tmp_path / "nowhere")
     assert "config.yaml" in str(available("pyannote", elsewhere))

@@ -237,8 +237,9 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     other_labels = checkpoint_of(corpus, tmp_path / "m1", labels=("a", "b", "c"))
     with pytest.raises(UsageError, match="tells a, b, c apart.*labelled with calm, glad, upset.*Fine-tune"):
         evaluate(folder, other_labels, "test", tmp_path / "out")
-    other_encoder = checkpoint_of(corpus, tmp_path / "m2", encoders={"text": {"name": "minilm"}})
-    with pytest.raises(UsageError, match="text features of width 8 from .*minilm.*planted-text"):
+    encoders = {**corpus.header.encoders, "audio": {"name": "egemaps"}}
+    other_encoder = checkpoint_of(corpus, tmp_path / "m2", encoders=encoders)
+    with pytest.raises(UsageError, match="audio features of width 6 from .*egemaps.*planted-audio"):
         evaluate(folder, other_encoder, "test", tmp_path / "out")
     with pytest.raises(SetupError, match="not a checkpoint"):
         evaluate(folder, tmp_path / "none", "test", tmp_path / "out")

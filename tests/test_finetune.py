@@ -249,28 +249,30 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A corpus of text alone, and a start that reads it with the embedded encoder."""
     root = tmp_path_factory.mktemp("talk")
     said = {"joy": "What a wonderful day", "anger": "Leave me alone you fool", "neutral": "The bus is here"}
+    sentiment = {"joy": "positive", "anger": "negative", "neutral": "neutral"}
     rows = [
-        {"scene": d, "who": f"S{u % 2}", "feeling": e, "said": f"{said[e]} {d}", "split": split}
+        {"scene": d, "who": f"S{u % 2}", "label": e, "sentiment": sentiment[e], "text": f"{said[e]} {d}"}
+        | {"split": split}
         for d, split in enumerate(["train"] * 12 + ["dev"] * 4 + ["test"] * 4)
         for u, e in enumerate((*said, "joy"))
     ]
     pl.DataFrame(rows).write_csv(root / "labels.csv")
     torch.set_num_threads(1)
-    prepare("table", root / "labels.csv", root / "corpus", shared_speakers=True)
+    prepare("table", root / "labels.csv", root / "known", shared_speakers=True)
     settings = TrainSettings(epochs=1, batch_size=8)
-    train_corpus(root / "corpus", root / "start", settings=settings, config=SMALL, progress=False)
+    train_corpus(root / "known", root / "start", settings=settings, config=SMALL, progress=False)
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(",neutral,", ",zorp,"))
+    prepare("table", root / "labels.csv", root / "corpus", shared_speakers=True)
     return root / "corpus", root / "start"
 
 
 def test_killed_in_an_epoch_it_goes_on_to_the_same_weights(talk: tuple[Path, Path], tmp_path: Path) -> None:
     corpus, start = talk
-    settings = FinetuneSettings(
-        epochs=3, batch_size=4, network_epochs=1, text="adapter", rank=2, patience=None
-    )
+    settings = FinetuneSettings(epochs=3, batch_size=4, head_epochs=1, text="adapter", rank=2, patience=None)
     whole = finetune(corpus, start, tmp_path / "whole", settings, progress=False)
-    assert [s.stage for s in whole.history] == ["start", "network", "text", "text"]
+    assert [s.stage for s in whole.history] == ["head", "network", "text"]
     script = tmp_path / "run.py"
-    shown = "epochs=3, batch_size=4, network_epochs=1, text='adapter', rank=2, patience=None"
+    shown = "epochs=3, batch_size=4, head_epochs=1, text='adapter', rank=2, patience=None"
     script.write_text(RUN.replace("{settings}", shown).replace("{config}", "None"))
     command = [sys.executable, str(script), str(corpus), str(start), str(tmp_path / "killed")]
     killed = subprocess.run([*command, "2"], env=ENVIRONMENT, cwd=tmp_path, timeout=300)
@@ -285,10 +287,10 @@ def test_killed_in_an_epoch_it_goes_on_to_the_same_weights(talk: tuple[Path, Pat
     assert timeless[0] == timeless[1]
 
     # The adapter lies beside the network and differs from a fresh one; the corpus is encoded anew for it.
-    if whole.best.stage == "text":
-        files = [(tmp_path / n / "text.safetensors").read_bytes() for n in ("whole", "killed")]
-        assert files[0] == files[1]
-        assert load_checkpoint(tmp_path / "whole").encoders["text"]["adapter"] == "text.safetensors"
+    assert whole.best.stage == "text"
+    files = [(tmp_path / n / "text.safetensors").read_bytes() for n in ("whole", "killed")]
+    assert files[0] == files[1]
+    assert load_checkpoint(tmp_path / "whole").encoders["text"]["adapter"] == "text.safetensors"
     found = evaluate(corpus, tmp_path / "whole", "validation", tmp_path / "eval")
     assert found["weighted_f1"] == pytest.approx(whole.best.weighted_f1)
 

@@ -546,6 +546,7 @@ def test_without_weights_whisper_says_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path))
     settings = TranscriberSettings(no_streams, offline=True)
     for device in ("cpu", "cuda"):
         assert "annotate download" in (
@@ -553,5 +554,5 @@ def test_without_weights_whisper_says_how_to_get_them(
         )
     with pytest.raises(SetupError, match="annotate download whisper"):
         make_transcriber("whisper", settings)
-    with pytest.raises(SetupError, match="did not give openai/whisper-small"):
+    with pytest.raises(SetupError, match="openai/whisper-small can't be fetched while HF_HUB_OFFLINE"):
         find_weights(None, "cpu", offline=False)  # the tests forbid the hub

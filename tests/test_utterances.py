@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -169,6 +170,22 @@ def test_a_cue_is_split_where_the_speaker_changes_but_not_by_a_glitch() -> None:
         ("B", "What?"),
         ("A", "I said so"),
     ]
+
+
+def test_a_change_within_a_cue_moves_to_the_end_of_a_sentence_close_by() -> None:
+    turns = [Turn(0.0, 2.3, "A"), Turn(2.3, 6.0, "B")]
+    words = spoken(0.0, "I told you so. No you never did that", each=0.5, cue=0)
+    assert told(build(turns, transcript(*words), 6.0)) == [
+        ("A", "I told you so."),
+        ("B", "No you never did that"),
+    ]
+    far = spoken(0.0, "Yes. I told you about it all the time", each=0.5, cue=0)
+    assert told(build(turns, transcript(*far), 6.0)) == [
+        ("A", "Yes. I told you about"),
+        ("B", "it all the time"),
+    ]
+    heard = [replace(word, confidence=0.9) for word in words]
+    assert told(build(turns, transcript(*heard), 6.0))[0] == ("A", "I told you so. No")
 
 
 def test_diarized_labels_take_the_names_they_were_heard_under() -> None:

@@ -78,6 +78,7 @@ class Tuning:
         self.anchors = {n: [p.detach().clone() for p in self.groups[n]] for n in ("network", "text")}
         self.averaged = {n: p.detach().clone() for n, p in self.weights().items()}
         self.updates = 0  # steps done
+        self.start_found = torch.empty(0, dtype=torch.long)  # (V,) the start's labels of the validation set
         self.task_weights = DynamicWeights()
         fine, coarse = targets(self.train_set)
         self.counts = [
@@ -94,8 +95,16 @@ class Tuning:
 
     @property
     def best(self) -> Step:
-        """The best so far; of equals that with the lower loss on validation."""
-        return max(self.history, key=lambda step: (step.measure, -step.validation_loss))
+        """The best so far; of equals that with the lower loss on validation.
+
+        A start that is complete stays the best until it is beaten by more than a standard error: with few
+        labels to choose by, what seems better mostly isn't.
+        """
+        steps = self.history
+        if self.starts_complete:
+            start = steps[0]
+            steps = [s for s in steps if s.measure > start.measure + s.margin] or [start]
+        return max(steps, key=lambda step: (step.measure, -step.validation_loss))
 
     @property
     def epochs_done(self) -> int:
@@ -289,8 +298,13 @@ class Tuning:
         network = self.model.network
         logits = predict_logits(network, [c.conversation for c in validation])
         fine = targets(validation)[0]
-        found = score(confusion_matrix(fine, logits.fine.argmax(1), network.config.classes))
+        labels = logits.fine.argmax(1)
+        found = score(confusion_matrix(fine, labels, network.config.classes))
         known = fine >= 0
+        if number == 0:
+            self.start_found = torch.from_numpy(labels)
+        # As in McNemar's test, only what is labelled otherwise can make a difference.
+        changed = int((labels != self.start_found.numpy())[known].sum())
         nll = F.cross_entropy(torch.from_numpy(logits.fine[known]).double(), torch.from_numpy(fine[known]))
         return Step(
             number=number,
@@ -300,6 +314,7 @@ class Tuning:
             weighted_f1=found.weighted_f1,
             macro_f1=found.macro_f1,
             validation_loss=self.workers.from_first(float(nll)),
+            margin=self.workers.from_first(math.sqrt(changed) / int(known.sum())),
             loss=loss,
             seconds=seconds,
         )
@@ -319,6 +334,7 @@ class Tuning:
                 "best": self.best_weights,
                 "averaged": self.averaged,
                 "updates": self.updates,
+                "start_found": self.start_found,
                 "optimizer": self.optimizer.state_dict(),
                 "history": [dataclasses.asdict(s) for s in self.history],
             }
@@ -337,7 +353,7 @@ class Tuning:
         self.model.load(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights = state["best"]
-        self.updates = state["updates"]
+        self.updates, self.start_found = state["updates"], state["start_found"]
         for name, tensor in state["averaged"].items():
             self.averaged[name].copy_(tensor)
         self.history = [Step(**s) for s in state["history"]]

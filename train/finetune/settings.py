@@ -74,6 +74,7 @@ class Step:
     weighted_f1: float
     macro_f1: float
     validation_loss: float  # of the fine labels, decides between equals
+    margin: float = 0.0  # standard error of the difference to the start, by what is labelled otherwise
     loss: float | None = None  # mean training loss
     seconds: float = 0.0
 

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 
 from annotator.encode.audio import VoiceScores, load_voice_scores
 from train.evaluate import scores_of
+from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
 from train.starter.voice.clips import Voices
 from train.starter.voice.scores import fit, save_scores, turn_scores
 
 ACTORS_A_FOLD = 4
 SHORT = 10  # turns of a speaker in a short recording
+CHANCE_DRAWS = 200
 
 
 def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
-    """Scores as ``scores_of`` gives them, on clean clips.
+    """Scores as ``scores_of`` gives them, on clean clips, and ``ece_if_calibrated``.
 
     ``plain``: against the statistics of the training; ``relative``: against the speaker's own manner,
     of all turns or of ``SHORT`` ones. ``held_out``: actors 17 to 20 of RAVDESS; ``folds``: all 20, four
-    at a time; ``emodb``: speakers of EmoDB that training has not heard.
+    at a time; ``emodb``: speakers of EmoDB that training has not heard; ``channels``: both after channels.
 
     Args:
         scores: as ``unseen_scores`` gives them.
@@ -88,5 +90,14 @@ def _of(
         if known.any():
             logits = found[known, first : first + k][:, list(classes)].astype(np.float64)
             odds = np.exp(logits - logits.max(1, keepdims=True))
-            out[name] = scores_of((odds / odds.sum(1, keepdims=True)).astype(np.float32), truth[known])
+            shares = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+            out[name] = scores_of(shares, truth[known]) | {"ece_if_calibrated": _chance_error(shares)}
     return out
+
+
+def _chance_error(shares: NDArray[np.float32]) -> float:
+    """The calibration error that rows ``(n, classes)`` show by chance, were the shares exactly right."""
+    rng = np.random.default_rng(0)
+    below = np.cumsum(shares, axis=1)
+    drawn = [(rng.random((len(shares), 1)) > below[:, :-1]).sum(1) for _ in range(CHANCE_DRAWS)]
+    return float(np.mean([reliability(shares, truth).ece for truth in drawn]))
