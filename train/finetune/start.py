@@ -117,6 +117,11 @@ def make_plan(
             f"{name} uses {', '.join(config.modalities)}; {corpus.folder} has "
             f"{', '.join(corpus.modalities) or 'no features'}. Prepare the corpus with the start's encoders."
         )
+    if config.relations == "speaker_pair" and len(corpus.header.speakers or ()) != config.n_speakers:
+        raise UsageError(
+            f"{name} tells {config.n_speakers} speakers apart who are the same in every dialogue; "
+            f"{corpus.folder} has no such. Start from another checkpoint, or train from scratch."
+        )
     overrides: list[Override] = []
     for modality in config.modalities:
         if modality not in corpus.modalities:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import WorkerPool
 from annotator.records import MODALITIES, Evidence, Features, RecordingError, Utterance
 from annotator.settings import RunSettings
+from train.prepare import encode_text
 from train.prepare.source import Recordings
 
 log = logging.getLogger("annotator")
@@ -84,16 +85,25 @@ def encode_recordings(
         UsageError, SetupError: of the encoders and the transcriber.
     """
     parts = _parts(table, recordings)
+    # The words of single clips are read as a dialogue, below, as an encoder with context wants them.
+    here = {m: spec for m, spec in encoders.items() if m != "text" or not recordings.whole}
     backends = _backends(settings, device, any(u.text is None for p in parts for u in p.given))
     failed: dict[str, str] = {}
     place = WorkDir(work)
     with place.locked():
-        _set_keys(parts, place, shaped_by(settings, backends, encoders, folder), failed)
+        _set_keys(parts, place, shaped_by(settings, backends, here, folder), failed)
         readable = [part for part in parts if part.name not in failed]
-        waiting = [p for p in readable if not Prepared.is_sound(place.prepared_file(p.key))]
-        todo = {part.key: part for part in waiting}
+        todo: dict[str, list[_Part]] = {}  # recordings of one content and the same utterances share the work
+        for part in readable:
+            if not Prepared.is_sound(place.prepared_file(part.key)):
+                todo.setdefault(part.key, []).append(part)
+        waiting = [copies[0] for copies in todo.values()]
         total = sum(len(part.rows) for part in parts)
-        done = total - sum(len(part.rows) for part in waiting)
+        done = total - sum(len(part.rows) for copies in todo.values() for part in copies)
+
+        def fail(key: str, error: RecordingError) -> None:
+            failed.update({part.name: error.message for part in todo[key]})
+
         size = max(1, min(settings.worker_count, len(waiting)))
         pool = WorkerPool(
             size,
@@ -101,7 +111,7 @@ def encode_recordings(
             WorkerSetup(
                 settings=settings,
                 backends=backends,
-                encoders=encoders,
+                encoders=here,
                 model_folder=folder,
                 scratch=place.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
@@ -116,22 +126,27 @@ def encode_recordings(
                     try:
                         pool.submit(_task(part, recordings, place))
                     except RecordingError as error:
-                        failed[part.name] = error.message
-                        done += len(part.rows)
+                        fail(part.key, error)
+                        done += sum(len(copy.rows) for copy in todo[part.key])
                 for outcome in pool.collect(timeout_s=0.5):
-                    part = todo[outcome.task.key]
                     if outcome.error is not None:
                         if not isinstance(outcome.error, RecordingError):
                             raise outcome.error
-                        failed[part.name] = outcome.error.message
-                    done += len(part.rows)
+                        fail(outcome.task.key, outcome.error)
+                    done += sum(len(copy.rows) for copy in todo[outcome.task.key])
                     if on_progress is not None:
                         on_progress(done, total)
             ended = True
         finally:
             pool.close(kill=not ended)
             place.save_inputs()
-        return _gathered(table, parts, place, encoders, folder, device, failed)
+        found = _gathered(table, parts, place, here, folder, device, failed)
+    if recordings.whole and "text" in encoders and any(t is not None for t in found.text):
+        encoder = make_encoder("text", encoders["text"], folder, device)
+        rows = table.with_columns(pl.Series("text", found.text, pl.String))
+        found.features["text"] = encode_text(rows, encoder, work)
+        found.fingerprints["text"] = encoder.fingerprint
+    return replace(found, features={m: found.features[m] for m in MODALITIES if m in found.features})
 
 
 def _parts(table: pl.DataFrame, recordings: Recordings) -> list[_Part]:
