@@ -19,7 +19,8 @@ def report() -> str:
     """A page of plain text; every problem carries its remedy."""
     import torch
 
-    from annotator.pipeline.batch import installed, resolve_device
+    from annotator.pipeline.batch import resolve_device
+    from annotator.pipeline.job import installed
 
     settings = RunSettings(offline=True)
     device = resolve_device("auto")

