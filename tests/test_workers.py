@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +84,22 @@ def make_badly(reason: str) -> Callable[[Any], Any]:
     if reason == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     raise ImportError(reason)
+
+
+def make_at_second_try(flag: str) -> Callable[[Any], Any]:
+    if not os.path.exists(flag):
+        open(flag, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make(10)
+
+
+def test_a_worker_killed_while_it_loads_is_replaced(tmp_path: Path) -> None:
+    pool = WorkerPool(1, make_at_second_try, str(tmp_path / "tried"))
+    try:
+        found = all_outcomes(pool, [1, 2])
+    finally:
+        pool.close()
+    assert [found[task].result for task in (1, 2)] == [10, 20]
 
 
 @pytest.mark.parametrize(("reason", "words"), [("no libsndfile", "no libsndfile"), ("killed", "--workers")])

@@ -23,6 +23,7 @@ from typing import Any
 from annotator.records import AnnotateError, RecordingError, SetupError
 
 PR_SET_PDEATHSIG = 1
+STARTS = 3  # workers that may be killed in a row while they load, before the run gives up
 READY = "ready"  # a worker's first message, when its tools are made
 
 
@@ -69,6 +70,7 @@ class WorkerPool:
         self._context = multiprocessing.get_context("spawn")
         self._size, self._make, self._argument = size, make, argument
         self._workers: list[_Worker] = []
+        self._lost_starts = 0  # in a row
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
@@ -99,7 +101,9 @@ class WorkerPool:
 
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
-        worker = next((w for w in self._workers if w.task is None), None) or self._start()
+        self._hand(next((w for w in self._workers if w.task is None), None) or self._start(), task)
+
+    def _hand(self, worker: _Worker, task: Any) -> None:
         worker.task, worker.since = task, time.monotonic()
         try:
             worker.pipe.send(task)
@@ -115,10 +119,12 @@ class WorkerPool:
             try:
                 answer = worker.pipe.recv()
             except (EOFError, OSError):  # OSError: it died in the middle of its answer
-                outcomes.append(self._buried(worker))
+                if outcome := self._buried(worker):
+                    outcomes.append(outcome)
                 continue
             if answer == READY:
                 worker.ready, worker.since = True, time.monotonic()
+                self._lost_starts = 0
             else:
                 outcomes.append(Outcome(worker.task, *answer))
                 worker.task = None
@@ -138,14 +144,21 @@ class WorkerPool:
         message = f"This recording was not done after {limit_s / 3600:.2g} hours, so it was given up."
         return Outcome(worker.task, error=RecordingError("worker", "timeout", message))
 
-    def _buried(self, worker: _Worker) -> Outcome:
-        """The outcome of the task of a worker that died; the next task starts another worker."""
+    def _buried(self, worker: _Worker) -> Outcome | None:
+        """The outcome of the task of a worker that died; the next task starts another worker.
+
+        One that was killed while it loaded is replaced, and its task has no outcome yet.
+        """
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join()
         code = worker.process.exitcode or 0
         why = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         if not worker.ready:
+            self._lost_starts += 1
+            if code < 0 and self._lost_starts < STARTS:
+                self._hand(self._start(), worker.task)
+                return None
             fault = SetupError(
                 f"A worker process ended {why} while it loaded its models: try fewer --workers. In a script, "
                 'call run() below `if __name__ == "__main__":`.'
