@@ -325,6 +325,11 @@ def test_ctm() -> None:
     )
 
 
+def test_ctm_words_do_not_end_before_they_start() -> None:
+    word = parse_ctm("talk 1 1e-320 0.00 Hi. 0.00 lex A", recording="talk").words[0]
+    assert 0 <= word.start <= word.end
+
+
 def test_ctm_takes_the_lines_of_its_recording_and_tells_channels_apart() -> None:
     text = "talk 1 0.0 0.5 hi\ntalk 2 0.2 0.5 ho\nother 1 0.0 0.5 no\n"
     assert [(w.text, w.speaker) for w in parse_ctm(text, recording="talk").words] == [

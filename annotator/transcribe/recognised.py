@@ -87,7 +87,7 @@ def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = Non
             continue
         confidence = _share(fields[5]) if len(fields) > 5 else None
         speaker = fields[7] if len(fields) > 7 and fields[7] not in _MISSING else None
-        word = Word(start, round(start + duration, 4), fields[4], speaker, confidence)
+        word = Word(round(start, 4), round(start + duration, 4), fields[4], speaker, confidence)
         rows.append((fields[0], fields[1], word))
     files = {file for file, _, _ in rows}
     if len(files) > 1:
