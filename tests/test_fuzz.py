@@ -1,7 +1,7 @@
 """Anything as a transcript or speaker file is read or refused with a sentence, and utterances hold together.
 
-`make fuzz` looks for ten minutes (FUZZ_SECONDS) and elsewhere each time; the ordinary run looks for a second or
-two each, always in the same places, so that what it finds is the fault of what was changed.
+`make fuzz` looks for ten minutes (FUZZ_SECONDS) and elsewhere each time; the ordinary run looks for a second
+or two each, always in the same places, so that what it finds is the fault of what was changed.
 """
 
 from __future__ import annotations
