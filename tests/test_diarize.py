@@ -187,20 +187,27 @@ def test_a_stretch_sounds_the_same_wherever_it_lies(embedded, talk) -> None:  # 
     assert here.shape == (1, 192)
 
 
-def test_windows_are_read_in_blocks_of_bounded_size(embedded) -> None:  # type: ignore[no-untyped-def]
-    """A memory map of an hour is never read whole."""
+class Watched(np.ndarray):
+    """Samples that remember the largest part that was read of them."""
+
     largest = 0
 
-    class Watched(np.ndarray):
-        def __getitem__(self, key):  # type: ignore[no-untyped-def]
-            nonlocal largest
-            part = super().__getitem__(key)
-            largest = max(largest, getattr(part, "size", 0))
-            return part
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        part = super().__getitem__(key)
+        Watched.largest = max(Watched.largest, getattr(part, "size", 0))
+        return part
 
+
+def watched(samples: NDArray[np.int16]) -> Watched:
+    Watched.largest = 0
+    return samples.view(Watched)
+
+
+def test_windows_are_read_in_blocks_of_bounded_size(embedded) -> None:  # type: ignore[no-untyped-def]
+    """A memory map of an hour is never read whole."""
     noise = np.random.default_rng(0).integers(-300, 300, RATE_HZ * 200).astype(np.int16)
-    embedded(Audio(noise.view(Watched)))
-    assert 0 < largest <= 65 * RATE_HZ
+    embedded(Audio(watched(noise)))
+    assert 0 < Watched.largest <= 65 * RATE_HZ
 
 
 def test_level_ignores_digital_silence() -> None:
@@ -409,20 +416,11 @@ def test_pyannote_hears_long_recordings_in_blocks(
 
     monkeypatch.setattr(pyannote, "BLOCK_S", 10.0)
     monkeypatch.setattr(pyannote, "SHARED_S", 2.0)
-    largest = 0
-
-    class Watched(np.ndarray):
-        def __getitem__(self, key):  # type: ignore[no-untyped-def]
-            nonlocal largest
-            part = super().__getitem__(key)
-            largest = max(largest, getattr(part, "size", 0))
-            return part
-
     noise = np.random.default_rng(0).integers(-3000, 3000, RATE_HZ * 34).astype(np.int16)
     diarizer = make_diarizer("pyannote", DiarizerSettings(pyannote_folder=tiny_pyannote, max_speakers=3))
-    turns = diarizer(Audio(noise.view(Watched)))
+    turns = diarizer(Audio(watched(noise)))
     assert isinstance(turns, Diarized)
-    assert 0 < largest <= 11 * RATE_HZ
+    assert 0 < Watched.largest <= 11 * RATE_HZ
     for found in (turns, turns.alone):
         assert found == sorted(found)
         assert all(0 <= turn.start < turn.end <= 34.0 for turn in found)

@@ -101,10 +101,10 @@ class Embedded:
             sound = torch.stack([self.samples(audio, start, start + length, factor) for start in starts])
             chances = self.activity(sound).exp().cpu().numpy()  # (n, 589, 7)
             for number, chance in zip(numbers, chances, strict=True):
-                mine = np.flatnonzero(parts == number)
+                mine = np.arange(*np.searchsorted(parts, [number, number + 1]))
                 seconds = (mine - number * STEP + 0.5) / 100
-                nearest = np.rint((seconds - ACTIVITY_START_S) / ACTIVITY_STEP_S).astype(np.int64)
-                chance = chance[nearest.clip(0, len(chance) - 1)]
+                rows = np.rint((seconds - ACTIVITY_START_S) / ACTIVITY_STEP_S).astype(np.int64)
+                chance = chance[rows.clip(0, len(chance) - 1)]
                 kind = np.where(chance[:, 0] >= SILENCE, 0, 1 + chance[:, 1:].argmax(axis=1))
                 found[mine] = ACTIVE[kind]
         return found
@@ -174,9 +174,14 @@ def stretches_alone(active: NDArray[np.bool_]) -> list[Ints]:
     cuts = np.flatnonzero((np.diff(alone) > PAUSE) | changed) + 1
     found = []
     for run in np.split(alone, cuts):
-        pieces = np.array_split(run, max(1, round(len(run) / LONGEST + 0.2)))
-        found += [piece for piece in pieces if len(piece) >= SHORTEST]
+        found += in_pieces(run, SHORTEST)
     return found
+
+
+def in_pieces(frames: Ints, shortest: int) -> list[Ints]:
+    """Frames cut evenly into pieces of up to about ``LONGEST``; none are left of fewer than ``shortest``."""
+    pieces = np.array_split(frames, max(1, round(len(frames) / LONGEST + 0.2)))
+    return [piece for piece in pieces if len(piece) >= shortest]
 
 
 def voices_of(active: NDArray[np.bool_], stretches: list[Ints], labels: Ints) -> NDArray[np.bool_]:
@@ -194,7 +199,8 @@ def voices_of(active: NDArray[np.bool_], stretches: list[Ints], labels: Ints) ->
     part = part_of(np.arange(len(active)), len(active))
     both = np.flatnonzero(active.sum(axis=1) > 1)
     for number in np.unique(part[both]).tolist():
-        here, sure = both[part[both] == number], known[part[known] == number]
+        edges = np.searchsorted(part, [number, number + 1])
+        here, sure = (x[slice(*np.searchsorted(x, edges))] for x in (both, known))
         for column in range(3):
             mine, alone = here[active[here, column]], sure[active[sure, column]]
             if len(mine) and len(alone):

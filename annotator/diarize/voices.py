@@ -11,7 +11,7 @@ from annotator.records import Audio, Utterance
 
 from . import DiarizerSettings  # noqa: TID251 - own package
 from .clustering import directions  # noqa: TID251 - own package
-from .embedded import LONGEST, Embedded, gain, loudness  # noqa: TID251 - own package
+from .embedded import Embedded, gain, in_pieces, loudness  # noqa: TID251 - own package
 from .networks import HOP, WINDOW  # noqa: TID251 - own package
 
 MOST_STRETCHES = 40  # of one speaker, up to 100 s of speech; more says nothing new
@@ -42,8 +42,7 @@ class Voices:
         for utterance in utterances:
             if utterance.overlap <= MOST_OVERLAP:
                 frames = np.arange(round(utterance.start * 100), min(round(utterance.end * 100), whole))
-                pieces = np.array_split(frames, max(1, round(len(frames) / LONGEST + 0.2)))
-                by_speaker.setdefault(utterance.speaker, []).extend(p for p in pieces if len(p) >= SHORTEST)
+                by_speaker.setdefault(utterance.speaker, []).extend(in_pieces(frames, SHORTEST))
         for speaker, pieces in by_speaker.items():
             if sum(map(len, pieces)) < LEAST_S * 100:
                 continue
