@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,16 @@ import pytest
 import torch
 
 from annotator.encode import make_encoder
+from tests.tiny_models import make_roberta
 from train.adapter import (
     SPEC,
     AdapterSettings,
-    Sentences,
     emorynlp,
     goemotions,
     line_key,
     sentence_sets,
+    teach,
     train_adapter,
-    train_sentences,
 )
 from train.adapter import dialogues as second_stage
 from train.adapter.dialogues import Garble
@@ -132,19 +133,29 @@ def test_joint_training_resumes_to_the_same_vectors(
     assert np.abs(vectors[0] - plain).max() > 1e-3
 
 
-def test_sentences_alone_give_an_adapter_file(tmp_path: Path) -> None:
-    texts = tuple(["what a joy", "I hate you"] * 12)
-    sets = [Sentences("two", texts, np.eye(2, dtype=np.float32)[[0, 1] * 12])]
-    file = tmp_path / "weights" / "text.safetensors"
-    train_sentences(
-        sets,
-        file,
-        AdapterSettings(rank=2, sentence_epochs=1, sentence_batch=8),
-        tmp_path / "work",
-        progress=False,
-    )
-    vector = make_encoder("text", SPEC, file.parent, "cpu").encode_texts(["I hate you"])  # type: ignore[attr-defined]
-    assert torch.isfinite(torch.from_numpy(vector)).all()
+def test_a_teacher_labels_what_nobody_has_and_the_small_one_learns_it(
+    dialogues: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    prepare("meld", dialogues / "meld", corpus)
+    sets = sentence_sets(load_corpus(corpus), dialogues)
+    settings = replace(TINY, taught_epochs=2, taught_batch=8, limit=None)
+    teachers = [make_roberta(tmp_path / "roberta")] * 2
+    taught = teach(load_corpus(corpus), sets, teachers, tmp_path / "taught", settings, progress=False)
+    assert {s.name for s in taught.sets} == {"corpus", "emorynlp"}
+    assert set(taught.beliefs) >= {"What a wonderful day", 'I "love" it Alex', "Hi"}
+    for known in (*taught.beliefs.values(), *(row for s in taught.sets for row in s.labels)):
+        assert known.sum() == pytest.approx(1, abs=1e-3) and (known >= 0).all()
+    own = taught.sets[0]
+    joy = own.labels[own.texts.index("What a wonderful day")]
+    assert joy[load_corpus(corpus).labels.index("joy")] > 0.15, "the true label keeps its share"
+
+    # What the teachers said stays on disk, and the trained checkpoint differs from one that was not taught.
+    again = teach(load_corpus(corpus), sets, teachers, tmp_path / "taught", settings, progress=False)
+    np.testing.assert_array_equal(again.beliefs["Hi"], taught.beliefs["Hi"])
+    alone = train_adapter(corpus, sets, tmp_path / "alone", TINY, progress=False)
+    found = train_adapter(corpus, sets, tmp_path / "student", TINY, taught=taught, progress=False)
+    assert found["loss"] != alone["loss"]
 
 
 def test_an_adapter_of_full_rank_keeps_what_was_learned() -> None:

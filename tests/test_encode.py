@@ -27,6 +27,7 @@ from annotator.encode.audio import (
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
 from annotator.encode.text import TextEncoder, contextual_text, minilm_folder, save_adapter
 from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError, Utterance
+from tests.tiny_models import make_roberta
 
 NOTHING = Evidence(audio=None, faces=None)
 
@@ -238,22 +239,7 @@ def test_training_reaches_the_text_encoder(minilm: TextEncoder) -> None:
 
 
 def test_any_hugging_face_encoder(tmp_path: Path, minilm: TextEncoder) -> None:
-    from transformers import RobertaConfig, RobertaModel
-
-    torch.manual_seed(0)
-    vocabulary = len(minilm.tokenizer)
-    RobertaModel(
-        RobertaConfig(
-            vocab_size=vocabulary,
-            hidden_size=24,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=140,
-            pad_token_id=0,
-        )
-    ).save_pretrained(tmp_path / "roberta")
-    minilm.tokenizer.save_pretrained(tmp_path / "roberta")
+    make_roberta(tmp_path / "roberta")
     encoder = make_encoder("text", {"name": "hf", "path": "roberta"}, tmp_path, "cpu")
     features = encoder(NOTHING, [say("Hello"), say(None)])
     assert features.values.shape == (2, 24) and features.present.tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Whisper and pyannote's pipeline in their own formats, with random or overlearnt weights of few numbers."""
+"""Whisper, pyannote's pipeline and a text encoder in their own formats, with weights of few numbers."""
 
 from __future__ import annotations
 
@@ -60,6 +60,24 @@ def make_whisper(folder: Path) -> Path:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     model.save_pretrained(folder)
+    return folder
+
+
+def make_roberta(folder: Path) -> Path:
+    """A text encoder of 24 dimensions, with MiniLM's tokenizer and random weights."""
+    import torch
+    from transformers import AutoTokenizer, RobertaConfig, RobertaModel
+
+    from annotator.encode.text import minilm_folder
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()), local_files_only=True)
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=140, pad_token_id=0,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
     return folder
 
 

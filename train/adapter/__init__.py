@@ -1,9 +1,10 @@
 """Fine-tune the text encoder with a low-rank adapter, together with the network that reads it.
 
-    python -m train.adapter CORPUS --dialogues DIALOGUES --out CHECKPOINT
+    python -m train.adapter CORPUS --dialogues DIALOGUES --out CHECKPOINT [--teacher FOLDER ...]
 
 1. Sentences (``sentences.py``): GoEmotions and EmoryNLP, a linear head for each.
-2. Dialogues (``dialogues.py``): encoder and network as one model on the corpus.
+2. With teachers (``teacher.py``): what they believe of these sentences and the corpus' own.
+3. Dialogues (``dialogues.py``): encoder and network as one model on the corpus.
 
 State is kept after every epoch: the same command goes on after a kill.
 """
@@ -24,6 +25,7 @@ from train.adapter.dialogues import dialogue_stage, with_vectors
 from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
 from train.adapter.settings import AdapterSettings
+from train.adapter.teacher import Taught, teach
 from train.corpus import Corpus, load_corpus
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
@@ -36,13 +38,14 @@ __all__ = [
     "SPEC",
     "AdapterSettings",
     "Sentences",
+    "Taught",
     "emorynlp",
     "encode_trained",
     "goemotions",
     "line_key",
     "sentence_sets",
+    "teach",
     "train_adapter",
-    "train_sentences",
 ]
 
 ADAPTER = "text.safetensors"
@@ -65,19 +68,6 @@ def sentence_sets(corpus: Corpus, dialogues: Path) -> list[Sentences]:
     return [goemotions(dialogues / "goemotions"), emorynlp(dialogues / "emorynlp", held_out)]
 
 
-def train_sentences(
-    sets: Sequence[Sentences], file: Path, settings: AdapterSettings, work: Path, *, progress: bool = True
-) -> None:
-    """Only the first stage: an adapter that has seen emotions, but none of the corpus that a network learns.
-
-    Such vectors of training dialogues are as reliable as those of any others.
-    """
-    encoder = TrainedEncoder(settings)
-    sentence_stage(encoder, sets, work, progress=progress)
-    encoder.module.eval()
-    encoder.save(file)
-
-
 def train_adapter(
     corpus_folder: Path,
     sets: Sequence[Sentences],
@@ -86,6 +76,7 @@ def train_adapter(
     *,
     config: dict[str, Any] | None = None,
     sentences: Path | None = None,
+    taught: Taught | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
     """Train and write the checkpoint ``out``, its adapter file included. Returns validation scores.
@@ -95,7 +86,8 @@ def train_adapter(
         sets: of the first stage.
         config: fields of the network to set otherwise than ``ModelConfig.default`` and ``NETWORK``.
         sentences: a folder that keeps the first stage, for several trainings to share; their seeds then
-            differ in the second stage only. Its own in each when None.
+            differ in the later stages only. Its own in each when None.
+        taught: what teachers say, to learn from after the first stage.
 
     Raises:
         UsageError: the corpus has no text.
@@ -106,11 +98,22 @@ def train_adapter(
     work = out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
     encoder = TrainedEncoder(settings)
-    sentence_stage(encoder, sets, sentences or work, progress=progress)
+    sentence_stage(
+        encoder, sets, (sentences or work) / "sentences.safetensors", epochs=settings.sentence_epochs,
+        batch=settings.sentence_batch, lr=settings.sentence_lr, progress=progress,
+    )  # fmt: skip
+    if taught is not None:
+        sentence_stage(
+            encoder, taught.sets, work / "taught.safetensors", epochs=settings.taught_epochs,
+            batch=settings.taught_batch, lr=settings.taught_lr, average=settings.taught_average,
+            progress=progress,
+        )  # fmt: skip
+    encoder.to_adapter()
 
     wanted = network_config(corpus, "default", None, {**NETWORK, **(config or {})})
     network = _network_first(corpus, encoder, wanted, work / "network", progress)
-    best = dialogue_stage(corpus, encoder, network, work, progress=progress)
+    beliefs = taught.beliefs if taught is not None else None
+    best = dialogue_stage(corpus, encoder, network, work, beliefs=beliefs, progress=progress)
 
     validation = with_vectors(corpus, "validation", encoder.text)
     fine, coarse = targets(corpus.conversations("train"))

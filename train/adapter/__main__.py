@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from annotator.records import AnnotateError
-from train.adapter import AdapterSettings, sentence_sets, train_adapter
+from train.adapter import AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
 
 
@@ -24,6 +24,13 @@ def main() -> int:
     parser.add_argument(
         "--sentences", type=Path, help="folder of the first stage, for trainings of several seeds to share"
     )
+    parser.add_argument(
+        "--teacher", type=Path, nargs="+", default=[], metavar="FOLDER",
+        help="Hugging Face encoders to learn from; one named twice is trained from two seeds",
+    )  # fmt: skip
+    parser.add_argument(
+        "--taught", type=Path, help="folder that keeps what the teachers said, for trainings to share"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=None, help="sentences and dialogues, for a quick run")
     a = parser.parse_args()
@@ -32,8 +39,11 @@ def main() -> int:
         rank=a.rank, dialogue_epochs=a.epochs, seed=a.seed, device=a.device, limit=a.limit
     )
     try:
-        sets = sentence_sets(load_corpus(a.corpus), a.dialogues)
-        best = train_adapter(a.corpus, sets, a.out, settings, sentences=a.sentences)
+        corpus = load_corpus(a.corpus)
+        sets = sentence_sets(corpus, a.dialogues)
+        kept = a.taught or a.out.with_name(a.out.name + ".taught")
+        taught = teach(corpus, sets, a.teacher, kept, settings) if a.teacher else None
+        best = train_adapter(a.corpus, sets, a.out, settings, sentences=a.sentences, taught=taught)
     except AnnotateError as error:
         print(f"train.adapter: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Second stage: encoder and network are one model on whole dialogues, under the network's own loss.
+"""Last stage: encoder and network are one model on whole dialogues, under the network's own loss.
 
 A network trained on the vectors of an encoder that has seen the same labels learns to trust them too much;
 trained together, both see the same error. Other modalities of the corpus take part with their vectors.
@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from annotator.encode.text import TextEncoder
 from annotator.records import Conversation, Features
-from model import Network, collate, compute_loss
-from train.adapter.encoder import TrainedEncoder, encode_trained, schedule
+from model import Network, Output, collate, compute_loss
+from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
 from train.corpus import Corpus, LabelledConversation
 from train.evaluate.logits import targets
 from train.loop import validate
@@ -56,6 +58,22 @@ class JointModel(nn.Module):
         batch.features["text"] = features
         return self.network(batch)
 
+    def doubt(
+        self,
+        output: Output,
+        conversations: Sequence[LabelledConversation],
+        beliefs: Mapping[str, NDArray[np.float32]],
+    ) -> Tensor:
+        """Mean cross-entropy of the head on the text alone against what is believed of each text."""
+        assert output.unimodal is not None
+        logits = output.unimodal["text"]
+        said = [beliefs.get(self.texts[c.first_row + i] or "") for c in conversations for i in range(len(c))]
+        rows = [i for i, belief in enumerate(said) if belief is not None]
+        if not rows:
+            return logits.new_zeros(())
+        target = torch.from_numpy(np.stack([b for b in said if b is not None])).to(logits.device)
+        return cross_entropy(logits[rows].float(), target)
+
 
 class Garble:
     """Word errors as a recogniser makes them: some dialogues lose words and get others in their place.
@@ -86,22 +104,6 @@ class Garble:
         return " ".join(kept) or text
 
 
-class Average:
-    """A running average of weights, which generalises better than the last step's (Izmailov et al., 2018)."""
-
-    def __init__(self, weights: dict[str, Tensor], decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.values = {name: w.detach().clone() for name, w in weights.items()}
-
-    @torch.no_grad()
-    def update(self, weights: dict[str, Tensor]) -> None:
-        self.steps += 1
-        # A long memory would hold on to the start for all of a short training.
-        decay = min(self.decay, self.steps / (self.steps + 9))
-        for name, mean in self.values.items():
-            mean.lerp_(weights[name].detach(), 1 - decay)
-
-
 def with_vectors(
     corpus: Corpus, split: str, encoder: TextEncoder, limit: int | None = None
 ) -> list[LabelledConversation]:
@@ -121,11 +123,20 @@ def with_vectors(
 
 
 def dialogue_stage(
-    corpus: Corpus, encoder: TrainedEncoder, network: Network, work: Path, *, progress: bool = True
+    corpus: Corpus,
+    encoder: TrainedEncoder,
+    network: Network,
+    work: Path,
+    *,
+    beliefs: Mapping[str, NDArray[np.float32]] | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Train both, keep the average of the weights at the best validation epoch. Returns its scores.
 
     State is kept in ``work`` after every epoch: the same call goes on after a kill.
+
+    Args:
+        beliefs: what teachers believe of a text; the network's head on the text alone learns it too.
     """
     settings = encoder.settings
     file, best_file = work / "dialogues.safetensors", work / "best.safetensors"
@@ -174,11 +185,11 @@ def dialogue_stage(
             rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
             drawn = [dialogues[i] for i in rows]
             fine, coarse = (torch.from_numpy(t).to(encoder.text.device) for t in targets(drawn))
-            loss = compute_loss(
-                joint(drawn, garble if settings.word_errors else None), fine, coarse, network.config
-            )
+            output = joint(drawn, garble if settings.word_errors else None)
+            loss = compute_loss(output, fine, coarse, network.config)
+            whole = loss.total + (settings.taught * joint.doubt(output, drawn, beliefs) if beliefs else 0)
             optimizer.zero_grad()
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            whole.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([p for group in parameters for p in group], 1.0)
             optimizer.step()
             average.update(weights)

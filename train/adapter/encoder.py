@@ -7,7 +7,7 @@ decomposition, the closest change of that rank, and training goes on in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,27 @@ from annotator.encode.text import TextEncoder, minilm_folder, save_adapter
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
 
-# Every linear layer of BERT but the pooler, which is not used.
+# What an adapter changes: every linear layer of BERT but the pooler, which is not used.
 LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
 
 
 class TrainedEncoder:
-    """The embedded encoder with weights that learn: those of its linear layers, later an adapter's."""
+    """An encoder with weights that learn: those of its linear layers, later an adapter's.
 
-    def __init__(self, settings: AdapterSettings) -> None:
+    Args:
+        folder: of a Hugging Face encoder; the embedded one when None. Only that can become an adapter.
+    """
+
+    def __init__(self, settings: AdapterSettings, folder: Path | None = None) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.text = TextEncoder("minilm", minilm_folder(), settings.device)
+        self.text = TextEncoder("minilm", folder or minilm_folder(), settings.device)
         self.module = self.text.module
         self.lora: Any = None
         self.matrices = {
             name: layer
             for name, layer in self.module.named_modules()
-            if isinstance(layer, nn.Linear) and name.endswith(tuple(LAYERS))
+            if isinstance(layer, nn.Linear) and not name.startswith("pooler")
         }
         self.base = {name: layer.weight.detach().clone() for name, layer in self.matrices.items()}
         for name, parameter in self.module.named_parameters():
@@ -85,6 +89,22 @@ class TrainedEncoder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             save_adapter(self.module, self.lora, temporary)
+
+
+class Average:
+    """A running average of weights, which generalises better than the last step's (Izmailov et al., 2018)."""
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.values = {name: w.detach().clone() for name, w in weights.items()}
+
+    @torch.no_grad()
+    def update(self, weights: Mapping[str, Tensor]) -> None:
+        self.steps += 1
+        # A long memory would hold on to the start for all of a short training.
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        for name, mean in self.values.items():
+            mean.lerp_(weights[name].detach(), 1 - decay)
 
 
 def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""First stage: single sentences, a linear head for each set, so that vectors carry emotion at all."""
+"""Single sentences, a linear head for each set of them, so that vectors carry emotion at all."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from train.adapter.encoder import TrainedEncoder, encode_trained, schedule
-from train.adapter.settings import AdapterSettings
+from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
 from train.resume import load_state, save_state
 
 log = logging.getLogger("annotator")
@@ -33,8 +32,9 @@ class Sentences:
 
     name: str
     texts: tuple[str, ...]
-    labels: NDArray[np.float32]  # (n, classes) 0 or 1
+    labels: NDArray[np.float32]  # (n, classes) 0 or 1, or what someone believes in between
     several: bool = False  # a sentence may have several labels, each a question of its own
+    share: float = 1.0  # of the sentences, drawn anew for each pass
 
 
 def goemotions(folder: Path) -> Sentences:
@@ -82,24 +82,36 @@ def line_key(text: str) -> str | None:
 
 
 def sentence_stage(
-    encoder: TrainedEncoder, sets: Sequence[Sentences], work: Path, *, progress: bool = True
-) -> None:
-    """Train the encoder on the sets, batches of one set each in random order; then make it an adapter.
+    encoder: TrainedEncoder,
+    sets: Sequence[Sentences],
+    file: Path,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    average: float | None = None,
+    progress: bool = True,
+) -> nn.ModuleDict:
+    """Train the encoder on the sets, batches of one set each in random order. Returns the heads by set.
 
-    State is kept in ``work`` after every epoch: the same call goes on after a kill.
+    State is kept in ``file`` after every epoch: the same call goes on after a kill.
+
+    Args:
+        average: keep the running average of the weights, with this decay, in place of the last ones.
     """
     settings = encoder.settings
-    work.mkdir(parents=True, exist_ok=True)
-    file = work / "sentences.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
     trained = encoder.trained
     heads = nn.ModuleDict({s.name: nn.Linear(encoder.text.width, s.labels.shape[1]) for s in sets})
     heads.to(encoder.text.device)
-    rates = [settings.sentence_lr, HEAD_LR]
+    rates = [lr, HEAD_LR]
     optimizer = torch.optim.AdamW(
         [{"params": list(trained.values())}, {"params": list(heads.parameters())}],
-        settings.sentence_lr,
+        lr,
         weight_decay=settings.weight_decay,
     )
+    learned = {**trained, **{f"head.{name}": w for name, w in heads.named_parameters()}}
+    mean = Average(learned, average or 0.0)
     done = 0
     if file.exists():
         state = load_state(file)
@@ -108,15 +120,15 @@ def sentence_stage(
         done = int(state["epoch"])
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
-    for epoch in range(done, settings.sentence_epochs):
+            mean.values, mean.steps = state["average"], state["steps"]
+    for epoch in range(done, epochs):
         rng = np.random.default_rng([settings.seed, epoch])
         torch.manual_seed(settings.seed * 1000 + epoch)
-        batches = list(_batches(sets, settings, rng))
-        steps = len(batches) * settings.sentence_epochs
+        batches = list(_batches(sets, batch, settings.limit, rng))
         encoder.module.train()
-        bar = tqdm(batches, desc="sentences", unit="batch", disable=None if progress else True)
+        bar = tqdm(batches, desc=f"sentences {epoch + 1}", unit="batch", disable=None if progress else True)
         for number, (which, rows) in enumerate(bar):
-            factor = schedule(epoch * len(batches) + number, steps)
+            factor = schedule(epoch * len(batches) + number, len(batches) * epochs)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             vectors = encode_trained(encoder.text, [which.texts[i] for i in rows])
@@ -131,25 +143,31 @@ def sentence_stage(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([*trained.values(), *heads.parameters()], 1.0)
             optimizer.step()
+            if average is not None:
+                mean.update(learned)
             bar.set_postfix(loss=f"{loss.item():.3f}")
+        if epoch + 1 == epochs and average is not None:
+            with torch.no_grad():
+                for name, weight in learned.items():
+                    weight.copy_(mean.values[name])
         state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1}
-        if epoch + 1 < settings.sentence_epochs:  # twice the size of the weights, and of no use afterwards
-            state["optimizer"] = optimizer.state_dict()
+        if epoch + 1 < epochs:  # three times the size of the weights, and of no use afterwards
+            state |= {"optimizer": optimizer.state_dict(), "average": mean.values, "steps": mean.steps}
         save_state(file, state)
-        log.info("sentences: epoch %d of %d done", epoch + 1, settings.sentence_epochs)
-    encoder.to_adapter()
+        log.info("%s: epoch %d of %d done", file.stem, epoch + 1, epochs)
+    return heads
 
 
 def _batches(
-    sets: Sequence[Sentences], settings: AdapterSettings, rng: np.random.Generator
+    sets: Sequence[Sentences], batch: int, limit: int | None, rng: np.random.Generator
 ) -> Iterator[tuple[Sentences, NDArray[np.int64]]]:
     found = []
     for s in sets:
-        order = rng.permutation(len(s.texts))[: settings.limit]
+        order = rng.permutation(len(s.texts))[: round(s.share * len(s.texts))][:limit]
         # Sentences of like length together, in pools of many batches: half the padding.
-        for pool in np.array_split(order, max(1, len(order) // (50 * settings.sentence_batch))):
+        for pool in np.array_split(order, max(1, len(order) // (50 * batch))):
             pool = pool[np.argsort([len(s.texts[i]) for i in pool], kind="stable")]
-            pieces = np.array_split(pool, max(1, len(pool) // settings.sentence_batch))
+            pieces = np.array_split(pool, max(1, len(pool) // batch))
             found += [(s, rows) for rows in pieces]
     for i in rng.permutation(len(found)):
         yield found[i]

@@ -13,6 +13,11 @@ class AdapterSettings:
     sentence_epochs: int = 1
     sentence_batch: int = 64
     sentence_lr: float = 1.2e-4  # of the encoder's own weights
+    taught_epochs: int = 4  # passes over what a teacher labelled, where there is one
+    taught_batch: int = 64
+    taught_lr: float = 8e-5
+    taught_average: float = 0.998  # decay of the running average of the weights in these passes
+    taught: float = 0.85  # share of the teacher's word beside the true labels
     network_epochs: int = 12  # of the network alone, before both learn
     dialogue_epochs: int = 3
     dialogue_batch: int = 8

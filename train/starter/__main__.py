@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ from annotator.encode.audio import VoiceScores
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from annotator.table import write_json, written_whole
 from model import load_checkpoint, save_checkpoint
-from train.adapter import ADAPTER, AdapterSettings, sentence_sets, train_adapter
+from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
 from train.evaluate import evaluate, probabilities, scores_of
 from train.prepare import prepare
@@ -55,8 +55,13 @@ NEEDED = (
 )
 
 
-def build(data: Path, work: Path, out: Path, *, quick: bool = False) -> dict[str, Any]:
+def build(
+    data: Path, work: Path, out: Path, *, teachers: Sequence[Path] = (), quick: bool = False
+) -> dict[str, Any]:
     """Build the bundle ``out`` and return its figures.
+
+    Args:
+        teachers: folders of larger text encoders that the embedded one learns from.
 
     Raises: UsageError when the data are incomplete.
     """
@@ -94,9 +99,12 @@ def build(data: Path, work: Path, out: Path, *, quick: bool = False) -> dict[str
     log.info("text and network")
     trained = work / "trained"
     if not trained.exists():
-        sets = sentence_sets(load_corpus(corpus), dialogues)
+        # The pairs hold each dialogue several times; its sentences are learned once.
+        plain, settings = load_corpus(work / "meld"), QUICK if quick else TRAINING
+        sets = sentence_sets(plain, dialogues)
+        taught = teach(plain, sets, teachers, work / "taught", settings) if teachers else None
         train_adapter(
-            corpus, sets, trained, QUICK if quick else TRAINING, config=NETWORK, sentences=work / "sentences"
+            corpus, sets, trained, settings, config=NETWORK, sentences=work / "sentences", taught=taught
         )
     checkpoint = load_checkpoint(trained)
     out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +136,12 @@ def build(data: Path, work: Path, out: Path, *, quick: bool = False) -> dict[str
         "voice_parameters": sum(p.numel() for p in load_file(out / VOICE).values()),
         "text_parameters": sum(p.numel() for p in load_file(out / ADAPTER).values()),
     }
-    command = "python -m train.starter --data DATA --out model/starter" + (" --quick" if quick else "")
+    named = "".join(f" {folder.name}" for folder in teachers)
+    command = (
+        "python -m train.starter --data DATA --out model/starter"
+        + (f" --teacher{named}" if named else "")
+        + (" --quick" if quick else "")
+    )
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
     with written_whole(out / "CARD.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
@@ -178,11 +191,17 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the public corpora")
     parser.add_argument("--out", type=Path, required=True, help="bundle to write")
     parser.add_argument("--work", type=Path, default=Path("build/starter"), help="what stages leave behind")
+    parser.add_argument(
+        "--teacher", type=Path, nargs="+", default=[], metavar="FOLDER",
+        help="larger Hugging Face text encoders to learn from; one named twice is trained from two seeds",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="minutes instead of hours: a check of the code")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        figures = build(arguments.data, arguments.work, arguments.out, quick=arguments.quick)
+        figures = build(
+            arguments.data, arguments.work, arguments.out, teachers=arguments.teacher, quick=arguments.quick
+        )
     except AnnotateError as error:
         print(f"train.starter: {error}", file=sys.stderr)
         return error.exit_code
