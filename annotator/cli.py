@@ -209,6 +209,26 @@ def report(
 
 
 @app.command()
+def export(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="srt, vtt, rttm, textgrid, eaf, label-studio, audformat, lhotse or meld-csv.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],
+) -> None:
+    """Write a table in the format of another tool: subtitles, tiers for annotation, a corpus."""
+    from annotator.export import export as write
+
+    files = write(table, to, out)
+    typer.echo(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
+
+
+@app.command()
 def prepare(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="meld, emorynlp, iemocap, features or table.")

@@ -13,12 +13,11 @@ import polars as pl
 from safetensors import SafetensorError
 
 from annotator.records import Prediction, SetupError, Utterance
+from annotator.spreadsheet import for_spreadsheet
 
 SENTIMENTS = ("positive", "neutral", "negative")
 SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
-# A spreadsheet takes a cell that begins with one of these for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
@@ -184,22 +183,6 @@ def write_table(table: pl.DataFrame, path: Path, metadata: dict[str, str]) -> No
             for_spreadsheet(table).write_csv(temporary)
         else:
             table.write_parquet(temporary, metadata=metadata)
-
-
-def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
-    """Lists joined by ``;``, and text cells that a spreadsheet would run as a formula escaped by ``'``."""
-    joined = [pl.col(n).list.join(";").alias(n) for n, kind in table.schema.items() if kind == pl.List]
-    table = table.with_columns(joined) if joined else table
-    starts = pl.any_horizontal
-    escaped = [
-        pl.when(starts([pl.col(name).str.starts_with(s) for s in FORMULA_STARTS]))
-        .then(pl.concat_str(pl.lit("'"), pl.col(name)))
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name, kind in table.schema.items()
-        if kind == pl.String
-    ]
-    return table.with_columns(escaped) if escaped else table
 
 
 def write_failures(path: Path, failures: Sequence[dict[str, Any]]) -> None:

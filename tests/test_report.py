@@ -22,50 +22,13 @@ from hypothesis import strategies as st
 
 from annotator.records import SetupError, UsageError
 from annotator.report import content, render, write_report
-from annotator.table import schema, write_table
+from annotator.table import write_table
+from tests.tables import LABELS, table_of, utterance
 
-LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 HOSTILE = (
     '</script><script>document.title="taken"</script><!-- <img src=x onerror=alert(1)> '
     "\"'`\x00\x1b[31m\u2028 &amp;"
 )
-
-
-def utterance(**given: Any) -> dict[str, Any]:
-    """One row: joy, said in the first two seconds, unless told otherwise."""
-    emotion = given.get("emotion", "joy")
-    row: dict[str, Any] = {
-        "file": "talk.mp4",
-        "file_id": "0" * 64,
-        "dialogue_id": 0,
-        "utterance_id": 0,
-        "start": 0.0,
-        "end": 2.0,
-        "speaker": "SPEAKER_00",
-        "overlap": 0.0,
-        "text": "So good to see you.",
-        "text_source": "sidecar",
-        "language": "en",
-        "asr_confidence": None,
-        "emotion": emotion,
-        "confidence": 0.7,
-        **{f"p_{label}": 0.7 if label == emotion else 0.05 for label in LABELS},
-        "sentiment": "positive",
-        "p_positive": 0.8,
-        "p_neutral_sentiment": 0.1,
-        "p_negative": 0.1,
-        "has_text": True,
-        "has_audio": True,
-        "has_face": False,
-        "face_coverage": None,
-        "quality": [],
-        "model": "starter 0.1.0",
-    }
-    return row | given
-
-
-def table_of(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=schema(LABELS))
 
 
 class Page(HTMLParser):

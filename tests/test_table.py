@@ -13,6 +13,7 @@ import pytest
 
 from annotator import table
 from annotator.records import Prediction, SetupError, Utterance
+from annotator.spreadsheet import for_spreadsheet
 
 LABELS = ("neutral", "joy")
 TEXTS = [
@@ -118,7 +119,7 @@ def test_other_readers_see_the_same_values(written: tuple[Path, Path, pl.DataFra
         by_query(f"select * replace (array_to_string(quality, ';') as quality) from '{parquet}'"),
     ):
         assert frame.cast(dict(ours.schema)).equals(ours)  # type: ignore[arg-type]
-    escaped = table.for_spreadsheet(whole)
+    escaped = for_spreadsheet(whole)
     by_polars = pl.read_csv(csv, schema=dict(escaped.schema))
     # An empty quality list and no text are both an empty field in CSV: readers give null for either.
     same = escaped.with_columns(pl.col("quality").replace("", None))

@@ -17,9 +17,9 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from annotator.read import SENTIMENTS, checked, labels_of, read_table
 from annotator.records import SetupError, UsageError
 from annotator.report import content
-from annotator.report.read import SENTIMENTS, checked, labels_of, read_table
 
 __all__ = ["render", "write_report"]
 

@@ -12,8 +12,8 @@ import polars as pl
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from annotator.read import SENTIMENTS
 from annotator.records import MODALITIES
-from annotator.report.read import SENTIMENTS
 
 FULL_RECORDINGS = 50  # with timeline and transcript
 LISTED_RECORDINGS = (

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from annotator.records import UsageError
+from annotator.spreadsheet import FORMULA_STARTS
 from train.corpus import SENTIMENTS, split_name
 from train.labels import sentiment_of
 from train.prepare.columns import NAMES
 from train.prepare.faults import Faults
 from train.prepare.source import seconds
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # before which our own CSV puts an apostrophe
 
 Cells = list[str | None]
 

@@ -79,7 +79,7 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         speech: the folder of ``ravdess.csv`` and ``emodb.csv``.
         work: gets a folder of vectors, a file for each made recording.
         spec: of the audio encoder.
-        limit: use this many clips of each corpus only, and one channel (a quick run).
+        limit: use about this many clips of each corpus only, and one channel (a quick run).
     """
     table = clip_table(speech, limit)
     encoder = make_encoder("audio", spec, None, "cpu")
@@ -107,13 +107,14 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
 
 
 def clip_table(speech: Path, limit: int | None = None) -> pl.DataFrame:
-    """``file, speaker, sex, split, label`` of every clip with a label of MELD's; ``limit`` per corpus."""
+    """``file, speaker, sex, split, label`` of clips with a label of MELD's, about ``limit`` a corpus."""
     tables = []
     for corpus, by in (("ravdess", "actor"), ("emodb", "speaker")):
         table = pl.read_csv(speech / f"{corpus}.csv", schema_overrides={by: pl.Int32})
         table = table.filter(pl.col("emotion").is_in(list(TO_MELD)))
-        if limit is not None:
-            table = table.sample(min(limit, len(table)), seed=0, shuffle=True)
+        if limit is not None:  # some of each speaker and emotion, so that no split lacks one
+            groups = table.select(by, "emotion").n_unique()
+            table = table.filter(pl.int_range(pl.len()).over(by, "emotion") < max(1, limit // groups))
         number = pl.col(by).cast(pl.String).str.zfill(2)
         tables.append(
             table.select(

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 
 from annotator.records import MODALITIES, UsageError
+from annotator.spreadsheet import from_spreadsheet
 
 SENTIMENTS = {"positive": "p_positive", "neutral": "p_neutral_sentiment", "negative": "p_negative"}
-# What the page shows. A table may have more columns; they are left alone.
+# What pages and exports show. A table may have more columns; they are left alone.
 COLUMNS: dict[str, pl.DataType] = {
     "file": pl.String(),
     "dialogue_id": pl.Int32(),
@@ -27,8 +28,6 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 MOST_LABELS = 100
 MAY_BE_NULL = ("text", "quality")
-# A cell of a CSV table that begins like this was escaped for spreadsheets; the apostrophe is not the text's.
-ESCAPED_FORMULA = r"\A'([=+\-@\t\r])"
 REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
 
 
@@ -67,23 +66,8 @@ def labels_of(columns: list[str]) -> list[str]:
     return [name.removeprefix("p_") for name in between if name.startswith("p_")]
 
 
-def from_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
-    """Undo what CSV does to the table: apostrophes before formulas, lists joined by ``;``, flags as words."""
-    table = table.with_columns(pl.all().str.replace(ESCAPED_FORMULA, "$1"))
-    truth = {"true": True, "false": False}
-    flags = [f"has_{m}" for m in MODALITIES if f"has_{m}" in table.columns]
-    table = table.with_columns(
-        # What is neither true nor false becomes null, which `checked` refuses.
-        pl.col(name).str.to_lowercase().replace_strict(truth, default=None, return_dtype=pl.Boolean())
-        for name in flags
-    )
-    if "quality" in table.columns:
-        table = table.with_columns(pl.col("quality").fill_null("").str.split(";"))
-    return table
-
-
 def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The columns that the page needs, in their types, sorted by file and start.
+    """The columns that are shown, in their types, sorted by file and start.
 
     Raises: UsageError when columns are missing or hold what such a table never holds.
     """
@@ -98,7 +82,7 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
     if not labels:
         raise refuse("it has no p_<label> columns between confidence and sentiment")
     if len(labels) > MOST_LABELS:
-        raise refuse(f"it has {len(labels)} labels, more than the {MOST_LABELS} that a page can show")
+        raise refuse(f"it has {len(labels)} labels, more than the {MOST_LABELS} that can be shown")
     kinds: dict[str, pl.DataType] = {}
     for column, kind in COLUMNS.items():
         kinds[column] = kind

@@ -1,0 +1,164 @@
+"""The whole table for programs that handle corpora: Label Studio, audformat, Lhotse, MELD's CSV."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import polars as pl
+
+from annotator.export.names import targets
+from annotator.export.subtitles import clock
+from annotator.read import labels_of
+from annotator.spreadsheet import for_spreadsheet
+
+
+def label_studio(table: pl.DataFrame, out: Path) -> None:
+    """``tasks.json`` to import (rows as predictions on local files) and ``config.xml`` to set up with.
+
+    The path of a recording is relative to the local storage that Label Studio is told of.
+    """
+    tasks = []
+    for (file,), rows in table.group_by("file", maintain_order=True):
+        results: list[dict[str, Any]] = []
+        for number, row in enumerate(rows.iter_rows(named=True)):
+            region = {"start": row["start"], "end": row["end"], "channel": 0}
+            shared = {"id": f"u{number}", "to_name": "audio", "original_length": rows["end"].max()}
+            labels = {**region, "labels": [row["emotion"]]}
+            results.append(
+                {
+                    **shared,
+                    "from_name": "emotion",
+                    "type": "labels",
+                    "score": row["confidence"],
+                    "value": labels,
+                }
+            )
+            for column in ("speaker", "text"):
+                if row[column] is not None:
+                    words = {**region, "text": [row[column]]}
+                    results.append({**shared, "from_name": column, "type": "textarea", "value": words})
+        tasks.append(
+            {
+                "data": {"audio": f"/data/local-files/?d={quote(str(file))}", "file": file},
+                "predictions": [{"model_version": rows["model"][0], "result": results}],
+            }
+        )
+    _write(out / "tasks.json", json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
+    choices = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels_of(table.columns))
+    beside = 'toName="audio" perRegion="true" editable="true" displayMode="region-list"'
+    _write(
+        out / "config.xml",
+        f"""<View>
+  <Labels name="emotion" toName="audio">
+{choices}  </Labels>
+  <Audio name="audio" value="$audio"/>
+  <TextArea name="speaker" {beside}/>
+  <TextArea name="text" {beside}/>
+</View>
+""",
+    )
+
+
+def audformat_database(table: pl.DataFrame, out: Path) -> None:
+    """A database of audEERING's format: ``db.yaml`` and a segmented table ``utterances``."""
+    import audformat  # type: ignore[import-untyped]
+    import pandas
+
+    labels = labels_of(table.columns)
+    database = audformat.Database(
+        "annotated",
+        source="conversation-annotator",
+        usage=audformat.define.Usage.OTHER,
+        description="Labels of a model, not of people: " + ", ".join(table["model"].unique().sort()),
+    )
+    probability = audformat.Scheme("float", minimum=0, maximum=1)
+    schemes = {
+        "speaker": audformat.Scheme("str"),
+        "text": audformat.Scheme("str"),
+        "emotion": audformat.Scheme("str", labels=labels),
+        "confidence": probability,
+        "sentiment": audformat.Scheme("str", labels=["negative", "neutral", "positive"]),
+        **{f"p_{label}": probability for label in labels},
+    }
+    for name, scheme in schemes.items():
+        database.schemes[name] = scheme
+    index = audformat.segmented_index(
+        table["file"].to_list(),
+        [pandas.Timedelta(seconds=s) for s in table["start"]],
+        [pandas.Timedelta(seconds=s) for s in table["end"]],
+    )
+    database["utterances"] = audformat.Table(index)
+    for name in schemes:
+        database["utterances"][name] = audformat.Column(scheme_id=name)
+        values = table[name]
+        if values.dtype == pl.Float64:
+            values = values.clip(0, 1)
+        database["utterances"][name].set(values.to_list())
+    database.save(str(out), storage_format="csv")
+
+
+def lhotse(table: pl.DataFrame, out: Path) -> None:
+    """``supervisions.jsonl``: a supervision an utterance, the labels under ``custom``.
+
+    Recordings go by their paths without the ending, where that tells them apart.
+    """
+    labels = labels_of(table.columns)
+    names = targets(table["file"].unique(maintain_order=True).to_list(), "")
+    lines = []
+    for (file,), rows in table.group_by("file", maintain_order=True):
+        recording = str(names[str(file)])
+        for number, row in enumerate(rows.iter_rows(named=True)):
+            entry: dict[str, Any] = {
+                "id": f"{recording}-{number}",
+                "recording_id": recording,
+                "start": row["start"],
+                "duration": round(row["end"] - row["start"], 6),
+                "channel": 0,
+                "speaker": row["speaker"],
+                "custom": {
+                    "emotion": row["emotion"],
+                    "confidence": row["confidence"],
+                    "sentiment": row["sentiment"],
+                    **{f"p_{label}": row[f"p_{label}"] for label in labels},
+                },
+            }
+            if row["text"] is not None:
+                entry["text"] = row["text"]
+            lines.append(json.dumps(entry, ensure_ascii=False))
+    _write(out / "supervisions.jsonl", "".join(line + "\n" for line in lines))
+
+
+def meld_csv(table: pl.DataFrame, out: Path) -> None:
+    """``meld.csv`` with MELD's columns; season and episode are empty, and ``File`` names the recording.
+
+    Dialogues are numbered through all recordings, utterances from 0 within each.
+    """
+    numbered = table.with_columns(
+        (pl.struct("file", "dialogue_id").rank("dense") - 1).alias("Dialogue_ID"),
+        pl.int_range(pl.len()).over("file", "dialogue_id").alias("Utterance_ID"),
+    )
+    times = {
+        name: pl.Series(name, [clock(seconds, ",") for seconds in numbered[column]], dtype=pl.String)
+        for name, column in (("StartTime", "start"), ("EndTime", "end"))
+    }
+    empty = pl.lit(None, pl.String)
+    written = numbered.select(
+        pl.int_range(1, pl.len() + 1).alias("Sr No."),
+        pl.col("text").alias("Utterance"),
+        pl.col("speaker").alias("Speaker"),
+        pl.col("emotion").alias("Emotion"),
+        pl.col("sentiment").alias("Sentiment"),
+        "Dialogue_ID",
+        "Utterance_ID",
+        empty.alias("Season"),
+        empty.alias("Episode"),
+    ).with_columns(*times.values(), numbered["file"].alias("File"))
+    for_spreadsheet(written).write_csv(out / "meld.csv")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,177 @@
+"""Exports, read back by the programs they are for or by readers of their formats."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import audformat
+import numpy as np
+import pandas
+import polars as pl
+import pytest
+from pyannote.database.util import load_rttm
+
+from annotator.export import FORMATS, export
+from annotator.records import UsageError
+from annotator.table import write_table
+from annotator.transcribe.subtitles import read_sidecar
+from tests.tables import LABELS, table_of, utterance
+
+ANGRY = {"emotion": "anger"}
+ROWS: list[dict[str, Any]] = [
+    {"file": "a/talk.mp4", "text": 'He said "go" -->\n\nnow & <b>here</b>', "start": 0.5, "end": 2.0},
+    {
+        "file": "a/talk.mp4",
+        "speaker": "Ann Lee",
+        "text": None,
+        "start": 1.75,
+        "end": 3661.25,
+        "emotion": "anger",
+    },
+    {"file": "a/talk.wav", "text": "=SUM(A1)", "dialogue_id": 0},
+    {"file": "b.v2.mkv", "text": "Größe \x07 日本", "dialogue_id": 0},
+    {"file": "b.v2.mkv", "text": "Later.", "dialogue_id": 1, "start": 100.0, "end": 101.0},
+]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    file = tmp_path / "labels.parquet"
+    write_table(table_of(*(utterance(**row) for row in ROWS)), file, {})
+    return file
+
+
+def exported(table: Path, kind: str) -> Path:
+    out = table.parent / kind
+    files = export(table, kind, out)
+    assert files and all(file.is_file() for file in files)
+    assert not list(table.parent.glob(".*")), "nothing temporary is left"
+    return out
+
+
+def test_recordings_keep_folders_and_names_that_do_not_collide(table: Path) -> None:
+    out = exported(table, "srt")
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.srt"))
+    assert names == ["a/talk.mp4.srt", "a/talk.wav.srt", "b.v2.srt"]
+
+
+def test_subtitles_are_read_back(table: Path) -> None:
+    for kind in ("srt", "vtt"):
+        file = exported(table, kind) / f"a/talk.mp4.{kind}"
+        words = read_sidecar(file).words
+        assert {w.speaker for w in words} == {"SPEAKER_00"}, "what is in brackets is not said"
+        assert (words[0].start, words[-1].end) == (0.5, 2.0)
+        assert " ".join(w.text for w in words).startswith('He said "go" -> now &')
+        assert "(anger)" in file.read_text("utf-8")
+        assert "None" not in file.read_text("utf-8")
+    assert "01:01:01,250" in (table.parent / "srt/a/talk.mp4.srt").read_text("utf-8")
+    voices = (table.parent / "vtt/a/talk.mp4.vtt").read_text("utf-8")
+    assert voices.startswith("WEBVTT\n\n") and "<v Ann Lee>(anger)</v>" in voices and "&lt;b&gt;" in voices
+
+
+def test_rttm_is_read_back(table: Path) -> None:
+    found = load_rttm(exported(table, "rttm") / "a/talk.mp4.rttm")["a/talk"]
+    turns = [(turn.start, turn.end, label) for turn, _, label in found.itertracks(yield_label=True)]
+    assert turns == [(0.5, 2.0, "SPEAKER_00"), (1.75, 3661.25, "Ann_Lee")]
+
+
+def test_textgrid_tiles_each_tier(table: Path) -> None:
+    text = (exported(table, "textgrid") / "a/talk.mp4.TextGrid").read_text("utf-8")
+    assert text.startswith('File type = "ooTextFile"\nObject class = "TextGrid"\n')
+    assert "xmax = 3661.250000" in text and "size = 4" in text
+    assert 'name = "Ann Lee emotion"' in text and '"He said ""go""' in text
+    for tier in text.split("item [")[2:]:
+        edges = [float(line.split("=")[1]) for line in tier.splitlines() if "xmin" in line or "xmax" in line][
+            2:
+        ]
+        assert edges[0] == 0 and edges[-1] == 3661.25
+        assert edges[1:-1:2] == edges[2::2], "each interval begins where the last one ends"
+
+
+def test_elan_hangs_labels_below_their_utterances(table: Path) -> None:
+    document = ElementTree.parse(exported(table, "eaf") / "b.v2.eaf").getroot()
+    assert document.get("VERSION") == "3.0"
+    tiers = {tier.get("TIER_ID"): tier for tier in document.iter("TIER")}
+    assert set(tiers) == {"SPEAKER_00", "SPEAKER_00 emotion", "SPEAKER_00 sentiment"}
+    times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in document.iter("TIME_SLOT")}
+    aligned = list(tiers["SPEAKER_00"].iter("ALIGNABLE_ANNOTATION"))
+    assert [times[a.get("TIME_SLOT_REF1")] for a in aligned] == ["0", "100000"]
+    assert aligned[0].findtext("ANNOTATION_VALUE") == "Größe \ufffd 日本"
+    below = list(tiers["SPEAKER_00 emotion"].iter("REF_ANNOTATION"))
+    assert [b.get("ANNOTATION_REF") for b in below] == [a.get("ANNOTATION_ID") for a in aligned]
+    assert [b.findtext("ANNOTATION_VALUE") for b in below] == ["joy", "joy"]
+    ids = [a.get("ANNOTATION_ID") for a in document.iter() if a.get("ANNOTATION_ID")]
+    assert len(ids) == len(set(ids)) == 6
+
+
+def test_label_studio_gets_tasks_and_a_view_that_fit(table: Path) -> None:
+    out = exported(table, "label-studio")
+    tasks = json.loads((out / "tasks.json").read_text("utf-8"))
+    view = ElementTree.parse(out / "config.xml").getroot()
+    names = {tag.get("name") for tag in view}
+    assert [task["data"]["file"] for task in tasks] == ["a/talk.mp4", "a/talk.wav", "b.v2.mkv"]
+    results = tasks[0]["predictions"][0]["result"]
+    assert {r["from_name"] for r in results} <= names and {r["to_name"] for r in results} == {"audio"}
+    assert [r["value"].get("labels") for r in results if r["type"] == "labels"] == [["joy"], ["anger"]]
+    assert sum(r["from_name"] == "text" for r in results) == 1, "no words, no field of words"
+    assert {label.get("value") for label in view.iter("Label")} == set(LABELS)
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own, when it reads
+def test_audformat_loads_it(table: Path) -> None:
+    database = audformat.Database.load(str(exported(table, "audformat")))
+    found = database["utterances"].get()
+    assert list(found["emotion"]) == ["joy", "anger", "joy", "joy", "joy"]
+    assert pandas.isna(found["text"].iloc[1])
+    file, start, end = found.index[1]
+    assert (file, start.total_seconds(), end.total_seconds()) == ("a/talk.mp4", 1.75, 3661.25)
+    np.testing.assert_allclose(found["p_joy"].astype(float), [0.7, 0.05, 0.7, 0.7, 0.7], atol=1e-6)
+
+
+def test_lhotse_supervisions(table: Path) -> None:
+    text = (exported(table, "lhotse") / "supervisions.jsonl").read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(one["recording_id"], one["start"], one["duration"]) for one in lines[:2]] == [
+        ("a/talk.mp4", 0.5, 1.5),
+        ("a/talk.mp4", 1.75, 3659.5),
+    ]
+    assert "text" not in lines[1] and lines[1]["custom"]["emotion"] == "anger"
+    assert len({one["id"] for one in lines}) == len(lines)
+
+
+def test_meld_csv_numbers_dialogues_through(table: Path) -> None:
+    found = pl.read_csv(exported(table, "meld-csv") / "meld.csv", infer_schema=False)
+    assert found.columns[:11] == [
+        "Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season",
+        "Episode", "StartTime", "EndTime",
+    ]  # fmt: skip
+    assert found["Dialogue_ID"].to_list() == ["0", "0", "1", "2", "3"]
+    assert found["Utterance_ID"].to_list() == ["0", "1", "0", "0", "0"]
+    assert found["EndTime"][1] == "01:01:01,250"
+    assert found["Utterance"].to_list()[1:3] == [None, "'=SUM(A1)"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_empty_table_exports_to_nothing_or_headers(tmp_path: Path, kind: str) -> None:
+    write_table(table_of(), tmp_path / "empty.parquet", {})
+    export(tmp_path / "empty.parquet", kind, tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
+
+
+def test_what_it_refuses(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean rttm"):
+        export(table, "rtm", tmp_path / "x")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not an empty folder"):
+        export(table, "srt", full)
+    assert (full / "mine.txt").read_text() == "mine"
+    for name in ("../evil.mp4", "/etc/evil.mp4"):
+        write_table(table_of(utterance(file=name)), tmp_path / "odd.parquet", {})
+        with pytest.raises(UsageError, match="no path in a folder"):
+            export(tmp_path / "odd.parquet", "srt", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
