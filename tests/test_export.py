@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-import audformat
+import audformat  # type: ignore[import-untyped]
 import numpy as np
 import pandas
 import polars as pl
