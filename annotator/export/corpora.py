@@ -98,7 +98,7 @@ def audformat_database(table: pl.DataFrame, out: Path) -> None:
         if values.dtype == pl.Float64:
             values = values.clip(0, 1)
         database["utterances"][name].set(values.to_list())
-    database.save(str(out), storage_format="csv")
+    database.save(str(out), storage_format="parquet")  # a CSV would need its formulas escaped
 
 
 def lhotse(table: pl.DataFrame, out: Path) -> None:
