@@ -35,7 +35,7 @@ from train.starter.voice import Voices, across_corpora, load_voices, turn_scores
 
 log = logging.getLogger("annotator")
 
-VERSION = "2"
+VERSION = "3"
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
@@ -131,6 +131,7 @@ def build(
         "majority": {**scores_of(frequent, truth), "ece": None},
         "pairs": pairs,
         "faces_dropped": faces.dropped,
+        "teachers": list(dict.fromkeys(folder.name for folder in teachers)),
         "network_parameters": sum(p.numel() for p in checkpoint.network.parameters()),
         "face_parameters": sum(p.numel() for p in load_file(out / FACE["weights"]).values()),
         "voice_parameters": sum(p.numel() for p in load_file(out / VOICE).values()),

@@ -35,6 +35,12 @@ def write_card(figures: Mapping[str, Any], *, version: str, date: str, command: 
     by_sex = ", ".join(
         f"{sex} {100 * m['relative']['unweighted_average_recall']:.1f}" for sex, m in voice["by_sex"].items()
     )
+    teachers = " and ".join(figures["teachers"])
+    taught = (
+        f" The text adapter has also learned what {teachers}, trained on the same sentences, says of them."
+        if teachers
+        else ""
+    )
     folds = [f["relative"]["unweighted_average_recall"] for f in voice["folds"] if "relative" in f]
     return TEMPLATE.read_text(encoding="utf-8").format(
         version=version,
@@ -42,6 +48,7 @@ def write_card(figures: Mapping[str, Any], *, version: str, date: str, command: 
         command=command,
         rows="\n".join(rows),
         by_sex=by_sex,
+        taught=taught,
         folds=", ".join(f"{100 * f:.1f}" for f in folds),
         **{
             k: figures[k]
