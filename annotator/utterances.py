@@ -17,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count, groupby
 
-from annotator.records import Transcript, Turn, Utterance, Word
+from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
 
 FIRST_SPEAKER = "SPEAKER_00"
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "۔", "।")
 _CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、", "،")
 _CLOSERS = "\"'”’»)]」』"
 _MOMENT_S = 0.01  # the least length of anything
+MOST = 100_000  # utterances of a recording; ten hours of talk have about 10,000
 
 
 @dataclass(frozen=True)
@@ -86,26 +87,40 @@ def build(
         duration_s: length of the recording in seconds; 0 or less where it is not known.
         alone: the same turns with one speaker at a time, where the diarizer tells who speaks most: they give
             the words their speakers, ``turns`` the overlap.
+
+    Raises: RecordingError (``too_many``) for more than 100,000 utterances.
     """
     settings = settings or UtteranceSettings()
-    turns = _sound(turns)
+    turns = _sound(turns, duration_s)
     words = sorted(transcript.words, key=lambda w: w.start)
-    labels = _labels(words, turns if alone is None else _sound(alone), settings.reach_s)
+    labels = _labels(words, turns if alone is None else _sound(alone, duration_s), settings.reach_s)
     names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
     turns = sorted(replace(t, speaker=names[t.speaker]) for t in turns)
     speakers = _speakers(words, [None if label is None else names[label] for label in labels], settings)
     pieces = [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
     pieces += _untold(turns, words, settings)
+    _check_number(len(pieces))
     return _numbered(pieces, turns, duration_s, settings)
 
 
-def _sound(turns: Sequence[Turn]) -> list[Turn]:
-    """Those that last, none before 0, each with a speaker, by time."""
-    return sorted(
-        replace(t, start=max(0.0, t.start), speaker=t.speaker.strip() or FIRST_SPEAKER)
+def _sound(turns: Sequence[Turn], duration_s: float) -> list[Turn]:
+    """Those that last, within the recording where its length is known, each with a speaker, by time."""
+    last = duration_s if duration_s > 0 else math.inf
+    clipped = (
+        replace(t, start=max(0.0, t.start), end=min(t.end, last), speaker=t.speaker.strip() or FIRST_SPEAKER)
         for t in turns
-        if math.isfinite(t.start) and math.isfinite(t.end) and t.end > max(0.0, t.start)
+        if math.isfinite(t.start) and math.isfinite(t.end)
     )
+    return sorted(t for t in clipped if t.end > t.start)
+
+
+def _check_number(utterances: int) -> None:
+    if utterances > MOST:
+        raise RecordingError(
+            "utterances",
+            "too_many",
+            f"It has more than {MOST:,} utterances: cut the recording, or mend its speaker file.",
+        )
 
 
 def _sweep(
@@ -352,6 +367,7 @@ def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSet
         for a, b in gaps:
             if b - a > 0 and b - a >= least:
                 parts = max(1, math.ceil((b - a) / settings.max_length_s - 1e-9))
+                _check_number(len(pieces) + parts)  # before there are as many as a speaker file claims
                 cuts = [a + (b - a) * i / parts for i in range(parts)] + [b]
                 pieces += [_Piece(cuts[i], cuts[i + 1], turn.speaker) for i in range(parts)]
     return pieces

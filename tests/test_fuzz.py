@@ -132,7 +132,11 @@ def holds_together(transcript: Transcript, turns: list[Turn]) -> None:
         word.text.encode("utf-8")
         assert word.confidence is None or 0 <= word.confidence <= 1
     for duration_s in (0.0, 10.0):
-        built = build(turns, transcript, duration_s)
+        try:
+            built = build(turns, transcript, duration_s)
+        except RecordingError as error:  # a turn of a thousand years, in a recording of unknown length
+            assert error.error == "too_many" and not duration_s
+            continue
         told = [text for u in built if u.text is not None for text in u.text.split(" ")]
         assert sorted(told) == sorted(w.text for w in transcript.words)
         for u in built:

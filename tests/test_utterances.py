@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 
-from annotator.records import Transcript, Turn, Utterance, Word
+from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
 from annotator.utterances import UtteranceSettings, build
 
 SECONDS = st.floats(0, 200, allow_nan=False, width=32)
@@ -302,3 +302,16 @@ def test_two_hours_without_a_pause_or_a_full_stop() -> None:
     alone = build([], Transcript(words, "whisper"), 7_200.0)
     assert max(u.end - u.start for u in alone) <= 15.0 + 1e-6
     assert min(u.end - u.start for u in alone) > 5.0
+
+
+def test_turns_end_with_the_recording() -> None:
+    built = build([Turn(5, 1e300, "A"), Turn(20, 30, "B")], transcript(), 12.0)
+    assert [(u.start, u.end, u.speaker) for u in built] == [(5, 12, "A")]
+
+
+@pytest.mark.parametrize("turns", [[Turn(0, 1e15, "A")], [Turn(0, 1e5, str(i)) for i in range(20)]])
+def test_a_speaker_file_cannot_ask_for_endless_utterances(turns: list[Turn]) -> None:
+    """Found by fuzzing: such a file took all memory."""
+    with pytest.raises(RecordingError, match="more than 100,000 utterances") as caught:
+        build(turns, transcript(), 0.0)
+    assert caught.value.error == "too_many"

@@ -33,7 +33,6 @@ from annotator.settings import RunSettings
 from annotator.table import written_whole
 
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
-MOST_UTTERANCES = 100_000  # of a recording; ten hours of talk have about 10,000
 
 
 @dataclass(frozen=True)
@@ -211,13 +210,6 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 else:
                     alone = turns.alone if isinstance(turns, diarize.Diarized) else None
                     built = utterances.build(turns, transcript, decoded.duration_s, build, alone)
-                if len(built) > MOST_UTTERANCES:
-                    raise RecordingError(
-                        "utterances",
-                        "too_many",
-                        f"It has {len(built)} utterances, more than {MOST_UTTERANCES}: cut the recording, or "
-                        "mend its transcript.",
-                    )
                 built = [with_sound_flags(u, audio) for u in built]
             voices = {}
             if voices_of is not None and audio is not None:
