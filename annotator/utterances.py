@@ -352,7 +352,7 @@ def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSet
         else:
             told.append([start, end])
     least = settings.untold_s if words else 0.0
-    pieces = []
+    pieces: list[_Piece] = []
     at = 0
     for turn in sorted(_joined(turns, settings.pause_s)):
         while at < len(told) and told[at][1] <= turn.start:

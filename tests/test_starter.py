@@ -19,7 +19,9 @@ from annotator.encode import make_encoder
 from annotator.encode.audio import WIDTHS, VoiceScores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
 from annotator.records import RATE_HZ, Audio, Evidence, Utterance
+from model import load_checkpoint
 from train.starter import faces, fusion
+from train.starter.__main__ import build
 from train.starter.faces import MELD_LABELS, augment, load_fer2013, refresh_batch_norm, train_faces
 from train.starter.fusion import FacePool, draw_faces, draw_voices, shown
 from train.starter.voice import (
@@ -355,3 +357,18 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
     found = draw_faces(table, pools, net, rng)
     assert found.values.shape == (n, net.width) and 0.5 < found.present.mean() < 0.9
     assert found.values[found.present].any(1).all() and not found.values[~found.present].any()
+
+
+def test_one_command_makes_a_bundle_that_labels(shared: Path, tmp_path: Path) -> None:
+    """From the raw files, in the quick size: what comes out is whole, small, and says how good it is."""
+    out, work = tmp_path / "bundle", tmp_path / "work"
+    figures = build(shared, work, out, quick=True)
+    assert sum(file.stat().st_size for file in out.iterdir()) < 10e6
+    subsets = figures["pairs"]["subsets"]
+    assert len(subsets) == 7 and all(0 < m["accuracy"] < 1 for m in subsets.values())
+    card = (out / "CARD.md").read_text("utf-8")
+    assert f"{100 * subsets['text']['accuracy']:.1f}" in card and "--quick" in card
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.name == "starter" and checkpoint.labels == MELD_LABELS
+    text = make_encoder("text", checkpoint.encoders["text"], out, "cpu")
+    assert text.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
