@@ -202,8 +202,9 @@ def read_rttm(path: Path) -> list[Turn]:
                 f"{path.name}, line {number}: start {fields[3]!r} and duration {fields[4]!r} "
                 "must be numbers of seconds, 0 or more.",
             )
-        if duration > 0:
-            turns.append(Turn(start, start + duration, fields[7]))
+        end = start + duration
+        if start < end < math.inf:  # a small duration can vanish in the sum
+            turns.append(Turn(start, end, fields[7]))
     return sorted(turns)
 
 
