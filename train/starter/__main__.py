@@ -31,6 +31,7 @@ from train.prepare import prepare
 from train.starter.card import write_card
 from train.starter.faces import MELD_LABELS, load_fer2013, train_faces
 from train.starter.fusion import face_pools, made_pairs
+from train.starter.quick import CLIPS, smaller
 from train.starter.voice import Voices, across_corpora, load_voices, turn_scores, unseen_scores, voice_figures
 
 log = logging.getLogger("annotator")
@@ -44,7 +45,7 @@ FACE = {"name": "facenet", "weights": "faces.safetensors"}
 NETWORK = {"attention_span": 40, "modality_dropout": 0.3}
 # A part of the dialogues is garbled as by a recogniser, whose text a run mostly has.
 TRAINING = AdapterSettings(rank=32, dialogue_epochs=2, word_errors=0.2)
-QUICK = AdapterSettings(rank=32, network_epochs=2, dialogue_epochs=1, word_errors=0.2, limit=100)
+QUICK = AdapterSettings(rank=32, network_epochs=2, dialogue_epochs=1, word_errors=0.2)
 NEEDED = (
     "faces/fer2013.parquet",
     "speech/ravdess.csv",
@@ -70,20 +71,21 @@ def build(
         raise UsageError(f"{data} lacks {', '.join(missing)}: give the folder of the public corpora.")
     if quick:
         work = work / "quick"  # what a check leaves behind must not end up in a real bundle
+        data = smaller(data, work / "data")
     weights = work / "weights"
     weights.mkdir(parents=True, exist_ok=True)
 
     log.info("faces")
     face_file = data / "faces" / "fer2013.parquet"
     faces = load_fer2013(face_file)
-    face_figures = train_faces(face_file, work, epochs=1 if quick else 38, limit=600 if quick else None)
+    face_figures = train_faces(face_file, work, epochs=1 if quick else 38)
     halved(work / FACE["weights"], weights / FACE["weights"])
 
     log.info("voices and pairs")
     dialogues = data / "dialogues"
     if not (work / "meld" / "corpus.json").exists():
         prepare("meld", dialogues / "meld", work / "meld")
-    voices = load_voices(data / "speech", work, {"name": FUNCTIONALS}, limit=200 if quick else None)
+    voices = load_voices(data / "speech", work, {"name": FUNCTIONALS}, limit=CLIPS if quick else None)
     scores = unseen_scores(voices, work, weights / VOICE, FUNCTIONALS)
     corpus = work / "pairs"
     made_pairs(

@@ -168,20 +168,18 @@ def train_faces(
     batch: int = 128,
     learning_rate: float = 0.1,
     seed: int = 0,
-    limit: int | None = None,
 ) -> dict[str, float]:
     """Train, resuming from ``work/faces.state.safetensors``, and write ``work/faces.safetensors``.
 
     Args:
         data: ``fer2013.parquet``.
-        limit: use this many training pictures only (a quick run).
 
     Returns: the figures on FER2013's public test set.
     """
     config = config or FaceNetConfig()
     work.mkdir(parents=True, exist_ok=True)
     splits = load_fer2013(data)
-    images, labels = splits.train[0][:limit], splits.train[1][:limit]
+    images, labels = splits.train
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     net = FaceNet(config)
