@@ -111,7 +111,7 @@ def sentence_stage(
         weight_decay=settings.weight_decay,
     )
     learned = {**trained, **{f"head.{name}": w for name, w in heads.named_parameters()}}
-    mean = Average(learned, average or 0.0)
+    mean = None if average is None else Average(learned, average)
     done = 0
     if file.exists():
         state = load_state(file)
@@ -120,7 +120,8 @@ def sentence_stage(
         done = int(state["epoch"])
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
-            mean.values, mean.steps = state["average"], state["steps"]
+            if mean is not None:
+                mean.values, mean.steps = state["average"], state["steps"]
     for epoch in range(done, epochs):
         rng = np.random.default_rng([settings.seed, epoch])
         torch.manual_seed(settings.seed * 1000 + epoch)
@@ -143,16 +144,18 @@ def sentence_stage(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([*trained.values(), *heads.parameters()], 1.0)
             optimizer.step()
-            if average is not None:
+            if mean is not None:
                 mean.update(learned)
             bar.set_postfix(loss=f"{loss.item():.3f}")
-        if epoch + 1 == epochs and average is not None:
+        if epoch + 1 == epochs and mean is not None:
             with torch.no_grad():
                 for name, weight in learned.items():
                     weight.copy_(mean.values[name])
         state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1}
-        if epoch + 1 < epochs:  # three times the size of the weights, and of no use afterwards
-            state |= {"optimizer": optimizer.state_dict(), "average": mean.values, "steps": mean.steps}
+        if epoch + 1 < epochs:  # several times the size of the weights, and of no use afterwards
+            state["optimizer"] = optimizer.state_dict()
+            if mean is not None:
+                state |= {"average": mean.values, "steps": mean.steps}
         save_state(file, state)
         log.info("%s: epoch %d of %d done", file.stem, epoch + 1, epochs)
     return heads

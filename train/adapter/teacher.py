@@ -6,6 +6,7 @@ sentence than its one label does, and it has an opinion on sentences that nobody
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from annotator.records import UsageError
 from train.adapter.encoder import TrainedEncoder
 from train.adapter.sentences import Sentences, sentence_stage
 from train.adapter.settings import AdapterSettings
@@ -65,6 +67,8 @@ def teach(
     Args:
         teachers: folders of Hugging Face encoders; one named twice is trained from two seeds.
         work: keeps what each teacher has learned and said: the same call goes on after a kill.
+
+    Raises: UsageError when ``work`` has what a teacher said of other sentences.
     """
     learned = [own_sentences(corpus), *(s for s in sets if not s.several)]
     others = [s for s in sets if s.several]
@@ -118,6 +122,7 @@ def _said_by(
 ) -> dict[str, NDArray[np.float32]]:
     """By set: what a teacher believes of each text, (texts, classes)."""
     file = work / "said.safetensors"
+    asked = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     if not file.exists():
         teacher = TrainedEncoder(settings, folder)
         heads = sentence_stage(
@@ -128,5 +133,10 @@ def _said_by(
             vectors = torch.from_numpy(teacher.text.encode_texts(texts)).to(teacher.text.device)
         with torch.no_grad():
             said = {name: head(vectors).softmax(1).cpu() for name, head in heads.items()}
-        save_state(file, said)
-    return {name: values.numpy() for name, values in load_state(file).items()}
+        save_state(file, {"asked": asked, "said": said})
+    state = load_state(file)
+    if state["asked"] != asked:
+        raise UsageError(
+            f"{file} is what a teacher said of other sentences: remove it, or keep it elsewhere."
+        )
+    return {name: values.numpy() for name, values in state["said"].items()}
