@@ -243,6 +243,14 @@ def prepare(
         str | None,
         typer.Option(help="Checkpoint whose encoders make the features. [with --media: starter]"),
     ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=NAME",
+            help="Another encoder, such as audio=compare2016; with its own settings after commas; "
+            "none leaves the modality out.",
+        ),
+    ] = None,
     prosody: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Voice measurements of meld's clips, where there are no clips."),
@@ -278,6 +286,7 @@ def prepare(
     from annotator.records import UsageError
     from annotator.settings import load_settings
     from annotator.weights import checkpoint_folder
+    from train.options import encoders_from
     from train.prepare import prepare as make
     from train.prepare import table_options, unused_file
     from train.prepare.describe import described
@@ -301,6 +310,7 @@ def prepare(
             out,
             media=media,
             model=checkpoint_folder(model) if model is not None else None,
+            encoders=encoders_from(encoder or []),
             settings=load_settings(None, given),
             device=resolve_device(device),
             on_progress=on_progress,
@@ -404,6 +414,13 @@ def finetune(
     ] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="bfloat16 in the network as well.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    renew: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY",
+            help="audio or face: the corpus has another encoder than the start; learn its part anew.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model. [default: that of the folder]")] = None,
     licence: Annotated[str, typer.Option(help="Of the result, for its card.")] = "other",
     set_: Annotated[
@@ -448,6 +465,7 @@ def finetune(
         settings,
         sentiments=named_values(sentiment or [], "--sentiment"),
         config=fields_from(set_ or []),
+        renew=renew or (),
         name=name,
         licence=licence,
         progress=not quiet,

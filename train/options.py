@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from annotator.records import UsageError
+from annotator.records import MODALITIES, UsageError
 
 
 def named_values(options: Sequence[str], flag: str) -> dict[str, str]:
@@ -29,16 +29,39 @@ def named_values(options: Sequence[str], flag: str) -> dict[str, str]:
     return found
 
 
+def encoders_from(options: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    """``MODALITY=NAME[,KEY=VALUE...]`` options as encoders' specs; a name of ``none`` is None.
+
+    >>> encoders_from(["audio=compare2016,speaker_norm=true", "face=none"])
+    {'audio': {'name': 'compare2016', 'speaker_norm': True}, 'face': None}
+
+    Raises:
+        UsageError: an unknown modality, or a part that is not KEY=VALUE.
+    """
+    found: dict[str, dict[str, Any] | None] = {}
+    for modality, value in named_values(options, "--encoder").items():
+        if modality not in MODALITIES:
+            raise UsageError(f"--encoder {modality}={value}: a modality is {', '.join(MODALITIES)}.")
+        name, *rest = (part.strip() for part in value.split(","))
+        if name == "none" and not rest:
+            found[modality] = None
+            continue
+        given = named_values(rest, f"--encoder {modality}={value}:")
+        found[modality] = {"name": name, **{key: _value(text) for key, text in given.items()}}
+    return found
+
+
 def fields_from(options: Sequence[str]) -> dict[str, Any]:
     """``FIELD=VALUE`` options with JSON values: numbers, true, false, null; anything else is a text.
 
     >>> fields_from(["dropout=0.5", "loss=additive"])
     {'dropout': 0.5, 'loss': 'additive'}
     """
-    found: dict[str, Any] = {}
-    for name, value in named_values(options, "--set").items():
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+    return {name: _value(text) for name, text in named_values(options, "--set").items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from train.finetune.joint import Model
 from train.finetune.loop import STATE, Tuning
 from train.finetune.result import Figures, check_place, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
-from train.finetune.start import coarse_of, log_plan, make_network, make_plan, with_coarse
+from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
 from train.finetune.text import TrainableText, utterances_of
 from train.prepare.reencode import fitting_text
 
@@ -82,6 +82,7 @@ def finetune(
     *,
     sentiments: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
+    renew: Sequence[str] = (),
     name: str | None = None,
     licence: str = "other",
     progress: bool = True,
@@ -93,6 +94,8 @@ def finetune(
         sentiments: label -> positive, neutral, negative or none, for labels whose utterances have no
             sentiment in the corpus and whose name doesn't tell it.
         config: fields of ``ModelConfig`` to set otherwise than in the start.
+        renew: audio or face, where the corpus' features are of another encoder than the start's: the
+            network's input for it is learnt anew, and the result has the corpus' encoder.
         licence: of the result, for its card.
         on_epoch: called after each epoch, once its state is on disk.
 
@@ -108,7 +111,8 @@ def finetune(
     except CheckpointError as error:
         raise SetupError(str(error)) from error
     coarse = coarse_of(corpus, sentiments or {})
-    check_encoders(corpus, start, start_folder, settings.device)
+    check_renewed(corpus, start, renew)
+    check_encoders(corpus, start, start_folder, settings.device, renew)
     work = out.with_name(out.name + ".work")
     with group(settings.device) as workers, own_randomness(settings.device):
         device = settings.device
@@ -122,7 +126,7 @@ def finetune(
                     splits=("train", "validation"), work=work / "text",
                 )  # fmt: skip
             workers.wait()
-        plan, changed = make_plan(seen, start, settings, coarse, config or {})
+        plan, changed = make_plan(seen, start, settings, coarse, config or {}, tuple(dict.fromkeys(renew)))
         train_set = with_coarse(seen.conversations("train"), corpus.labels, coarse)
         validation_set = with_coarse(seen.conversations("validation"), corpus.labels, coarse)
         check_labels(corpus, train_set, validation_set)
@@ -145,7 +149,7 @@ def finetune(
             file=work / STATE,
             train_set=train_set,
             validation_set=validation_set,
-            starts_complete=set(plan.inherited_rows) == set(corpus.labels),
+            starts_complete=set(plan.inherited_rows) == set(corpus.labels) and not plan.renewed,
         )
         tuning.run(name or out.stem, progress=progress, on_epoch=on_epoch)
         figures = None
@@ -200,6 +204,7 @@ def _finish(
         )
     text_trained = best.stage == "text"
     encoders = {m: dict(spec) for m, spec in start.encoders.items()}
+    encoders |= {m: dict(corpus.header.encoders[m]) for m in plan.renewed}
     if text_trained and model.text is not None:
         encoders["text"] = dict(model.text.spec)
     validation = model.encoded(tuning.validation_set) if text_trained else tuning.validation_set
@@ -233,14 +238,18 @@ def _finish(
     return figures
 
 
-def check_encoders(corpus: Corpus, start: Checkpoint, folder: Path, device: str) -> None:
-    """Voice and face features must be those of the start's encoders; text can be encoded anew.
+def check_encoders(
+    corpus: Corpus, start: Checkpoint, folder: Path, device: str, renew: Sequence[str] = ()
+) -> None:
+    """Voice and face features must be those of the start's encoders, but for those that are learnt anew.
+
+    Text can be encoded again.
 
     Raises:
         UsageError: they are others.
     """
     for modality in ("audio", "face"):
-        if modality not in corpus.modalities or modality not in start.config.modalities:
+        if modality in renew or modality not in corpus.modalities or modality not in start.config.modalities:
             continue
         spec, width = start.encoders.get(modality), start.config.input_dims[modality]
         theirs = corpus.header.encoders.get(modality)
@@ -252,7 +261,8 @@ def check_encoders(corpus: Corpus, start: Checkpoint, folder: Path, device: str)
             raise UsageError(
                 f"{folder} was trained on {modality} features of width {width} from {spec}, "
                 f"{corpus.folder} has width {corpus.header.widths[modality]} from {theirs}. "
-                f"Prepare it again from the recordings: annotate prepare ... --media FOLDER --model {folder}"
+                f"Prepare it again from the recordings (annotate prepare ... --media DIR --model {folder}), "
+                f"or learn that part of the network anew (--renew {modality})."
             )
 
 

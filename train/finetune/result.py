@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.encode import make_encoder
-from annotator.records import UsageError
+from annotator.records import Conversation, UsageError
 from model import Checkpoint, load_checkpoint, save_checkpoint
-from train.corpus import Corpus, LabelledConversation, encoder_files
+from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
 from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
 from train.evaluate.bootstrap import Intervals, intervals
 from train.evaluate.logits import targets
@@ -82,9 +82,11 @@ def measure(
     always = np.zeros_like(found)
     always[:, frequent] = 1
     as_it_is = None
-    if plan.inherited_rows:
+    # Without the features of another encoder; it may have nothing to go by then.
+    fit = {m for m in start.config.modalities if m in corpus.modalities} - set(plan.renewed)
+    if plan.inherited_rows and fit:
         before = fitting_text(corpus, start.encoders, start_folder, device, splits=[split], work=work)
-        known, _ = probabilities(start, [d.conversation for d in before.conversations(split)])
+        known, _ = probabilities(start, [_only(d.conversation, fit) for d in before.conversations(split)])
         as_it_is = start_probabilities(known, start.labels, plan)
     return Figures(
         split=split,
@@ -94,6 +96,10 @@ def measure(
         majority=_compared(ours, always, dialogues, fine),
         start=None if as_it_is is None else _compared(ours, as_it_is, dialogues, fine),
     )
+
+
+def _only(talk: Conversation, modalities: Collection[str]) -> Conversation:
+    return Conversation(talk.speakers, {m: f for m, f in talk.features.items() if m in modalities})
 
 
 def _compared(
@@ -135,9 +141,11 @@ def write_result(
     save_checkpoint(made, checkpoint)
     if adapter is not None:
         adapter.save(made)
-    for name in encoder_files(checkpoint.encoders):
-        if not (made / name).exists():
-            shutil.copyfile(start_folder / name, made / name)
+    for modality, spec in checkpoint.encoders.items():
+        source = corpus.folder / ENCODERS if modality in plan.renewed else start_folder
+        for name in encoder_files({modality: spec}):
+            if not (made / name).exists():
+                shutil.copyfile(source / name, made / name)
     if adapter is not None:
         spec = checkpoint.encoders["text"]
         checkpoint.meta["fingerprints"]["text"] = make_encoder("text", spec, made, device).fingerprint

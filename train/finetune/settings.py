@@ -100,4 +100,5 @@ class Plan:
     inherited_rows: Mapping[str, str]  # label -> the start's label whose head row it takes
     coarse: Mapping[str, str | None]  # label -> sentiment, where the corpus gives none
     overrides: tuple[Override, ...] = ()
+    renewed: tuple[str, ...] = ()  # modalities of another encoder than the start's
     kept: Mapping[str, Any] = field(default_factory=dict)  # what is inherited, for people

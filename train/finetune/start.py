@@ -24,10 +24,12 @@ from train.corpus import UNLABELLED, Corpus, LabelledConversation
 from train.evaluate.logits import targets
 from train.finetune.settings import FinetuneSettings, Override, Plan
 from train.labels import same_label, says_sentiment, sentiment_of
+from train.loop import statistics
 
 log = logging.getLogger("annotator")
 
 NO_SENTIMENT = "none"
+RENEWABLE = ("audio", "face")
 TAKEN = ("positive", "negative", "neutral_sentiment")  # their columns in the table are the sentiment's
 
 
@@ -89,17 +91,42 @@ def with_coarse(
     ]
 
 
+def check_renewed(corpus: Corpus, start: Checkpoint, renew: Sequence[str]) -> None:
+    """Only voice and face can have another encoder, and where both the corpus and the start have them.
+
+    Raises:
+        UsageError: another modality, or one that is missing.
+    """
+    for modality in renew:
+        if modality not in RENEWABLE:
+            raise UsageError(
+                f"--renew {modality}: only {' and '.join(RENEWABLE)} can be learnt anew. Text is encoded "
+                "again with the start's encoder; for another one, train from scratch with `annotate train`."
+            )
+        if modality not in start.config.modalities:
+            raise UsageError(f"--renew {modality}: {start.name} {start.version} has no part for it.")
+        if modality not in corpus.modalities:
+            raise UsageError(f"--renew {modality}: {corpus.folder} has no {modality} features.")
+        if modality not in corpus.header.encoders:
+            raise UsageError(
+                f"--renew {modality}: {corpus.folder} doesn't say which encoder made them, so the result "
+                "could not be run on recordings. Train from scratch with `annotate train`."
+            )
+
+
 def make_plan(
     corpus: Corpus,
     start: Checkpoint,
     settings: FinetuneSettings,
     coarse: Mapping[str, str | None],
     changes: Mapping[str, Any],
+    renew: Sequence[str] = (),
 ) -> tuple[Plan, ModelConfig]:
     """What is inherited and what is otherwise.
 
     Args:
         changes: fields of ``ModelConfig`` that the user sets; none may change the shape of a weight.
+        renew: modalities of another encoder than the start's, see :func:`check_renewed`.
 
     Raises:
         UsageError: the corpus and the start have no features in common, or a change can't be.
@@ -137,22 +164,32 @@ def make_plan(
     else:
         rows = {label: label for label in corpus.labels}
     fields = {**dict(changes), "classes": len(corpus.labels)}
+    if renew:
+        fields["input_dims"] = {**config.input_dims, **{m: corpus.header.widths[m] for m in renew}}
+    for modality in renew:
+        before, now = (_said(e.get(modality)) for e in (start.encoders, corpus.header.encoders))
+        overrides.append(Override(f"encoder of {modality}", before, now, "as asked; its part is learnt anew"))
     if settings.balance and "logit_adjustment" not in fields:
         fields["logit_adjustment"] = settings.balance
     try:
         changed = config.replace(**fields)
     except (ValueError, TypeError) as error:
         raise UsageError(f"The network can't be changed so: {error}.") from error
-    before, after = config.to_json(), changed.to_json()
-    for key, value in after.items():
-        if value != before[key] and key != "classes":
+    fields_before, fields_now = config.to_json(), changed.to_json()
+    for key, value in fields_now.items():
+        if value != fields_before[key] and key not in ("classes", "input_dims"):
             why = "as asked" if key in changes else "balance of the classes"
-            overrides.append(Override(key, str(before[key]), str(value), why))
+            overrides.append(Override(key, str(fields_before[key]), str(value), why))
     kept = {
         "network": f"{sum(p.numel() for p in start.network.parameters()):,} weights, normalisation",
-        "encoders": {m: start.encoders.get(m, {}) for m in shared},
+        "encoders": {m: start.encoders.get(m, {}) for m in shared if m not in renew},
     }
-    return Plan(corpus.labels, rows, dict(coarse), tuple(overrides), kept), changed
+    return Plan(corpus.labels, rows, dict(coarse), tuple(overrides), tuple(renew), kept), changed
+
+
+def _said(spec: Mapping[str, Any] | None) -> str:
+    """An encoder's spec for people."""
+    return ", ".join(f"{k} {v}" for k, v in spec.items()) if spec else "unnamed"
 
 
 def make_network(
@@ -167,7 +204,9 @@ def make_network(
         torch.manual_seed(0)  # of parts that the start lacks
         network = Network(config)
     inherited, own = start.network.state_dict(), network.state_dict()
-    new = [name for name in own if name not in inherited or _of_labels(name)]
+    of_renewed = tuple(f"{part}{m}" for m in plan.renewed for part in ("project.", "mean_", "std_"))
+    renewed = [name for name in own if of_renewed and name.startswith(of_renewed)]
+    new = [name for name in own if name not in inherited or _of_labels(name) or name in renewed]
     for name, tensor in own.items():
         if name not in new and tensor.shape != inherited[name].shape:
             raise UsageError(
@@ -175,9 +214,10 @@ def make_network(
                 "start, or train from scratch with `annotate train`."
             )
     if plan.labels == tuple(start.labels):
-        new = [name for name in own if name not in inherited]
+        new = [name for name in own if name not in inherited or name in renewed]
     kept = {name: tensor.clone() for name, tensor in inherited.items() if name in own and name not in new}
     network.load_state_dict({**own, **kept})
+    network.set_normalisation(statistics(train_set, plan.renewed))
     if any(_of_labels(name) for name in new):
         _take_rows(network, start, plan, shares(train_set, config.classes))
     return network, [name for name in new if name in dict(network.named_parameters())]
@@ -243,7 +283,7 @@ def log_plan(plan: Plan, start: Checkpoint) -> None:
     """Say what is inherited and each override."""
     log.info("inherited from %s %s: %s", start.name, start.version, plan.kept["network"])
     for modality, spec in plan.kept["encoders"].items():
-        log.info("inherited encoder of %s: %s", modality, ", ".join(f"{k} {v}" for k, v in spec.items()))
+        log.info("inherited encoder of %s: %s", modality, _said(spec))
     for override in plan.overrides:
         log.info("override %s", override)
     for label in plan.labels:

@@ -50,7 +50,7 @@ def prepare(
     path: Path,
     out: Path,
     *,
-    text_encoder: Mapping[str, Any] | None = None,
+    encoders: Mapping[str, Mapping[str, Any] | None] | None = None,
     weights: Path | None = None,
     media: Path | None = None,
     model: Path | None = None,
@@ -64,8 +64,9 @@ def prepare(
     Args:
         source: a name of ``SOURCES``.
         path: the source's folder or file.
-        text_encoder: which encoder makes the text features, as a checkpoint names it.
-        weights: the folder that holds the encoder's own weights, if it has any.
+        encoders: by modality, in the place of the checkpoint's, as a checkpoint names them; None for
+            a modality that is left out.
+        weights: the folder of the files that ``encoders`` name, where no checkpoint is given.
         media: the folder of the source's recordings; their voice and face, and where there is none
             their text, become features too.
         model: a checkpoint whose encoders make the features; with ``media`` the starter by default.
@@ -88,27 +89,27 @@ def prepare(
         options["media"] = Path(media)
     read = SOURCES[source](Path(path), **options)
     out = Path(out)
+    chosen: dict[str, dict[str, Any]] = {"text": TEXT_ENCODER}
     if model is not None or read.recordings is not None:
         weights = model or STARTER
-        known = encoders_of(weights)
-        text_encoder = known.get("text")
+        chosen = encoders_of(weights)
+    chosen = _replaced(chosen, encoders or {}, read)
     if read.recordings is not None:
-        return _with_media(read, known, weights or STARTER, out, settings, device, on_progress)
+        return _with_media(read, chosen, weights or STARTER, out, settings, device, on_progress)
     fingerprints: dict[str, str] = {}
-    values, encoders = dict(read.features), dict(read.encoders)
-    if "text" not in values and read.table["text"].null_count() < read.table.height:
-        spec = dict(text_encoder or TEXT_ENCODER)
+    values, named = dict(read.features), dict(read.encoders)
+    if "text" in chosen and "text" not in values and read.table["text"].null_count() < read.table.height:
         # Faults of the source come before the minutes of encoding.
-        checked(out, read.table, read.labels, values, encoders=encoders, speakers=read.speakers)
-        encoder = make_encoder("text", spec, weights, device)
+        checked(out, read.table, read.labels, values, encoders=named, speakers=read.speakers)
+        encoder = make_encoder("text", chosen["text"], weights, device)
         values["text"] = encode_text(read.table, encoder, out.with_name(out.name + ".work"), on_progress)
-        encoders["text"], fingerprints["text"] = spec, encoder.fingerprint
+        named["text"], fingerprints["text"] = chosen["text"], encoder.fingerprint
     corpus = write_corpus(
         out,
         read.table,
         read.labels,
         values,
-        encoders=encoders,
+        encoders=named,
         fingerprints=fingerprints,
         weights=weights,
         speakers=read.speakers,
@@ -116,6 +117,33 @@ def prepare(
     )
     _write_unused(out, read.unused)
     return corpus
+
+
+def _replaced(
+    known: Mapping[str, dict[str, Any]],
+    given: Mapping[str, Mapping[str, Any] | None],
+    read: Source,
+) -> dict[str, dict[str, Any]]:
+    """The encoders with those that are given.
+
+    Raises:
+        UsageError: an encoder of something that the source doesn't have.
+    """
+    found = dict(known)
+    for modality, spec in given.items():
+        found.pop(modality, None)
+        if spec is None:
+            continue
+        if modality in read.features:
+            raise UsageError(
+                f"The source has {modality} features of its own: leave out --encoder {modality}."
+            )
+        if modality != "text" and read.recordings is None:
+            raise UsageError(f"An encoder of {modality} reads recordings: give their folder with --media.")
+        found[modality] = dict(spec)
+        if isinstance(spec.get("path"), str):  # as typed; in a spec it would be relative to the checkpoint
+            found[modality]["path"] = str(Path(spec["path"]).expanduser().resolve())
+    return found
 
 
 def table_options(
