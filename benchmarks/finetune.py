@@ -6,6 +6,7 @@
 - EmoryNLP with 5 % of its training scenes: from the starter and from scratch.
 - RAVDESS speech (eight labels; actors 17-18 validate, 19-20 test): 1, 10 and 100 % of the training clips,
   from the starter and from scratch.
+- The same clips as openSMILE functionals, which the starter's part for the voice is learnt anew for.
 - Fifty utterances of MELD's validation split, with the starter's own labels: against the starter as it is.
 
 Each run leaves a line on disk, so that a stopped benchmark goes on. "From scratch" is `annotate train` with
@@ -20,7 +21,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,17 @@ EMORYNLP: dict[str, Any] = {"text": "adapter", "balance": 0.5, "batch_size": 4, 
 # What is read as single clips has no dialogue to batch.
 RAVDESS: dict[str, Any] = {"batch_size": 32, "epochs": 40, "patience": 10}
 
+FUNCTIONALS = "compare2016"
+
 Run = Callable[[Corpus, Path, int], dict[str, Any]]
 
 
-def from_starter(settings: Mapping[str, Any]) -> Run:
+def from_starter(settings: Mapping[str, Any], renew: Sequence[str] = ()) -> Run:
     """Fine-tune the starter."""
 
     def run(corpus: Corpus, out: Path, seed: int) -> dict[str, Any]:
-        tuned = finetune(corpus.folder, STARTER, out, FinetuneSettings(**settings, seed=seed), progress=False)
+        how = FinetuneSettings(**settings, seed=seed)
+        tuned = finetune(corpus.folder, STARTER, out, how, renew=renew, progress=False)
         assert tuned.figures is not None
         found = {name: tuned.figures.metrics[name] for name in SCORES}
         start = tuned.figures.start
@@ -207,20 +212,26 @@ def measure_few(bench: Bench, data: Path, seeds: int) -> None:
 
 
 def measure_ravdess(bench: Bench, data: Path, seeds: int) -> None:
-    folder = bench.out / "ravdess"
+    scores = ("starter", bench.out / "ravdess", None)
+    functionals = (FUNCTIONALS, bench.out / f"ravdess-{FUNCTIONALS}", {"audio": {"name": FUNCTIONALS}})
+    for share, seed, (voice, folder, encoders) in product(SHARES, range(seeds), (scores, functionals)):
+        tuned = from_starter(RAVDESS, renew=("audio",) if encoders else ())
+        for kind, run in (("starter", tuned), ("scratch", from_scratch)):
 
-    def whole() -> Corpus:
-        table = data / "speech" / "ravdess.csv"
-        return ready(folder, lambda: prepare("table", table, folder, media=data / "speech"))
+            def part(
+                share: float = share,
+                seed: int = seed,
+                folder: Path = folder,
+                encoders: dict[str, Any] | None = encoders,
+            ) -> Corpus:
+                table = data / "speech" / "ravdess.csv"
+                whole = ready(
+                    folder,
+                    lambda: prepare("table", table, folder, media=data / "speech", encoders=encoders),
+                )
+                return part_of(whole, share, seed, bench.out / "part", by_label=True)
 
-    for share in SHARES:
-        for seed in range(seeds):
-            for kind, run in (("starter", from_starter(RAVDESS)), ("scratch", from_scratch)):
-
-                def part(share: float = share, seed: int = seed) -> Corpus:
-                    return part_of(whole(), share, seed, bench.out / "part", by_label=True)
-
-                bench.once(f"RAVDESS, {100 * share:g} %, {kind}", seed, part, run)
+            bench.once(f"RAVDESS, {voice}'s voice, {100 * share:g} %, {kind}", seed, part, run)
 
 
 def measure_fifty(bench: Bench, data: Path, seeds: int) -> None:

@@ -24,6 +24,7 @@ def write_card(figures: Mapping[str, Any], *, version: str, date: str, command: 
     held_out = "RAVDESS actors 17-20"
     rows.append(row("voice, the classifier alone", held_out, voice["held_out"]["plain"]))
     rows.append(row("voice, against the speaker's manner", held_out, voice["held_out"]["relative"]))
+    rows.append(row("voice, the mean of the two", held_out, voice["held_out"]["both"]))
     rows.append(row("voice, the whole network", held_out, figures["voice_alone"]))
     across = "RAVDESS to EmoDB, six classes"
     rows.append(row("voice across corpora", across, figures["voice_across"]["plain"]))

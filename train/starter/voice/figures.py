@@ -14,7 +14,15 @@ from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
 from train.starter.voice.clips import Voices
-from train.starter.voice.scores import fit, save_scores, turn_scores
+from train.starter.voice.scores import (
+    FOLDS,
+    fit,
+    fold_scores,
+    save_scores,
+    temperatures,
+    tempered,
+    turn_scores,
+)
 
 ACTORS_A_FOLD = 4
 SHORT = 10  # turns of a speaker in a short recording
@@ -25,8 +33,9 @@ def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str
     """Scores as ``scores_of`` gives them, on clean clips, and ``ece_if_calibrated``.
 
     ``plain``: against the statistics of the training; ``relative``: against the speaker's own manner,
-    of all turns or of ``SHORT`` ones. ``held_out``: actors 17 to 20 of RAVDESS; ``folds``: all 20, four
-    at a time; ``emodb``: speakers of EmoDB that training has not heard; ``channels``: both after channels.
+    of all turns or of ``SHORT`` ones; ``both``: the mean of these scores and the plain ones, which is
+    what the network has to go by. ``held_out``: actors 17 to 20 of RAVDESS; ``folds``: all 20, four at a
+    time; ``emodb``: speakers of EmoDB that training has not heard; ``channels``: both after channels.
 
     Args:
         scores: as ``unseen_scores`` gives them.
@@ -51,17 +60,25 @@ def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str
     }
 
 
-def across_corpora(voices: Voices, work: Path, features: str) -> dict[str, Any]:
-    """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have."""
+def across_corpora(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, Any]:
+    """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have.
+
+    Calibrated on RAVDESS alone, by the scores that its training actors get from the other folds.
+
+    Args:
+        folds: as in ``unseen_scores``, whose classifiers are found in ``work``.
+    """
     file = work / "voice-ravdess.safetensors"
     speakers = np.array(voices.speakers)
     ravdess = np.array([name.startswith("ravdess") for name in speakers])
+    training = ravdess & np.array([split == "train" for split in voices.splits])
     if not file.exists():
-        training = ravdess & np.array([split == "train" for split in voices.splits])
         save_scores(fit(voices, np.flatnonzero(training), features), file)
     rows = np.flatnonzero(~ravdess & voices.clean)
     shared = sorted({MELD_LABELS.index(voices.labels[row]) for row in rows})
-    alone = load_voice_scores(file)
+    unheard = fold_scores(voices, work, features, folds)
+    fitted = temperatures(voices, np.flatnonzero(training & voices.clean), unheard)
+    alone = tempered(load_voice_scores(file), *fitted)
     return _of(voices, rows, dict.fromkeys(set(speakers), alone), classes=shared)
 
 
@@ -71,7 +88,7 @@ def _of(
     scores: Mapping[str, VoiceScores],
     classes: Sequence[int] = range(len(MELD_LABELS)),
 ) -> dict[str, Any]:
-    """``plain``, ``relative`` and ``short`` figures of some rows; among ``classes`` only."""
+    """``plain``, ``relative``, ``short`` and ``both`` figures of some rows; among ``classes`` only."""
     k = len(MELD_LABELS)
     truth = np.array([list(classes).index(MELD_LABELS.index(voices.labels[row])) for row in rows], np.int64)
     keys = [voices.recordings[row] for row in rows]
@@ -85,10 +102,16 @@ def _of(
     whole = turn_scores(voices, rows, keys, scores)
     short = turn_scores(voices, rows, [f"{key} {part[i]}" for i, key in enumerate(keys)], scores)
     out: dict[str, Any] = {}
-    for name, found, first in (("plain", whole, 0), ("relative", whole, k), ("short", short, k)):
-        known = np.ones(len(rows), np.bool_) if first == 0 else found[:, -1] > 0
+    everywhere = np.ones(len(rows), np.bool_)
+    kinds: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {
+        "plain": (whole[:, :k], everywhere),
+        "relative": (whole[:, k : 2 * k], whole[:, -1] > 0),
+        "short": (short[:, k : 2 * k], short[:, -1] > 0),
+        "both": ((whole[:, :k] + whole[:, k : 2 * k]) / np.float32(2), whole[:, -1] > 0),
+    }
+    for name, (found, known) in kinds.items():
         if known.any():
-            logits = found[known, first : first + k][:, list(classes)].astype(np.float64)
+            logits = found[known][:, list(classes)].astype(np.float64)
             odds = np.exp(logits - logits.max(1, keepdims=True))
             shares = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
             out[name] = scores_of(shares, truth[known]) | {"ece_if_calibrated": _chance_error(shares)}

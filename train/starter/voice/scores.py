@@ -46,6 +46,18 @@ def unseen_scores(
         work: keeps the folds' classifiers; what is there is not fitted again.
         features: the openSMILE set of ``voices``.
     """
+    found = fold_scores(voices, work, features, folds)
+    training = np.array([split == "train" for split in voices.splits])
+    fitted = temperatures(voices, np.flatnonzero(training & voices.clean), found)
+    if not file.exists():
+        save_scores(tempered(fit(voices, np.flatnonzero(training), features), *fitted), file)
+    ships = load_voice_scores(file)
+    unheard = sorted(set(voices.speakers) - set(found))
+    return {name: tempered(scores, *fitted) for name, scores in found.items()} | dict.fromkeys(unheard, ships)
+
+
+def fold_scores(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, VoiceScores]:
+    """For each training speaker the classifiers of the other folds, not yet calibrated."""
     speakers = np.array(voices.speakers)
     training = np.array([split == "train" for split in voices.splits])
     names = sorted(set(speakers[training]))
@@ -57,12 +69,7 @@ def unseen_scores(
         if not kept.exists():
             save_scores(fit(voices, np.flatnonzero(training & ~out), features), kept)
         found |= dict.fromkeys((n for n in names if fold_of[n] == fold), load_voice_scores(kept))
-    temperatures = _temperatures(voices, np.flatnonzero(training & voices.clean), found)
-    found = {name: tempered(scores, *temperatures) for name, scores in found.items()}
-    if not file.exists():
-        save_scores(tempered(fit(voices, np.flatnonzero(training), features), *temperatures), file)
-    ships = load_voice_scores(file)
-    return found | {name: ships for name in sorted(set(speakers) - set(names))}
+    return found
 
 
 def fit(voices: Voices, rows: NDArray[np.int64], features: str) -> VoiceScores:
@@ -119,7 +126,7 @@ def logistic(
     return found
 
 
-def _temperatures(
+def temperatures(
     voices: Voices, rows: NDArray[np.int64], scores: Mapping[str, VoiceScores]
 ) -> tuple[float, float]:
     """Of the plain and the relative scores, on clips of speakers that the scores have not heard."""
