@@ -114,6 +114,15 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
         UsageError: an unknown modality, name or key, or a file name that leads elsewhere.
         SetupError: weights that are missing or don't load.
     """
+    check_spec(modality, spec)
+    return ENCODERS[spec["name"]](spec, folder, device)
+
+
+def check_spec(modality: str, spec: Spec) -> None:
+    """A spec's modality, name and keys, without loading anything.
+
+    Raises: UsageError when one is unknown.
+    """
     if modality not in CHOICES:
         raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
     name = spec.get("name")
@@ -125,7 +134,6 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
             f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
             f"its keys are {', '.join(SPEC_KEYS[name])}."
         )
-    return ENCODERS[name](spec, folder, device)
 
 
 def part_file(name: object, folder: Path | None) -> Path:
@@ -146,4 +154,4 @@ def part_file(name: object, folder: Path | None) -> Path:
     return file
 
 
-__all__ = ["CHOICES", "ENCODERS", "Encoder", "Spec", "make_encoder", "part_file"]
+__all__ = ["CHOICES", "ENCODERS", "Encoder", "Spec", "check_spec", "make_encoder", "part_file"]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.encode import Encoder, make_encoder
+from annotator.encode import Encoder, check_spec, make_encoder
 from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
 from annotator.table import written_whole
@@ -140,6 +140,7 @@ def _replaced(
             )
         if modality != "text" and read.recordings is None:
             raise UsageError(f"An encoder of {modality} reads recordings: give their folder with --media.")
+        check_spec(modality, spec)
         found[modality] = dict(spec)
         if isinstance(spec.get("path"), str):  # as typed; in a spec it would be relative to the checkpoint
             found[modality]["path"] = str(Path(spec["path"]).expanduser().resolve())

@@ -36,7 +36,7 @@ from train.starter.voice import Voices, across_corpora, load_voices, turn_scores
 
 log = logging.getLogger("annotator")
 
-VERSION = "3"
+VERSION = "4"
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
