@@ -199,7 +199,10 @@ class Network(nn.Module):
     def set_normalisation(
         self, statistics: Mapping[str, tuple[Tensor | NDArray[np.floating], Tensor | NDArray[np.floating]]]
     ) -> None:
-        """Set (mean, std), each (d,), of the training features by modality. A std of 0 counts as 1.
+        """Set (mean, std), each (d,), of the training features by modality, before anything is trained.
+
+        A feature that never varies gets a std of 1 and no weight: training can't tell what it means, and
+        random weights would act on it once it does vary.
 
         Raises:
             ValueError: an unknown modality, another width, or a value that is not finite.
@@ -218,6 +221,10 @@ class Network(nn.Module):
                 raise ValueError(f"normalisation of {modality} must be finite, its std not negative")
             self.get_buffer(f"mean_{modality}").copy_(mean)
             self.get_buffer(f"std_{modality}").copy_(std.where(std > 0, 1.0))
+            projection = self.project[modality]
+            assert isinstance(projection, nn.Linear)
+            with torch.no_grad():
+                projection.weight[:, std == 0] = 0
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every real utterance.

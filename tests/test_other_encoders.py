@@ -83,7 +83,9 @@ def test_a_part_learnt_anew_helps_and_the_rest_is_inherited(tmp_path: Path) -> N
     )  # fmt: skip
     # Another encoder says the same, and more of it, in numbers of another scale and width.
     strong = synthetic_features(rows, ("audio",), strength=3.0, seed=5)["audio"]
-    wide = np.concatenate([100 + 40 * strong.values, strong.values], axis=1).astype(np.float32)
+    many = np.tile(strong.values, 8)[:, :44]
+    wide = np.concatenate([100 + 40 * many, many], axis=1).astype(np.float32)
+    wide[:, 7] = 3  # never varies here
     other = {"audio": Features(wide, strong.present), "face": features["face"]}
     named = {"audio": {"name": "egemaps"}, "face": plain["face"]}
     write_corpus(tmp_path / "other", rows, LABELS, other, encoders=named)
@@ -95,9 +97,15 @@ def test_a_part_learnt_anew_helps_and_the_rest_is_inherited(tmp_path: Path) -> N
     assert tuned.figures.start.difference.weighted_f1_interval[0] > 0.05
     assert [s.stage for s in tuned.history][:3] == ["head", "head", "network"]  # what is new comes first
     network, start = load_checkpoint(tmp_path / "m").network, load_checkpoint(tmp_path / "start").network
-    assert network.config.input_dims == {"audio": 12, "face": 5}
+    assert network.config.input_dims == {"audio": 88, "face": 5}
     mean = network.get_buffer("mean_audio")
-    assert mean[:6].mean() > 50 > mean[6:].abs().max()
+    assert mean[:7].mean() > 50 > mean[44:].abs().max()
+    # What training can't tell anything about has no say later.
+    weights = network.get_parameter("project.audio.weight")
+    assert weights[:, 7].abs().max() == 0 < weights[:, 8].abs().max()
+    assert (
+        "Against the start as it is without audio: weighted F1 +" in (tmp_path / "m" / "CARD.md").read_text()
+    )
     assert network.get_buffer("mean_face").equal(start.get_buffer("mean_face"))
 
 
@@ -109,6 +117,7 @@ def test_what_cannot_be_another_encoder_is_refused(tmp_path: Path) -> None:
         ("audio", "write NAME=VALUE"),
         ("voice=egemaps", "a modality is text, audio, face"),
         ("audio=egemaps,speaker_norm", "write NAME=VALUE"),
+        ("audio=egemaps,name=compare2016", "names two encoders"),
     ):
         with pytest.raises(UsageError, match=message):
             encoders_from([option])
@@ -122,9 +131,10 @@ def test_what_cannot_be_another_encoder_is_refused(tmp_path: Path) -> None:
         )
     )
     for option, message in (
-        ("audio=egemaps", "reads recordings: give their folder with --media"),
+        ("audio=egemaps", "reads recordings, and there are none here"),
         ("text=egemaps", "No text encoder 'egemaps': choose from minilm, hf"),
         ("text=minilm,size=9", "does not know 'size'"),
+        ("text=none", "would be left to learn from: no text, and no features"),
     ):
         with pytest.raises(UsageError, match=message):
             prepare("table", table, tmp_path / "corpus", encoders=encoders_from([option]))
@@ -141,4 +151,21 @@ def test_what_cannot_be_another_encoder_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             finetune(tmp_path / "nameless", STARTER, tmp_path / "m", FAST, renew=renew, progress=False)
-    assert not (tmp_path / "m").exists()
+    # Features whose encoder no run has; the start's own ones; none to learn from.
+    named = {"audio": {"name": "published"}}
+    write_corpus(tmp_path / "published", rows, LABELS, features, encoders=named)
+    own = load_checkpoint(STARTER).encoders["audio"]
+    values = np.zeros((rows.height, 15), np.float32)
+    theirs = {"audio": Features(values, np.ones(rows.height, np.bool_))}
+    write_corpus(tmp_path / "own", rows, LABELS, theirs, encoders={"audio": own}, weights=STARTER)
+    untaught = features["audio"].present & (rows["split"] != "train").to_numpy()
+    only = {"audio": Features(features["audio"].values, untaught)}
+    write_corpus(tmp_path / "untaught", rows, LABELS, only, encoders=named)
+    for corpus, message in (
+        ("published", "'published'; the result could not be run on recordings: No audio encoder"),
+        ("own", "has the start's own audio: leave out --renew audio"),
+        ("untaught", "no training utterance has any to learn from"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            finetune(tmp_path / corpus, STARTER, tmp_path / "m", FAST, renew=["audio"], progress=False)
+    assert not (tmp_path / "m").exists() and not (tmp_path / "m.work").exists()

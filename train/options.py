@@ -47,7 +47,10 @@ def encoders_from(options: Sequence[str]) -> dict[str, dict[str, Any] | None]:
             found[modality] = None
             continue
         given = named_values(rest, f"--encoder {modality}={value}:")
-        found[modality] = {"name": name, **{key: _value(text) for key, text in given.items()}}
+        if "name" in given:
+            raise UsageError(f"--encoder {modality}={value} names two encoders.")
+        files = ("path", "weights", "adapter")
+        found[modality] = {"name": name, **{k: v if k in files else _value(v) for k, v in given.items()}}
     return found
 
 

@@ -25,7 +25,7 @@ import torch
 from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
 from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
-from train.corpus import Corpus, LabelledConversation, load_corpus
+from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
 from train.distributed import group
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
@@ -63,7 +63,7 @@ class Finetuned:
             f"{found.split}: weighted F1 {100 * m['weighted_f1']:.1f} ({100 * low:.1f} to {100 * high:.1f}), "
             f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
         ]
-        beside = [("the start as it is", found.start)] if found.start else []
+        beside = [(found.start_title, found.start)] if found.start else []
         for title, other in [*beside, (f"always {found.majority_label}", found.majority)]:
             d = other.difference
             lines.append(
@@ -249,7 +249,7 @@ def check_encoders(
         UsageError: they are others.
     """
     for modality in ("audio", "face"):
-        if modality in renew or modality not in corpus.modalities or modality not in start.config.modalities:
+        if modality not in corpus.modalities or modality not in start.config.modalities:
             continue
         spec, width = start.encoders.get(modality), start.config.input_dims[modality]
         theirs = corpus.header.encoders.get(modality)
@@ -257,13 +257,41 @@ def check_encoders(
         made = corpus.header.fingerprints.get(modality)
         if fits and spec is not None and made is not None:
             fits = make_encoder(modality, spec, folder, device).fingerprint == made
-        if not fits:
+        if modality in renew:
+            if fits:
+                raise UsageError(
+                    f"{corpus.folder} has the start's own {modality}: leave out --renew {modality}."
+                )
+            check_runnable(corpus, modality, device)
+        elif not fits:
+            again = f"annotate prepare ... --media DIR --model {folder}"
+            anew = f", or learn that part of the network anew (--renew {modality})" if theirs else ""
             raise UsageError(
                 f"{folder} was trained on {modality} features of width {width} from {spec}, "
                 f"{corpus.folder} has width {corpus.header.widths[modality]} from {theirs}. "
-                f"Prepare it again from the recordings (annotate prepare ... --media DIR --model {folder}), "
-                f"or learn that part of the network anew (--renew {modality})."
+                f"Prepare it again from the recordings ({again}){anew}."
             )
+
+
+def check_runnable(corpus: Corpus, modality: str, device: str) -> None:
+    """What made the corpus' features must be here, for the result to run on recordings.
+
+    Raises:
+        UsageError: it is no encoder of this tool, or another one by now.
+        SetupError: its weights don't load.
+    """
+    spec, made = corpus.header.encoders[modality], corpus.header.fingerprints.get(modality)
+    try:
+        encoder = make_encoder(modality, spec, corpus.folder / ENCODERS, device)
+    except UsageError as error:
+        raise UsageError(
+            f"{corpus.folder} has {modality} features of {spec.get('name')!r}; the result could not be run "
+            f"on recordings: {error} Train from scratch with `annotate train`."
+        ) from error
+    if encoder.width != corpus.header.widths[modality] or made not in (None, encoder.fingerprint):
+        raise UsageError(
+            f"The {modality} encoder of {corpus.folder} gives other features now. Prepare it again."
+        )
 
 
 def check_labels(

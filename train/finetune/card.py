@@ -96,7 +96,7 @@ def scores(figures: Any) -> list[str]:
             percent(m["ece"]),
         ]
     ]
-    beside = [("the start as it is, labels by name", figures.start)] if figures.start else []
+    beside = [(f"{figures.start_title}, labels by name", figures.start)] if figures.start else []
     beside.append((f"always {figures.majority_label}", figures.majority))
     for title, other in beside:
         shown = [percent(other.scores[key]) for key in ("accuracy", "weighted_f1", "macro_f1")]
@@ -113,9 +113,7 @@ def scores(figures: Any) -> list[str]:
             f"{100 * d.weighted_f1_interval[0]:+.1f} to {100 * d.weighted_f1_interval[1]:+.1f} (paired)."
         )
     if figures.start is None:
-        found.append(
-            "The start knows none of these labels by name, so there is no unchanged model to compare."
-        )
+        found.append(f"{figures.start_title}, so there is no unchanged model to compare.")
     if len(m["subsets"]) > 1:
         rows = [
             [subset, percent(of["accuracy"]), percent(of["weighted_f1"]), percent(of["macro_f1"])]

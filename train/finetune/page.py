@@ -37,7 +37,7 @@ def write_page(
     )
     m, bounds = figures.metrics, figures.bounds
     keys = ("accuracy", "weighted_f1", "macro_f1")
-    beside = [] if figures.start is None else [(f"{start.name} as it is, labels by name", figures.start)]
+    beside = [] if figures.start is None else [(f"{figures.start_title}, labels by name", figures.start)]
     beside.append((f"always {figures.majority_label}", figures.majority))
     top = max(max(s.measure for s in history), 0.01)
     last = max(1, history[-1].number)

@@ -49,7 +49,8 @@ class Figures:
     bounds: Intervals
     majority_label: str
     majority: Compared
-    start: Compared | None  # None where it knows none of the labels
+    start: Compared | None  # None where it has nothing to go by: see start_title
+    start_title: str  # of the start beside the new model; why there is none where it is None
 
 
 def measure(
@@ -82,10 +83,15 @@ def measure(
     always = np.zeros_like(found)
     always[:, frequent] = 1
     as_it_is = None
-    # Without the features of another encoder; it may have nothing to go by then.
-    fit = {m for m in start.config.modalities if m in corpus.modalities} - set(plan.renewed)
-    if plan.inherited_rows and fit:
-        before = fitting_text(corpus, start.encoders, start_folder, device, splits=[split], work=work)
+    before = fitting_text(corpus, start.encoders, start_folder, device, splits=[split], work=work)
+    # It can't read the features of another encoder, and may have nothing to go by then.
+    fit = {m for m in start.config.modalities if m in before.modalities} - set(plan.renewed)
+    title = " ".join(["the start as it is", *(f"without {m}" for m in plan.renewed)])
+    if not plan.inherited_rows:
+        title = "The start knows none of these labels by name"
+    elif not fit:
+        title = "The start can't read these features"
+    else:
         known, _ = probabilities(start, [_only(d.conversation, fit) for d in before.conversations(split)])
         as_it_is = start_probabilities(known, start.labels, plan)
     return Figures(
@@ -95,6 +101,7 @@ def measure(
         majority_label=corpus.labels[frequent],
         majority=_compared(ours, always, dialogues, fine),
         start=None if as_it_is is None else _compared(ours, as_it_is, dialogues, fine),
+        start_title=title,
     )
 
 
@@ -163,7 +170,9 @@ def write_result(
             "intervals": {name: list(v) for name, v in figures.bounds.scores.items()},
             "f1_intervals": {label: list(v) for label, v in zip(plan.labels, figures.bounds.f1, strict=True)},
             "majority": {"label": figures.majority_label, **_record(figures.majority)},
-            "start": None if figures.start is None else _record(figures.start),
+            "start": None
+            if figures.start is None
+            else {"title": figures.start_title, **_record(figures.start)},
         },
     }
     text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"

@@ -20,7 +20,7 @@ from torch import nn
 
 from annotator.records import UsageError
 from model import SENTIMENTS, Checkpoint, ModelConfig, Network
-from train.corpus import UNLABELLED, Corpus, LabelledConversation
+from train.corpus import UNLABELLED, Corpus, LabelledConversation, encoder_files
 from train.evaluate.logits import targets
 from train.finetune.settings import FinetuneSettings, Override, Plan
 from train.labels import same_label, says_sentiment, sentiment_of
@@ -112,6 +112,17 @@ def check_renewed(corpus: Corpus, start: Checkpoint, renew: Sequence[str]) -> No
                 f"--renew {modality}: {corpus.folder} doesn't say which encoder made them, so the result "
                 "could not be run on recordings. Train from scratch with `annotate train`."
             )
+        if not corpus.features[modality].present[(corpus.table["split"] == "train").to_numpy()].any():
+            raise UsageError(
+                f"--renew {modality}: no training utterance has any to learn from: leave it out."
+            )
+    specs = start.encoders | {m: corpus.header.encoders[m] for m in renew}
+    named = encoder_files({m: specs[m] for m in sorted(specs)})
+    twice = sorted({name for name in named if named.count(name) > 1 or name == "model.safetensors"})
+    if twice:
+        raise UsageError(
+            f"Two parts of the result would have a file {twice[0]}: rename that of {corpus.folder}."
+        )
 
 
 def make_plan(
@@ -180,8 +191,13 @@ def make_plan(
         if value != fields_before[key] and key not in ("classes", "input_dims"):
             why = "as asked" if key in changes else "balance of the classes"
             overrides.append(Override(key, str(fields_before[key]), str(value), why))
+    inherited = sum(
+        p.numel()
+        for name, p in start.network.named_parameters()
+        if not name.startswith(tuple(f"project.{m}." for m in renew) or ("-",))
+    )
     kept = {
-        "network": f"{sum(p.numel() for p in start.network.parameters()):,} weights, normalisation",
+        "network": f"{inherited:,} weights, normalisation",
         "encoders": {m: start.encoders.get(m, {}) for m in shared if m not in renew},
     }
     return Plan(corpus.labels, rows, dict(coarse), tuple(overrides), tuple(renew), kept), changed

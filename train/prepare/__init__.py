@@ -93,17 +93,23 @@ def prepare(
     if model is not None or read.recordings is not None:
         weights = model or STARTER
         chosen = encoders_of(weights)
+    if read.recordings is None:
+        chosen = {"text": TEXT_ENCODER} | chosen  # of a checkpoint that has no text
     chosen = _replaced(chosen, encoders or {}, read)
+    left_out = {m for m, spec in (encoders or {}).items() if spec is None}
     if read.recordings is not None:
         return _with_media(read, chosen, weights or STARTER, out, settings, device, on_progress)
     fingerprints: dict[str, str] = {}
-    values, named = dict(read.features), dict(read.encoders)
+    values = {m: known for m, known in read.features.items() if m not in left_out}
+    named = {m: spec for m, spec in read.encoders.items() if m not in left_out}
     if "text" in chosen and "text" not in values and read.table["text"].null_count() < read.table.height:
         # Faults of the source come before the minutes of encoding.
         checked(out, read.table, read.labels, values, encoders=named, speakers=read.speakers)
         encoder = make_encoder("text", chosen["text"], weights, device)
         values["text"] = encode_text(read.table, encoder, out.with_name(out.name + ".work"), on_progress)
         named["text"], fingerprints["text"] = chosen["text"], encoder.fingerprint
+    if not values:
+        raise UsageError(f"Nothing of {path} would be left to learn from: no text, and no features.")
     corpus = write_corpus(
         out,
         read.table,
@@ -139,7 +145,7 @@ def _replaced(
                 f"The source has {modality} features of its own: leave out --encoder {modality}."
             )
         if modality != "text" and read.recordings is None:
-            raise UsageError(f"An encoder of {modality} reads recordings: give their folder with --media.")
+            raise UsageError(f"An encoder of {modality} reads recordings, and there are none here (--media).")
         check_spec(modality, spec)
         found[modality] = dict(spec)
         if isinstance(spec.get("path"), str):  # as typed; in a spec it would be relative to the checkpoint

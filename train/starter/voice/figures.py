@@ -63,7 +63,8 @@ def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str
 def across_corpora(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, Any]:
     """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have.
 
-    Calibrated on RAVDESS alone, by the scores that its training actors get from the other folds.
+    Calibrated by the scores that the training actors get from the other folds: one number each, from
+    classifiers that have heard EmoDB's training speakers too.
 
     Args:
         folds: as in ``unseen_scores``, whose classifiers are found in ``work``.
