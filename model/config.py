@@ -247,6 +247,8 @@ class ModelConfig:
             "missing": True,
             "modality_dropout": 0.2,
             "gated": True,
+            "alpha": 0.3,
+            "classifier_attention": "beside",
             "feature_clip": 8.0,
             "feature_dropout": 0.1,
         }
