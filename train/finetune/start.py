@@ -194,7 +194,7 @@ def make_plan(
     inherited = sum(
         p.numel()
         for name, p in start.network.named_parameters()
-        if not name.startswith(tuple(f"project.{m}." for m in renew) or ("-",))
+        if not name.startswith(tuple(f"project.{m}." for m in renew))
     )
     kept = {
         "network": f"{inherited:,} weights, normalisation",
@@ -221,7 +221,7 @@ def make_network(
         network = Network(config)
     inherited, own = start.network.state_dict(), network.state_dict()
     of_renewed = tuple(f"{part}{m}" for m in plan.renewed for part in ("project.", "mean_", "std_"))
-    renewed = [name for name in own if of_renewed and name.startswith(of_renewed)]
+    renewed = [name for name in own if name.startswith(of_renewed)]
     new = [name for name in own if name not in inherited or _of_labels(name) or name in renewed]
     for name, tensor in own.items():
         if name not in new and tensor.shape != inherited[name].shape:
