@@ -412,7 +412,9 @@ def finetune(
     choose: Annotated[
         str | None, typer.Option(help="Best pass by weighted_f1, macro_f1 or accuracy on validation.")
     ] = None,
-    mixed: Annotated[bool, typer.Option("--mixed", help="bfloat16 in the network as well.")] = False,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="bfloat16 in the network as well, on devices that have it.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     renew: Annotated[
         list[str] | None,

@@ -25,6 +25,7 @@ from annotator.encode.audio import (
     speaker_relative,
 )
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
+from annotator.encode.precision import mixed_precision
 from annotator.encode.text import TextEncoder, contextual_text, minilm_folder, save_adapter
 from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError, Utterance
 from tests.tiny_models import make_roberta
@@ -502,3 +503,14 @@ def test_face_fingerprint_follows_the_weights(face_folder: Path, tmp_path: Path)
     weights["densenet.classifier.bias"] += 1
     save_file(weights, tmp_path / "other.safetensors", metadata=metadata)
     assert FaceEncoder(tmp_path / "other.safetensors").fingerprint != encoder.fingerprint
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_only_where_the_processor_has_it(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated, it makes fine-tuning 50 times slower."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    weight = torch.eye(4)
+    with mixed_precision(torch.device("cpu")):
+        assert (weight @ weight).dtype == (torch.bfloat16 if has else torch.float32)
+    with mixed_precision(torch.device("cpu"), enabled=False):
+        assert (weight @ weight).dtype == torch.float32

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
 from train.corpus import ENCODERS, SENTIMENTS, Corpus, LabelledConversation, encoder_files, load_corpus
@@ -200,7 +201,7 @@ def train(
                 if own:
                     batch = collate([c.conversation for c in own], config.modalities).to(device)
                     fine, coarse = (torch.from_numpy(t).to(device) for t in targets(own))
-                    with torch.autocast(device.type, torch.bfloat16, enabled=settings.autocast):
+                    with mixed_precision(device, settings.autocast):
                         output = network(batch)
                         loss = compute_loss(
                             output,

@@ -24,7 +24,7 @@ class TrainSettings:
     patience: int | None = 10  # epochs without a better validation score before it stops; None: never
     seed: int = 0
     device: str = "cpu"
-    autocast: bool = False  # bfloat16
+    autocast: bool = False  # bfloat16, where the device has it
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainSettings:

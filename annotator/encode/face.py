@@ -24,6 +24,8 @@ from torchvision.models.densenet import DenseNet
 
 from annotator.records import Evidence, Features, SetupError, Utterance
 
+from .precision import mixed_precision  # noqa: TID251 - its own package
+
 CROP_PX = 48  # side of a face crop, pixels
 BATCH = 32  # crops of every pass through the network, neither more nor fewer
 
@@ -103,13 +105,6 @@ def load_face_net(file: Path, device: str = "cpu") -> FaceNet:
     return net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _has_fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Where the processor only emulates it, bf16 is slower than float32.
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
 @torch.inference_mode()
 def face_features(net: FaceNet, groups: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Mean feature of each group of crops ``(k_i, 48, 48)``, mirror images included: ``(n, d)``.
@@ -120,7 +115,6 @@ def face_features(net: FaceNet, groups: Sequence[NDArray[np.uint8]]) -> NDArray[
     0.4% off those in float32), so machines differ by that much.
     """
     device = next(net.parameters()).device
-    fast = _has_fast_bf16(device)
     counts = np.array([len(crops) for crops in groups], np.int64)
     group_of = np.repeat(np.arange(len(groups)), counts)
     sums = np.zeros((len(groups), net.width), np.float64)
@@ -131,7 +125,7 @@ def face_features(net: FaceNet, groups: Sequence[NDArray[np.uint8]]) -> NDArray[
         padded = np.zeros((BATCH, CROP_PX, CROP_PX), np.float32)
         padded[: len(block)] = standardise(block)
         x = torch.from_numpy(padded).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        with mixed_precision(device):
             both = [net.features(side).float().cpu().numpy() for side in (x, x.flip(-1))]
         np.add.at(sums, group_of[start : start + BATCH], (both[0] + both[1])[: len(block)])
     means: NDArray[np.float32] = (sums / np.maximum(2 * counts, 1)[:, None]).astype(np.float32)

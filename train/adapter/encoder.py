@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from annotator.encode.precision import mixed_precision
 from annotator.encode.text import TextEncoder, minilm_folder, save_adapter
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
@@ -114,7 +115,7 @@ def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     parts = []
     for rows in (order[:half], order[half:]):
         if rows:
-            with torch.autocast(encoder.device.type, torch.bfloat16):
+            with mixed_precision(encoder.device):
                 parts.append(encoder.pool(encoder.tokenize([texts[i] for i in rows])))
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(order))

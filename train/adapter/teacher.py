@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from train.adapter.encoder import TrainedEncoder
 from train.adapter.sentences import Sentences, sentence_stage
@@ -129,7 +130,7 @@ def _said_by(
             teacher, learned, work / "teacher.safetensors", epochs=TEACHER_EPOCHS,
             batch=settings.taught_batch, lr=TEACHER_LR, progress=progress,
         )  # fmt: skip
-        with torch.no_grad(), torch.autocast(teacher.text.device.type, torch.bfloat16):
+        with torch.no_grad(), mixed_precision(teacher.text.device):
             vectors = torch.from_numpy(teacher.text.encode_texts(texts)).to(teacher.text.device)
         with torch.no_grad():
             said = {name: head(vectors).softmax(1).cpu() for name, head in heads.items()}

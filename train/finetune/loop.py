@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from model import compute_loss
 from train.corpus import SENTIMENTS, LabelledConversation
@@ -241,7 +242,7 @@ class Tuning:
         """Training loss of a batch."""
         device = next(self.model.network.parameters()).device
         fine, coarse = (torch.from_numpy(t).to(device) for t in targets(batch))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.autocast):
+        with mixed_precision(device, self.settings.autocast):
             found = compute_loss(
                 self.model.output(batch, with_text),
                 fine,

@@ -41,7 +41,7 @@ class FinetuneSettings:
     choose: Literal["weighted_f1", "macro_f1", "accuracy"] = "weighted_f1"  # on validation
     seed: int = 0
     device: str = "cpu"
-    autocast: bool = False  # bfloat16 in the network; the text encoder is trained in it always
+    autocast: bool = False  # bfloat16 in the network, where the device has it; the text encoder has it always
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "lr", "head_lr", "text_lr", "rank", "clip"):

@@ -26,6 +26,7 @@ from torch.optim import swa_utils
 from tqdm import tqdm
 
 from annotator.encode.face import CROP_PX, FaceNet, FaceNetConfig, standardise
+from annotator.encode.precision import mixed_precision
 from annotator.table import written_whole
 from train.resume import load_state, save_state
 
@@ -132,7 +133,7 @@ def refresh_batch_norm(net: FaceNet, crops: NDArray[np.uint8], seed: int, batche
     device = next(net.parameters()).device
     for _ in range(batches):
         x = standardise(augment(crops[rng.choice(len(crops), 128)], rng))
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             net(torch.from_numpy(x).to(device))
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum
@@ -147,7 +148,7 @@ def face_logits(net: FaceNet, crops: NDArray[np.uint8], batch: int = 256) -> Ten
     device = next(net.parameters()).device
     for start in range(0, len(crops), batch):
         x = torch.from_numpy(standardise(crops[start : start + batch])).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             rows.append(((net(x) + net(x.flip(-1))) / 2).float().cpu())
     return torch.cat(rows)
 
@@ -218,7 +219,7 @@ def train_faces(
             rows = order[step * batch : (step + 1) * batch]
             x = torch.from_numpy(standardise(augment(images[rows], rng))).to(device)
             y = torch.from_numpy(labels[rows]).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with mixed_precision(device):
                 loss = F.cross_entropy(net(x), y, weight=weights, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
