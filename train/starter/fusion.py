@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from annotator.encode import make_encoder
 from annotator.encode.audio import VoiceScores
 from annotator.encode.face import FaceNet, face_features, load_face_net
 from annotator.records import Features, UsageError
@@ -89,6 +90,8 @@ def made_pairs(
     table = pl.concat(tables)
     rows = np.concatenate(row_numbers)
 
+    specs = {"audio": dict(audio_spec), "face": dict(face_spec)}
+    made = {m: make_encoder(m, spec, weights, "cpu").fingerprint for m, spec in specs.items()}
     net = load_face_net(weights / str(face_spec["weights"]))
     features = {
         "text": Features(text.values[rows], text.present[rows]),
@@ -100,8 +103,8 @@ def made_pairs(
         table,
         meld.labels,
         features,
-        encoders={**meld.header.encoders, "audio": dict(audio_spec), "face": dict(face_spec)},
-        fingerprints=meld.header.fingerprints,
+        encoders={**meld.header.encoders, **specs},
+        fingerprints={**meld.header.fingerprints, **made},
         weights=weights,
         provenance={
             "source": "MELD with voices of RAVDESS and EmoDB and faces of FER2013 drawn by label",
