@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from annotator.encode import make_encoder
 from annotator.encode.audio import WIDTHS, VoiceScores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
-from annotator.records import RATE_HZ, Audio, Evidence, Utterance
+from annotator.records import RATE_HZ, Audio, Evidence, UsageError, Utterance
 from model import load_checkpoint
 from train.starter import faces, fusion
 from train.starter.__main__ import build
@@ -360,7 +360,9 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
     assert found.values[found.present].any(1).all() and not found.values[~found.present].any()
 
 
-def test_one_command_makes_a_bundle_that_labels(shared: Path, tmp_path: Path) -> None:
+def test_one_command_makes_a_bundle_that_labels(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the raw files, in the quick size: what comes out is whole, small, and says how good it is."""
     out, work = tmp_path / "bundle", tmp_path / "work"
     figures = build(shared, work, out, quick=True)
@@ -373,3 +375,20 @@ def test_one_command_makes_a_bundle_that_labels(shared: Path, tmp_path: Path) ->
     assert checkpoint.name == "starter" and checkpoint.labels == MELD_LABELS
     text = make_encoder("text", checkpoint.encoders["text"], out, "cpu")
     assert text.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
+
+    # With another voice, a bundle that keeps the rest differs in what reads the voice and nowhere else.
+    monkeypatch.setattr("train.starter.voice.scores.PENALTY", 50.0)
+    for file in (
+        *(work / "quick").glob("voice-*.safetensors"),
+        work / "quick" / "weights" / "voice.safetensors",
+    ):
+        file.unlink()
+    after = tmp_path / "next"
+    assert set(build(shared, work, after, keep=out, quick=True)["pairs"]["subsets"]) == set(subsets)
+    for name in ("faces.safetensors", "text.safetensors"):
+        assert (after / name).read_bytes() == (out / name).read_bytes()
+    was, now = (load_checkpoint(folder).network.state_dict() for folder in (out, after))
+    changed = {name for name in now if not torch.equal(was[name], now[name])}
+    assert changed and all(name.endswith("_audio") or name.startswith("project.audio.") for name in changed)
+    with pytest.raises(UsageError, match="no starter bundle: it lacks model.json"):
+        build(shared, work, after, keep=tmp_path, quick=True)

@@ -21,22 +21,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from annotator.encode.audio import VoiceScores
+from annotator.encode.face import load_face_net
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from annotator.table import write_json, written_whole
 from model import load_checkpoint, save_checkpoint
 from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
 from train.evaluate import MISSING_RATES, evaluate, probabilities, scores_of
+from train.finetune import FinetuneSettings, finetune
 from train.prepare import prepare
 from train.starter.card import write_card
-from train.starter.faces import MELD_LABELS, load_fer2013, train_faces
+from train.starter.faces import MELD_LABELS, face_logits, load_fer2013, report, train_faces
 from train.starter.fusion import face_pools, made_pairs
 from train.starter.quick import CLIPS, smaller
 from train.starter.voice import Voices, across_corpora, load_voices, turn_scores, unseen_scores, voice_figures
 
 log = logging.getLogger("annotator")
 
-VERSION = "4"
+VERSION = "5"
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
@@ -45,6 +47,9 @@ FACE = {"name": "facenet", "weights": "faces.safetensors"}
 NETWORK = {"attention_span": 40, "modality_dropout": 0.3}
 # A part of the dialogues is garbled as by a recogniser, whose text a run mostly has.
 TRAINING = AdapterSettings(rank=32, dialogue_epochs=2, word_errors=0.2)
+# The projection of the voice's scores alone: the rest would learn to trust sentences that it has seen.
+VOICE_ANEW = FinetuneSettings(text="frozen", epochs=8, head_epochs=8, patience=None)
+VOICE_ANEW_QUICK = replace(VOICE_ANEW, epochs=1, head_epochs=1)
 QUICK = AdapterSettings(rank=32, network_epochs=2, dialogue_epochs=1, word_errors=0.2)
 NEEDED = (
     "faces/fer2013.parquet",
@@ -57,18 +62,30 @@ NEEDED = (
 
 
 def build(
-    data: Path, work: Path, out: Path, *, teachers: Sequence[Path] = (), quick: bool = False
+    data: Path,
+    work: Path,
+    out: Path,
+    *,
+    teachers: Sequence[Path] = (),
+    keep: Path | None = None,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """Build the bundle ``out`` and return its figures.
 
     Args:
         teachers: folders of larger text encoders that the embedded one learns from.
+        keep: an earlier bundle, whose faces, text and network stay: only the voice is learned anew, and
+            what the network makes of its scores.
 
-    Raises: UsageError when the data are incomplete.
+    Raises: UsageError when the data are incomplete, or ``keep`` is no such bundle.
     """
     missing = [name for name in NEEDED if not (data / name).exists()]
     if missing:
         raise UsageError(f"{data} lacks {', '.join(missing)}: give the folder of the public corpora.")
+    if keep is not None:
+        parts = [name for name in ("model.json", ADAPTER, FACE["weights"]) if not (keep / name).is_file()]
+        if parts:
+            raise UsageError(f"{keep} is no starter bundle: it lacks {', '.join(parts)}.")
     if quick:
         work = work / "quick"  # what a check leaves behind must not end up in a real bundle
         data = smaller(data, work / "data")
@@ -78,8 +95,13 @@ def build(
     log.info("faces")
     face_file = data / "faces" / "fer2013.parquet"
     faces = load_fer2013(face_file)
-    face_figures = train_faces(face_file, work, epochs=1 if quick else 38)
-    halved(work / FACE["weights"], weights / FACE["weights"])
+    if keep is not None:
+        shutil.copyfile(keep / FACE["weights"], weights / FACE["weights"])
+        net = load_face_net(weights / FACE["weights"])
+        face_figures = report(face_logits(net, faces.test[0]), faces.test[1])
+    else:
+        face_figures = train_faces(face_file, work, epochs=1 if quick else 38)
+        halved(work / FACE["weights"], weights / FACE["weights"])
 
     log.info("voices and pairs")
     dialogues = data / "dialogues"
@@ -99,18 +121,27 @@ def build(
         face_spec=FACE,
     )
     log.info("text and network")
-    trained = work / "trained"
-    if not trained.exists():
-        # The pairs hold each dialogue several times; its sentences are learned once.
-        plain, settings = load_corpus(work / "meld"), QUICK if quick else TRAINING
-        sets = sentence_sets(plain, dialogues)
-        taught = teach(plain, sets, teachers, work / "taught", settings) if teachers else None
-        train_adapter(
-            corpus, sets, trained, settings, config=NETWORK, sentences=work / "sentences", taught=taught
-        )
+    if keep is not None:
+        kept = load_checkpoint(keep)
+        learned_from = kept.meta.get("teachers", [])
+        trained = work / f"anew-{kept.fingerprint[:12]}"
+        if not trained.exists():
+            finetune(corpus, keep, trained, VOICE_ANEW_QUICK if quick else VOICE_ANEW, renew=("audio",))
+    else:
+        learned_from = sorted({folder.name for folder in teachers})
+        trained = work / "trained"
+        if not trained.exists():
+            # The pairs hold each dialogue several times; its sentences are learned once.
+            plain, settings = load_corpus(work / "meld"), QUICK if quick else TRAINING
+            sets = sentence_sets(plain, dialogues)
+            taught = teach(plain, sets, teachers, work / "taught", settings) if teachers else None
+            train_adapter(
+                corpus, sets, trained, settings, config=NETWORK, sentences=work / "sentences", taught=taught
+            )
     checkpoint = load_checkpoint(trained)
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION), half=True)
+    meta = {**checkpoint.meta, "teachers": learned_from}
+    save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION, meta=meta), half=True)
     halved(trained / ADAPTER, out / ADAPTER)
     for name in (FACE["weights"], VOICE):
         shutil.copyfile(weights / name, out / name)
@@ -134,7 +165,7 @@ def build(
         "majority": {**scores_of(frequent, truth), "ece": None},
         "pairs": pairs,
         "faces_dropped": faces.dropped,
-        "teachers": list(dict.fromkeys(folder.name for folder in teachers)),
+        "teachers": learned_from,
         "network_parameters": sum(p.numel() for p in checkpoint.network.parameters()),
         "face_parameters": sum(p.numel() for p in load_file(out / FACE["weights"]).values()),
         "voice_parameters": sum(p.numel() for p in load_file(out / VOICE).values()),
@@ -144,6 +175,7 @@ def build(
     command = (
         "python -m train.starter --data DATA --out model/starter"
         + (f" --teacher{named}" if named else "")
+        + (f" --keep {keep.name}" if keep is not None else "")
         + (" --quick" if quick else "")
     )
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
@@ -199,12 +231,23 @@ def main() -> int:
         "--teacher", type=Path, nargs="+", default=[], metavar="FOLDER",
         help="larger Hugging Face text encoders to learn from; one named twice is trained from two seeds",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=Path, metavar="BUNDLE",
+        help="an earlier bundle whose faces, text and network stay: only the voice is learned anew",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="minutes instead of hours: a check of the code")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if arguments.keep is not None and arguments.teacher:
+        parser.error("--teacher is for a text that is learned, --keep for one that stays: give one of them.")
     try:
         figures = build(
-            arguments.data, arguments.work, arguments.out, teachers=arguments.teacher, quick=arguments.quick
+            arguments.data,
+            arguments.work,
+            arguments.out,
+            teachers=arguments.teacher,
+            keep=arguments.keep,
+            quick=arguments.quick,
         )
     except AnnotateError as error:
         print(f"train.starter: {error}", file=sys.stderr)

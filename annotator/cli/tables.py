@@ -1,0 +1,169 @@
+"""Commands that make the table and what is read from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from annotator.cli.base import Out, Quiet, Verbose, app, set_up_logging
+
+
+@app.command()
+def run(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Recordings, or folders of them (searched through)."),
+    ],
+    out: Out,
+    model: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'starter'.")] = None,
+    diarizer: Annotated[str | None, typer.Option(help="auto, pyannote or embedded.")] = None,
+    transcriber: Annotated[str | None, typer.Option(help="auto, subtitles, whisper or none.")] = None,
+    pyannote_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="pyannote's pipeline in a folder of your own.")
+    ] = None,
+    whisper_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A Whisper (safetensors) in a folder of your own.")
+    ] = None,
+    speakers: Annotated[int | None, typer.Option(help="Number of speakers, when known.")] = None,
+    min_speakers: Annotated[int | None, typer.Option(help="At least this many speakers.")] = None,
+    max_speakers: Annotated[int | None, typer.Option(help="At most this many speakers.")] = None,
+    language: Annotated[str | None, typer.Option(help="Language spoken, ISO 639-1, such as en.")] = None,
+    modalities: Annotated[
+        str | None, typer.Option(help="Which of text,audio,face to use. [default: all three]")
+    ] = None,
+    dialogue_gap: Annotated[
+        float | None,
+        typer.Option(help="Seconds without speech after which a new conversation starts. [default: 60]"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Conversations a batch. [default: 32]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Recordings side by side. [default: one a core, 4 at most]")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="i/N", help="Do only the i-th of N shares.")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Finished parts and cached features. [default: beside the table]")
+    ] = None,
+    fresh: Annotated[bool | None, typer.Option("--fresh", help="Ignore earlier parts.")] = None,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed", help="Try recordings again that failed earlier.")
+    ] = None,
+    offline: Annotated[
+        bool | None, typer.Option("--offline", help="Use only what is on this machine.")
+    ] = None,
+    link_speakers: Annotated[
+        bool | None,
+        typer.Option("--link-speakers", help="Link people across recordings by voice: biometric."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings; flags go before.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Annotate recordings: one labelled transcript table for all of them."""
+    from annotator.settings import load_settings
+
+    set_up_logging(quiet, verbose)
+    if model is not None and model.startswith("hf:"):
+        from train.share import checkpoint_from
+
+        model = str(checkpoint_from(model))
+    flags: dict[str, Any] = {
+        "model": model,
+        "diarizer": diarizer,
+        "transcriber": transcriber,
+        "pyannote_folder": pyannote_folder,
+        "whisper_folder": whisper_folder,
+        "speakers": speakers,
+        "min_speakers": min_speakers,
+        "max_speakers": max_speakers,
+        "language": language,
+        "modalities": modalities,
+        "dialogue_gap": dialogue_gap,
+        "device": device,
+        "batch_size": batch_size,
+        "workers": workers,
+        "shard": shard,
+        "work_dir": work_dir,
+        "fresh": fresh,
+        "retry_failed": retry_failed,
+        "offline": offline,
+        "link_speakers": link_speakers,
+        "report": report,
+    }
+    settings = load_settings(config, flags)
+    from annotator import pipeline
+
+    result = pipeline.run(inputs, out, settings, progress=not quiet)
+    if result.table is None:
+        typer.echo("Stopped. The same command goes on from here.", err=True)
+    else:
+        files = result.table["file"].n_unique()
+        typer.echo(f"{len(result.table)} utterances of {files} recordings: {out}")
+        if result.failures:
+            failures = out.with_suffix(".failures.csv")
+            typer.echo(f"{len(result.failures)} of the inputs failed: {failures}", err=True)
+        if settings.report is not None:
+            from annotator.report import write_report
+
+            write_report(out, settings.report)
+            typer.echo(f"{settings.report}")
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet or .csv.")],
+    folders: Annotated[
+        list[Path], typer.Option("--from", metavar="WORKDIR...", help="Work folders of shards.")
+    ],
+    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+) -> None:
+    """Merge the parts of many shards into one table: annotate merge OUT --from WORKDIR..."""
+    # The option takes the first folder; those that follow it arrive as arguments.
+    from annotator import pipeline
+
+    set_up_logging(quiet=False, verbose=False)
+    whole, failures = pipeline.merge_work_folders(out, [*folders, *(more or [])])
+    typer.echo(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
+    raise typer.Exit(3 if failures else 0)
+
+
+@app.command()
+def report(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page to write.")],
+) -> None:
+    """Make a page to look at: timelines, distributions, transcript."""
+    from annotator.report import write_report
+
+    write_report(table, out)
+    typer.echo(f"{out}")
+
+
+@app.command()
+def export(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="srt, vtt, rttm, textgrid, eaf, label-studio, audformat, lhotse or meld-csv.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],
+) -> None:
+    """Write a table in the format of another tool: subtitles, tiers for annotation, a corpus."""
+    from annotator.export import export as write
+
+    files = write(table, to, out)
+    typer.echo(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
