@@ -103,7 +103,11 @@ def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask gives
+        temporary.unlink()
         yield temporary
+        temporary.chmod(mode)  # safetensors makes files that nobody else could read
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
 from annotator import table
 from annotator.records import Prediction, SetupError, Utterance
@@ -159,6 +160,14 @@ def test_a_fault_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         raise RuntimeError
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["t.txt"]
+
+
+def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    """safetensors alone would give weights to nobody else: a checkpoint in a shared folder has to load."""
+    with table.written_whole(tmp_path / "weights.safetensors") as temporary:
+        save_file({"a": np.ones(2)}, temporary)
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:

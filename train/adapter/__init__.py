@@ -46,6 +46,7 @@ __all__ = [
     "sentence_sets",
     "teach",
     "train_adapter",
+    "with_vectors",
 ]
 
 ADAPTER = "text.safetensors"
