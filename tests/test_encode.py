@@ -25,10 +25,11 @@ from annotator.encode.audio import (
     speaker_relative,
 )
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
-from annotator.encode.precision import mixed_precision
+from annotator.encode.precision import has_fast_bf16, mixed_precision
 from annotator.encode.text import TextEncoder, contextual_text, minilm_folder, save_adapter
 from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError, Utterance
 from tests.tiny_models import make_roberta
+from train.adapter import encode_trained
 
 NOTHING = Evidence(audio=None, faces=None)
 
@@ -154,6 +155,23 @@ def test_text_features_do_not_depend_on_batch_mates(minilm: TextEncoder) -> None
     together = minilm.encode_texts(texts * 10)
     alone = np.concatenate([minilm.encode_texts([text]) for text in texts])
     assert np.abs(together.reshape(10, len(texts), -1) - alone).max() < 1e-5
+
+
+def test_texts_are_batched_by_length_within_a_budget(minilm: TextEncoder) -> None:
+    batches = minilm.batches(LINES * 5, 64)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(LINES) * 5))
+    for rows in batches:
+        width = minilm.tokenize([(LINES * 5)[row] for row in rows])["input_ids"].shape[1]
+        assert len(rows) * width <= 64 or len(rows) == 1
+    assert len(batches) > 5 and minilm.batches([], 64) == []
+
+
+def test_vectors_with_gradients_are_those_without(minilm: TextEncoder) -> None:
+    texts = [text for text in LINES if text] * 20
+    found = encode_trained(minilm, texts)
+    assert found.requires_grad
+    near = 0.05 if has_fast_bf16(torch.device("cpu")) else 1e-4
+    assert np.abs(found.detach().numpy() - minilm.encode_texts(texts)).max() < near
 
 
 def test_similar_texts_are_near(minilm: TextEncoder) -> None:

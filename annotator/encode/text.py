@@ -152,28 +152,26 @@ class TextEncoder:
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
         return pooled
 
+    def batches(self, texts: Sequence[str], tokens: int) -> list[list[int]]:
+        """Rows of ``texts`` to encode together: of like length, at most ``tokens`` with the padding."""
+        if not texts:
+            return []
+        ids = self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        lengths = [len(of_text) for of_text in ids]
+        batches: list[list[int]] = [[]]
+        for row in sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i])):
+            if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > tokens:
+                batches.append([])
+            batches[-1].append(row)
+        return batches
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors ``(n, d)`` of texts, whichever are encoded together (to 1e-5)."""
         self.module.eval()
         values = np.zeros((len(texts), self.width), np.float32)
-        lengths = (
-            [
-                len(ids)
-                for ids in self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
-            ]
-            if texts
-            else []
-        )
-        order = sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i]))
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= BATCH_TOKENS:
-                stop += 1
-            rows = order[start:stop]
+        for rows in self.batches(texts, BATCH_TOKENS):
             values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
-            start = stop
         return values
 
 

@@ -22,6 +22,10 @@ from train.adapter.settings import AdapterSettings
 # What an adapter changes: every linear layer of BERT but the pooler, which is not used.
 LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
 
+# That go through the encoder together, padding included: a step of 245 utterances takes 7 s on one core so,
+# and 13 s with four times as many.
+BATCH_TOKENS = 1024
+
 
 class TrainedEncoder:
     """An encoder with weights that learn: those of its linear layers, later an adapter's.
@@ -109,17 +113,12 @@ class Average:
 
 
 def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
-    """Vectors ``(n, d)`` with gradients, by length in two halves to save padding."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    half = (len(order) + 1) // 2
-    parts = []
-    for rows in (order[:half], order[half:]):
-        if rows:
-            with mixed_precision(encoder.device):
-                parts.append(encoder.pool(encoder.tokenize([texts[i] for i in rows])))
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(parts)[back]
+    """Vectors ``(n, d)`` with gradients, texts of like length together."""
+    batches = encoder.batches(texts, BATCH_TOKENS)
+    with mixed_precision(encoder.device):
+        parts = [encoder.pool(encoder.tokenize([texts[i] for i in rows])) for rows in batches]
+    order = torch.tensor([row for rows in batches for row in rows])
+    return torch.cat(parts)[order.argsort()]
 
 
 def schedule(step: int, steps: int) -> float:

@@ -182,8 +182,8 @@ def build(
 def with_new_voice(bundle: Path, pairs: Path) -> Checkpoint:
     """The checkpoint of a bundle as it stays where only the voice changes, calibrated for that.
 
-    Scores of an emotion mean the same whichever classifiers give them. Learning their projection anew, with
-    the rest as it is, had no better figures (docs/results/starter.md).
+    Scores of an emotion mean the same whichever classifiers give them. To learn their projection anew, with
+    the rest as it is, was no gain (docs/results/starter.md).
 
     Args:
         pairs: made with the new voice.

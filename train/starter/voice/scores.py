@@ -99,8 +99,8 @@ def least_squares(
     """Ridge regression of the classes' indicators ``(classes, d + 1)``, the last column the bias.
 
     Least ``mean of weighted squared error + PENALTY * sum of squared weights``, classes balanced; solved
-    in its dual, since there are about as many features as clips. A class without a clip gets a score that
-    no clip exceeds.
+    in its dual, since there are about as many features as clips. A class without a clip scores below
+    all others.
 
     Args:
         rows: ``(n, d)``, standardised.
