@@ -525,7 +525,7 @@ def test_face_fingerprint_follows_the_weights(face_folder: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("has", [True, False])
 def test_bf16_only_where_the_processor_has_it(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Emulated, it makes fine-tuning 20 times slower."""
+    """Emulated, it makes training a text encoder 17 times slower."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     weight = torch.eye(4)
     with mixed_precision(torch.device("cpu")):

@@ -1,4 +1,4 @@
-"""bfloat16 where the device computes in it: a processor that emulates it takes 20 times as long."""
+"""bfloat16 where the device computes in it: a processor that emulates it takes 17 times as long."""
 
 from __future__ import annotations
 
