@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from annotator.encode import make_encoder
-from annotator.encode.audio import WIDTHS, VoiceScores
+from annotator.encode.audio import WIDTHS, VoiceScores, load_voice_scores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
-from annotator.records import RATE_HZ, Audio, Evidence, UsageError, Utterance
+from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError, Utterance
 from model import load_checkpoint
 from train.starter import faces, fusion
 from train.starter.__main__ import build
@@ -37,6 +40,7 @@ from train.starter.voice import (
     unseen_scores,
     voice_figures,
 )
+from train.starter.voice.calibrate import doubts
 from train.starter.voice.scores import least_squares
 
 TINY = FaceNetConfig(growth=4, blocks=(1, 1, 1), stem=8)
@@ -236,10 +240,57 @@ def test_voice_scores_tell_emotions_of_voices_unheard(acted: Voices, tmp_path: P
     assert across["relative"]["n"] == 3 * 24 and across["relative"]["unweighted_average_recall"] > 0.8
 
     written = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")}
-    assert len(written) == 3 + 1 + 1
+    assert len(written) == 3 + 2 * (3 + 1) + 1, "folds of all and of each corpus, each corpus, what ships"
     again = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)
     assert {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")} == written
     assert all(np.array_equal(again[name].relative, scores[name].relative) for name in scores)
+
+
+def test_voices_far_from_training_are_told_less_surely(acted: Voices, tmp_path: Path) -> None:
+    file = tmp_path / "voice.safetensors"
+    ships = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)["ravdess-09"]
+    ships = replace(ships, doubt=(2.0, 1.0))
+    rows = np.flatnonzero(np.array(acted.speakers) == "ravdess-09")
+    near, present, speakers = acted.values[rows], np.ones(len(rows), bool), ["a"] * len(rows)
+    # As through another microphone: every functional lies elsewhere, for all turns alike.
+    far = near + np.random.default_rng(0).choice([-2, 2], near.shape[1]) / np.maximum(ships.scale, 1e-6)
+    growth = ships.distances(far, present, speakers) - ships.distances(near, present, speakers)
+    assert (growth > 0.2).all() and np.ptp(growth) < 1e-9, "a speaker has one distance"
+    k = len(MELD_LABELS)
+    told, plain = ships(far, present, speakers), replace(ships, doubt=(0.0, 0.0))(far, present, speakers)
+    distance = ships.distances(far, present, speakers)[:, None]
+    np.testing.assert_allclose(told[:, :k] * np.exp(2 * distance), plain[:, :k], rtol=1e-4)
+    np.testing.assert_allclose(told[:, k:-1] * np.exp(distance), plain[:, k:-1], rtol=1e-4)
+    each = ships.distances(far, present, None)
+    assert np.ptp(each) > 0.01 and each.min() < distance[0] < each.max()
+
+    # Files of the first version have neither directions nor doubt, and say what they always said.
+    with safe_open(file, "np") as stored:
+        config = json.loads(stored.metadata()["config"])
+        arrays = {name: stored.get_tensor(name) for name in stored.keys() if name != "basis"}
+    first = {name: config[name] for name in ("features", "labels")}
+    save_file(arrays, tmp_path / "first.safetensors", metadata={"config": json.dumps(first)})
+    old = load_voice_scores(tmp_path / "first.safetensors")
+    assert np.array_equal(old(far, present, speakers), replace(old, doubt=(0.0, 0.0))(far, present, speakers))
+    assert np.array_equal(old(far, present, speakers)[:, :k], plain[:, :k])
+    config["usual"] = 0.0
+    save_file(arrays, tmp_path / "zero.safetensors", metadata={"config": json.dumps(config)})
+    with pytest.raises(SetupError, match="usual and doubt"):
+        load_voice_scores(tmp_path / "zero.safetensors")
+
+
+def test_growth_of_doubt_is_learned_from_another_corpus(acted: Voices, tmp_path: Path) -> None:
+    """Doubt grows where the other corpus is recorded otherwise and its labels can't be told, else not."""
+    german = np.array([name.startswith("emodb") for name in acted.speakers])
+    rng = np.random.default_rng(0)
+    moved = acted.values + german[:, None] * 3 * acted.values.std(0) * rng.choice(
+        [-1, 1], acted.values.shape[1]
+    )
+    mixed = np.where(german, rng.permutation(np.array(acted.labels, object)), np.array(acted.labels, object))
+    unlike = replace(acted, values=moved.astype(np.float32), labels=tuple(mixed))
+    far = doubts(unlike, tmp_path / "unlike", "egemaps", ("ravdess",), folds=3)
+    alike = doubts(acted, tmp_path / "alike", "egemaps", ("ravdess",), folds=3)
+    assert min(far) > 0.5 and alike[0] == 0
 
 
 def test_least_squares_find_the_direction_and_give_absent_classes_nothing() -> None:
@@ -346,7 +397,9 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
     nothing = np.zeros((7, 4), np.float32)
     plain = np.concatenate([10 * np.eye(7, 3, dtype=np.float32), nothing[:, :1]], axis=1)
     one, tenth = np.zeros(3, np.float32), np.full(3, 0.1, np.float32)
-    telling = VoiceScores("egemaps", MELD_LABELS, one, tenth, plain, nothing)
+    telling = VoiceScores(
+        "egemaps", MELD_LABELS, one, tenth, plain, nothing, nothing[:0, :3], 1.0, (0.0, 0.0)
+    )
     episodes = [f"{split} episode" for split in table["split"]]
     drawn = draw_voices(table, episodes, voices, dict.fromkeys("abcd", telling), rng)
     assert drawn.values.shape == (n, 15) and 0.8 < drawn.present.mean() < 1

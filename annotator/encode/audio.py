@@ -106,7 +106,9 @@ class VoiceScores:
     """How much a turn sounds of each emotion: two linear classifiers over functionals.
 
     One reads the functionals against the statistics of its training, the other against the speaker's
-    own manner. Both are calibrated: the softmax of a turn's scores are probabilities.
+    own manner. Both are calibrated: the softmax of a turn's scores are probabilities. A temperature fitted
+    on voices like those of training is too sure of others (Ovadia et al., NeurIPS 2019), so it grows with
+    the distance of the speaker's turns from training: scores of a voice far from it approach "can't tell".
     """
 
     features: str  # the openSMILE set, key of WIDTHS
@@ -115,11 +117,36 @@ class VoiceScores:
     scale: NDArray[np.float32]  # (d,) one over the deviation; 0 for a feature that never varied
     plain: NDArray[np.float32]  # (k, d + 1), the last column the bias
     relative: NDArray[np.float32]  # (k, d + 1)
+    basis: NDArray[np.float32]  # (c, d) the principal directions of training turns, orthonormal rows
+    usual: float  # mean distance of a training turn
+    doubt: tuple[float, float]  # growth of the two log temperatures with the log distance
 
     def standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Functionals ``(n, d)`` against the statistics of the training, in [-4, 4]."""
         near: NDArray[np.float32] = np.clip((values - self.mean) * self.scale, -LIMIT, LIMIT)
         return near
+
+    def distances(
+        self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
+    ) -> NDArray[np.float64]:
+        """Log of how far the turns of a turn's speaker lie from training, ``(n,)``; a training turn has 0.
+
+        A turn's distance is what the principal directions of training leave of its functionals ``(n, d)``
+        (root of the mean square), a usual measure of novelty. Absent turns have 0.
+
+        Args:
+            speakers: ``(n,)``, of one recording; None: each turn by itself.
+        """
+        left = np.zeros(len(values))
+        for i in np.flatnonzero(present):
+            row = self.standardised(values[i : i + 1])[0].astype(np.float64)
+            left[i] = np.sqrt(max(row @ row - np.square(self.basis @ row).sum(), 0.0) / len(row))
+        names = np.arange(len(values)) if speakers is None else np.asarray(speakers)
+        found = np.zeros(len(values))
+        for name in np.unique(names[present]):
+            rows = (names == name) & present
+            found[rows] = np.log(max(left[rows].mean(), 1e-6) / self.usual)
+        return found
 
     def __call__(
         self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
@@ -132,11 +159,12 @@ class VoiceScores:
         Args:
             speakers: ``(n,)``, of one recording; None: the plain scores only.
         """
-        plain = _linear(self.standardised(values), self.plain) * present[:, None]
+        warmth = np.exp(self.distances(values, present, speakers)[:, None] * self.doubt).astype(np.float32)
+        plain = _linear(self.standardised(values), self.plain) * present[:, None] / warmth[:, :1]
         if speakers is None:
             return plain
         relative, known = against_own_manner(values, present, speakers)
-        scores = _linear(np.clip(relative, -LIMIT, LIMIT), self.relative) * known[:, None]
+        scores = _linear(np.clip(relative, -LIMIT, LIMIT), self.relative) * known[:, None] / warmth[:, 1:]
         return np.concatenate([plain, scores, known[:, None].astype(np.float32)], axis=1)
 
 
@@ -161,10 +189,22 @@ def load_voice_scores(file: Path) -> VoiceScores:
         with safe_open(file, "np") as stored:
             config = json.loads((stored.metadata() or {})["config"])
             arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
-        scores = VoiceScores(str(config["features"]), tuple(map(str, config["labels"])), **arrays)
-        width, classes = WIDTHS[scores.features], len(scores.labels)
+        width, classes = WIDTHS[str(config["features"])], len(config["labels"])
+        # Files of the first version know no distance.
+        directions = arrays.setdefault("basis", np.zeros((0, width), np.float32)).shape[0]
+        plain, relative = map(float, config.get("doubt", (0, 0)))
+        scores = VoiceScores(
+            features=str(config["features"]),
+            labels=tuple(map(str, config["labels"])),
+            usual=float(config.get("usual", 1)),
+            doubt=(plain, relative),
+            **arrays,
+        )
         vector, matrix = (width,), (classes, width + 1)
         shapes = {"mean": vector, "scale": vector, "plain": matrix, "relative": matrix}
+        shapes["basis"] = (directions, width)
+        if not (scores.usual > 0 and np.isfinite([scores.usual, *scores.doubt]).all()):
+            raise ValueError("usual and doubt are not finite numbers")
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"{name} is not {shape} finite numbers")

@@ -9,20 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.encode.audio import VoiceScores, load_voice_scores
+from annotator.encode.audio import VoiceScores
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
+from train.starter.voice.calibrate import calibration, doubts
 from train.starter.voice.clips import Voices
-from train.starter.voice.scores import (
-    FOLDS,
-    fit,
-    fold_scores,
-    save_scores,
-    temperatures,
-    tempered,
-    turn_scores,
-)
+from train.starter.voice.scores import FOLDS, corpus_of, corpus_scores, fold_scores, turn_scores
 
 ACTORS_A_FOLD = 4
 SHORT = 10  # turns of a speaker in a short recording
@@ -63,23 +56,18 @@ def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str
 def across_corpora(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, Any]:
     """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have.
 
-    Calibrated by the scores that the training actors get from the other folds: one number each, from
-    classifiers that have heard EmoDB's training speakers too.
+    Calibrated on the training actors by classifiers of the other folds; how much less sure they are of
+    voices far away is learned the other way round, from what classifiers of EmoDB make of RAVDESS.
 
     Args:
         folds: as in ``unseen_scores``, whose classifiers are found in ``work``.
     """
-    file = work / "voice-ravdess.safetensors"
     speakers = np.array(voices.speakers)
-    ravdess = np.array([name.startswith("ravdess") for name in speakers])
-    training = ravdess & np.array([split == "train" for split in voices.splits])
-    if not file.exists():
-        save_scores(fit(voices, np.flatnonzero(training), features), file)
-    rows = np.flatnonzero(~ravdess & voices.clean)
+    rows = np.flatnonzero([corpus_of(name) == "emodb" for name in speakers] & voices.clean)
     shared = sorted({MELD_LABELS.index(voices.labels[row]) for row in rows})
-    unheard = fold_scores(voices, work, features, folds)
-    fitted = temperatures(voices, np.flatnonzero(training & voices.clean), unheard)
-    alone = tempered(load_voice_scores(file), *fitted)
+    unheard = fold_scores(voices, work, features, folds, "ravdess")
+    fitted = calibration(voices, unheard, doubts(voices, work, features, ("emodb",), folds))
+    alone = fitted(corpus_scores(voices, work, features, "ravdess"))
     return _of(voices, rows, dict.fromkeys(set(speakers), alone), classes=shared)
 
 

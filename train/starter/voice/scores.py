@@ -1,4 +1,4 @@
-"""Fit the classifiers of the voice: functionals to calibrated scores of MELD's seven emotions.
+"""Fit the classifiers of the voice: functionals to scores of MELD's seven emotions.
 
 Least squares with a penalty, twice: on functionals against the statistics of the training, and
 against the speaker's own manner. On speakers that training has not heard it does better here than
@@ -9,7 +9,7 @@ same in every fold, so that made dialogues can have those of folds that have not
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,53 +21,63 @@ from torch.nn import functional as F
 
 from annotator.encode.audio import LIMIT, VoiceScores, against_own_manner, load_voice_scores
 from annotator.table import written_whole
-from train.evaluate.calibration import fit_temperature
 from train.starter.faces import MELD_LABELS
 from train.starter.voice.clips import Voices
 
 FOLDS = 4  # of the training speakers
 PENALTY = 5.0  # on squared weights; chosen by folds of the training speakers from 0.5 to 50
+DIRECTIONS = 16  # principal ones, whose rest tells how far a voice lies from training
 # EmoDB beside RAVDESS: it is cut at two seconds and lacks surprise.
 WEIGHTS = {"ravdess": 1.0, "emodb": 0.3}
 
 
-def unseen_scores(
-    voices: Voices, work: Path, file: Path, features: str, folds: int = FOLDS
+def fold_scores(
+    voices: Voices, work: Path, features: str, folds: int = FOLDS, corpus: str | None = None
 ) -> dict[str, VoiceScores]:
-    """Write the classifiers that ship to ``file``; for each speaker, give those that have not heard them.
-
-    Training speakers are scored by classifiers of the other folds; everybody else by the ones that
-    ship. All share a temperature, fitted on the training speakers' clean clips.
+    """For each training speaker the classifiers of the other folds, not yet calibrated.
 
     Args:
-        voices: functionals.
-        work: keeps the folds' classifiers; what is there is not fitted again.
-        features: the openSMILE set of ``voices``.
+        corpus: take its speakers only.
     """
-    found = fold_scores(voices, work, features, folds)
-    training = np.array([split == "train" for split in voices.splits])
-    fitted = temperatures(voices, np.flatnonzero(training & voices.clean), found)
-    if not file.exists():
-        save_scores(tempered(fit(voices, np.flatnonzero(training), features), *fitted), file)
-    ships = load_voice_scores(file)
-    unheard = sorted(set(voices.speakers) - set(found))
-    return {name: tempered(scores, *fitted) for name, scores in found.items()} | dict.fromkeys(unheard, ships)
-
-
-def fold_scores(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, VoiceScores]:
-    """For each training speaker the classifiers of the other folds, not yet calibrated."""
     speakers = np.array(voices.speakers)
-    training = np.array([split == "train" for split in voices.splits])
+    training = training_rows(voices, corpus)
     names = sorted(set(speakers[training]))
     fold_of = {name: number % folds for number, name in enumerate(names)}
     found: dict[str, VoiceScores] = {}
     for fold in range(folds):
-        kept = work / f"voice-fold-{fold}.safetensors"
         out = np.array([fold_of.get(name) == fold for name in speakers])
-        if not kept.exists():
-            save_scores(fit(voices, np.flatnonzero(training & ~out), features), kept)
-        found |= dict.fromkeys((n for n in names if fold_of[n] == fold), load_voice_scores(kept))
+        kept = work / f"voice{'' if corpus is None else '-' + corpus}-fold-{fold}.safetensors"
+        scores = kept_fit(voices, np.flatnonzero(training & ~out), features, kept)
+        found |= dict.fromkeys((n for n in names if fold_of[n] == fold), scores)
     return found
+
+
+def corpus_scores(voices: Voices, work: Path, features: str, corpus: str) -> VoiceScores:
+    """Classifiers of all training speakers of one corpus, not yet calibrated."""
+    rows = np.flatnonzero(training_rows(voices, corpus))
+    return kept_fit(voices, rows, features, work / f"voice-{corpus}.safetensors")
+
+
+def training_rows(voices: Voices, corpus: str | None = None) -> NDArray[np.bool_]:
+    """Which clips ``(n,)`` are of training speakers, of one corpus or of all."""
+    return np.array(
+        [
+            split == "train" and corpus in (None, corpus_of(name))
+            for split, name in zip(voices.splits, voices.speakers, strict=True)
+        ]
+    )
+
+
+def corpus_of(speaker: str) -> str:
+    """The corpus of a speaker: ``ravdess`` of ``ravdess-07``."""
+    return speaker.partition("-")[0]
+
+
+def kept_fit(voices: Voices, rows: NDArray[np.int64], features: str, file: Path) -> VoiceScores:
+    """``fit``, kept in a file: what is there is not fitted again."""
+    if not file.exists():
+        save_scores(fit(voices, rows, features), file)
+    return load_voice_scores(file)
 
 
 def fit(voices: Voices, rows: NDArray[np.int64], features: str) -> VoiceScores:
@@ -77,20 +87,41 @@ def fit(voices: Voices, rows: NDArray[np.int64], features: str) -> VoiceScores:
     """
     values = voices.values[rows]
     labels = np.array([MELD_LABELS.index(voices.labels[row]) for row in rows])
-    weights = np.array([WEIGHTS[voices.speakers[row].partition("-")[0]] for row in rows])
+    weights = np.array([WEIGHTS[corpus_of(voices.speakers[row])] for row in rows])
     mean, deviation = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
     # A feature that never varied says nothing, and what differs from it in a run is no measure.
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
     nothing = np.zeros((len(MELD_LABELS), values.shape[1] + 1), np.float32)
     start = VoiceScores(
-        features, MELD_LABELS, mean.astype(np.float32), scale.astype(np.float32), nothing, nothing
-    )
-    plain = least_squares(start.standardised(values), labels, weights)
+        features, MELD_LABELS, mean.astype(np.float32), scale.astype(np.float32), nothing, nothing,
+        basis=nothing[:0, :-1], usual=1.0, doubt=(0.0, 0.0),
+    )  # fmt: skip
+    near = start.standardised(values)
+    plain = least_squares(near, labels, weights)
     keys = [voices.recordings[row] for row in rows]
     relative, known = against_own_manner(values, np.ones(len(rows), np.bool_), keys)
     relative = np.clip(relative[known], -LIMIT, LIMIT)
-    return replace(start, plain=plain, relative=least_squares(relative, labels[known], weights[known]))
+    basis = principal_directions(near)
+    left = np.square(near).sum(1, dtype=np.float64) - np.square(near @ basis.T).sum(1, dtype=np.float64)
+    return replace(
+        start,
+        plain=plain,
+        relative=least_squares(relative, labels[known], weights[known]),
+        basis=basis,
+        usual=float(np.sqrt(np.maximum(left, 0) / near.shape[1]).mean()),
+    )
+
+
+def principal_directions(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The ``DIRECTIONS`` in which standardised rows ``(n, d)`` vary most, as orthonormal rows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the randomised decomposition
+        count = min(DIRECTIONS, *rows.shape)
+        oversampled = min(count + DIRECTIONS, *rows.shape)
+        right = torch.svd_lowrank(torch.from_numpy(rows), oversampled, niter=4)[2]
+    out: NDArray[np.float32] = right[:, :count].T.contiguous().numpy()
+    return out
 
 
 def least_squares(
@@ -123,30 +154,17 @@ def least_squares(
     return out
 
 
-def temperatures(
-    voices: Voices, rows: NDArray[np.int64], scores: Mapping[str, VoiceScores]
-) -> tuple[float, float]:
-    """Of the plain and the relative scores, on clips of speakers that the scores have not heard."""
-    labels = np.array([MELD_LABELS.index(voices.labels[row]) for row in rows])
-    found = turn_scores(voices, rows, [voices.recordings[row] for row in rows], scores)
-    k = len(MELD_LABELS)
-    known = found[:, -1] > 0
-    plain = fit_temperature(found[:, :k], labels)
-    relative = fit_temperature(found[known, k : 2 * k], labels[known])
-    # None: too few clips to tell, in a quick run.
-    return (1.0 if plain is None else plain), (1.0 if relative is None else relative)
-
-
-def tempered(scores: VoiceScores, plain: float, relative: float) -> VoiceScores:
-    """The same classifiers with scores divided by temperatures."""
-    return replace(scores, plain=scores.plain / plain, relative=scores.relative / relative)
-
-
 def save_scores(scores: VoiceScores, file: Path) -> None:
     """Write for ``load_voice_scores``: weights in half precision, statistics in single."""
-    config = {"features": scores.features, "labels": scores.labels}
+    config = {
+        "features": scores.features,
+        "labels": scores.labels,
+        "usual": scores.usual,
+        "doubt": scores.doubt,
+    }
     arrays = {"mean": scores.mean, "scale": scores.scale}
-    halves = {"plain": scores.plain.astype(np.float16), "relative": scores.relative.astype(np.float16)}
+    weights = {"plain": scores.plain, "relative": scores.relative, "basis": scores.basis}
+    halves = {name: values.astype(np.float16) for name, values in weights.items()}
     with written_whole(file) as temporary:
         save_file({**arrays, **halves}, temporary, metadata={"config": json.dumps(config)})
 
@@ -163,13 +181,34 @@ def turn_scores(
         scores: by the clip's own speaker, as ``unseen_scores`` gives them.
     """
     out = np.zeros((len(rows), 2 * len(MELD_LABELS) + 1), np.float32)
+    for turns in _by_speaker(voices, rows, speakers):
+        clips = rows[turns]
+        classifiers = scores[voices.speakers[clips[0]]]
+        out[turns] = classifiers(voices.values[clips], *_one_speaker(len(turns)))
+    return out
+
+
+def turn_distances(
+    voices: Voices, rows: NDArray[np.int64], speakers: Sequence[str], scores: Mapping[str, VoiceScores]
+) -> NDArray[np.float64]:
+    """How far the turns of ``turn_scores`` lie from what their classifiers have learned, ``(n,)``."""
+    out = np.zeros(len(rows))
+    for turns in _by_speaker(voices, rows, speakers):
+        clips = rows[turns]
+        classifiers = scores[voices.speakers[clips[0]]]
+        out[turns] = classifiers.distances(voices.values[clips], *_one_speaker(len(turns)))
+    return out
+
+
+def _by_speaker(voices: Voices, rows: NDArray[np.int64], speakers: Sequence[str]) -> Iterable[list[int]]:
+    """The turns of each speaker that came through one channel."""
     groups: dict[tuple[str, str], list[int]] = {}
     for turn, (row, speaker) in enumerate(zip(rows.tolist(), speakers, strict=True)):
         if row >= 0:
             groups.setdefault((speaker, voices.recordings[row]), []).append(turn)
-    for turns in groups.values():
-        clips = rows[turns]
-        one = ["SPEAKER_00"] * len(turns)
-        classifiers = scores[voices.speakers[clips[0]]]
-        out[turns] = classifiers(voices.values[clips], np.ones(len(turns), np.bool_), one)
-    return out
+    return groups.values()
+
+
+def _one_speaker(turns: int) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which turns are present, and who speaks."""
+    return np.ones(turns, np.bool_), ["SPEAKER_00"] * turns
