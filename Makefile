@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/python examples/read_table.py build/demo/labels.parquet
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -273,6 +273,9 @@ def test_voices_far_from_training_are_told_less_surely(acted: Voices, tmp_path: 
     old = load_voice_scores(tmp_path / "first.safetensors")
     assert np.array_equal(old(far, present, speakers), replace(old, doubt=(0.0, 0.0))(far, present, speakers))
     assert np.array_equal(old(far, present, speakers)[:, :k], plain[:, :k])
+    save_file(arrays, file, metadata={"config": json.dumps(first)})
+    again = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)["ravdess-09"]
+    assert np.array_equal(again.basis, ships.basis), "what a first version left behind is fitted anew"
     config["usual"] = 0.0
     save_file(arrays, tmp_path / "zero.safetensors", metadata={"config": json.dumps(config)})
     with pytest.raises(SetupError, match="usual and doubt"):

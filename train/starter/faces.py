@@ -118,7 +118,7 @@ def augment(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 @torch.no_grad()
 def refresh_batch_norm(net: FaceNet, crops: NDArray[np.uint8], seed: int, batches: int = 40) -> None:
-    """Estimate the statistics of batch normalisation anew from training crops.
+    """Estimate the statistics of batch normalisation anew from training crops, about once each at most.
 
     Averaged weights give other activations than any of the weights that were averaged: with
     the training's own running statistics 12 points of accuracy are lost.
@@ -131,7 +131,7 @@ def refresh_batch_norm(net: FaceNet, crops: NDArray[np.uint8], seed: int, batche
     net.train()
     rng = np.random.default_rng(seed)
     device = next(net.parameters()).device
-    for _ in range(batches):
+    for _ in range(min(batches, -(-len(crops) // 128))):
         x = standardise(augment(crops[rng.choice(len(crops), 128)], rng))
         with mixed_precision(device):
             net(torch.from_numpy(x).to(device))

@@ -21,6 +21,7 @@ from train.starter.voice.scores import (
     corpus_scores,
     fit,
     fold_scores,
+    is_kept,
     save_scores,
     training_rows,
     turn_distances,
@@ -60,7 +61,7 @@ def unseen_scores(
     """
     found = fold_scores(voices, work, features, folds)
     fitted = calibration(voices, found, doubts(voices, work, features, tuple(WEIGHTS), folds))
-    if not file.exists():
+    if not is_kept(file):
         save_scores(fitted(fit(voices, np.flatnonzero(training_rows(voices)), features)), file)
     ships = load_voice_scores(file)
     unheard = sorted(set(voices.speakers) - set(found))

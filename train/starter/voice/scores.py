@@ -75,9 +75,14 @@ def corpus_of(speaker: str) -> str:
 
 def kept_fit(voices: Voices, rows: NDArray[np.int64], features: str, file: Path) -> VoiceScores:
     """``fit``, kept in a file: what is there is not fitted again."""
-    if not file.exists():
+    if not is_kept(file):
         save_scores(fit(voices, rows, features), file)
     return load_voice_scores(file)
+
+
+def is_kept(file: Path) -> bool:
+    """Whether a file has scores as ``fit`` makes them now: an earlier version's know no distance."""
+    return file.exists() and len(load_voice_scores(file).basis) > 0
 
 
 def fit(voices: Voices, rows: NDArray[np.int64], features: str) -> VoiceScores:
