@@ -366,15 +366,18 @@ def test_speaker_norm_widens_the_encoder() -> None:
     assert encoder.fingerprint != plain.fingerprint == AudioEncoder("egemaps").fingerprint
 
 
-@pytest.fixture
-def voice_folder(tmp_path: Path) -> Path:
+@pytest.fixture(params=["first version", "with distances"])
+def voice_folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Scores of three labels over eGeMAPS; the first feature counts for nothing."""
     width = WIDTHS["egemaps"]
     torch.manual_seed(0)
     arrays = {"mean": torch.randn(width), "scale": torch.rand(width)}
     arrays |= {name: torch.randn(3, width + 1).half() for name in ("plain", "relative")}
     arrays["scale"][0] = 0
-    config = {"features": "egemaps", "labels": ["sadness", "joy", "anger"]}
+    config: dict[str, Any] = {"features": "egemaps", "labels": ["sadness", "joy", "anger"]}
+    if request.param == "with distances":
+        arrays["basis"] = torch.linalg.qr(torch.randn(width, 2))[0].T.contiguous().half()
+        config |= {"usual": 1.5, "doubt": [2.0, 1.0]}
     save_file(arrays, tmp_path / "voice.safetensors", metadata={"config": json.dumps(config)})
     return tmp_path
 
@@ -396,10 +399,14 @@ def test_voice_scores_are_what_the_weights_say(voice_folder: Path) -> None:
     values = raw(Evidence(audio, None), utterances).values.astype(np.float64)
     scores = load_voice_scores(voice_folder / "voice.safetensors")
     near = np.clip((values[:, :88] - scores.mean) * scores.scale, -LIMIT, LIMIT)
-    expected = near @ scores.plain[:, :-1].T + scores.plain[:, -1]
+    left = np.sqrt(np.square(near - near @ scores.basis.T @ scores.basis).mean(1))
+    far = np.clip(np.log(left / scores.usual), 0, 0.35)[:, None]
+    expected = (near @ scores.plain[:, :-1].T + scores.plain[:, -1]) / np.exp(scores.doubt[0] * far)
     assert found.values[:7, :3] == pytest.approx(expected[:7], abs=1e-3)
     own = np.clip(values[:, 88:176], -LIMIT, LIMIT) @ scores.relative[:, :-1].T + scores.relative[:, -1]
+    own /= np.exp(scores.doubt[1] * far)
     assert found.values[:6, 3:6] == pytest.approx(own[:6], abs=1e-3)
+    assert len(scores.basis) == 0 or (0 < far[:7, 0]).any(), "some turn lies far"
 
     plain = make_encoder("audio", {**VOICE, "speaker_norm": False}, voice_folder, "cpu")
     assert plain.width == 3

@@ -40,7 +40,7 @@ from train.starter.voice import (
     unseen_scores,
     voice_figures,
 )
-from train.starter.voice.calibrate import doubts
+from train.starter.voice.calibrate import fit_doubt
 from train.starter.voice.scores import least_squares
 
 TINY = FaceNetConfig(growth=4, blocks=(1, 1, 1), stem=8)
@@ -240,60 +240,76 @@ def test_voice_scores_tell_emotions_of_voices_unheard(acted: Voices, tmp_path: P
     assert across["relative"]["n"] == 3 * 24 and across["relative"]["unweighted_average_recall"] > 0.8
 
     written = {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")}
-    assert len(written) == 3 + 2 * (3 + 1) + 1, "folds of all and of each corpus, each corpus, what ships"
+    assert len(written) == 3 + 1 + 2 * (3 + 1) + 1, "folds and whole, of all and of each corpus; what ships"
+    as_shipped = file.read_bytes()
+    written.pop(file)
     again = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)
-    assert {f: f.stat().st_mtime_ns for f in tmp_path.glob("*.safetensors")} == written
+    assert {f: f.stat().st_mtime_ns for f in written} == written and file.read_bytes() == as_shipped
     assert all(np.array_equal(again[name].relative, scores[name].relative) for name in scores)
 
 
-def test_voices_far_from_training_are_told_less_surely(acted: Voices, tmp_path: Path) -> None:
+def test_turns_far_from_training_are_told_less_surely(acted: Voices, tmp_path: Path) -> None:
     file = tmp_path / "voice.safetensors"
-    ships = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)["ravdess-09"]
-    ships = replace(ships, doubt=(2.0, 1.0))
+    ships = replace(unseen_scores(acted, tmp_path, file, "egemaps", folds=3)["ravdess-09"], doubt=(2.0, 1.0))
     rows = np.flatnonzero(np.array(acted.speakers) == "ravdess-09")
-    near, present, speakers = acted.values[rows], np.ones(len(rows), bool), ["a"] * len(rows)
+    near, company = acted.values[rows], (np.ones(len(rows), bool), ["a"] * len(rows))
+    # So few speakers fill so few directions that anybody else is far: let this one be usual.
+    z = ships.standardised(near)
+    left = np.sqrt(np.square(z - z @ ships.basis.T @ ships.basis).mean(1))
+    ships = replace(ships, usual=float(left.mean()))
+    certain = replace(ships, doubt=(0.0, 0.0))
     # As through another microphone: every functional lies elsewhere, for all turns alike.
-    far = near + np.random.default_rng(0).choice([-2, 2], near.shape[1]) / np.maximum(ships.scale, 1e-6)
-    growth = ships.distances(far, present, speakers) - ships.distances(near, present, speakers)
-    assert (growth > 0.2).all() and np.ptp(growth) < 1e-9, "a speaker has one distance"
+    moved = np.random.default_rng(0).choice([-1, 1], near.shape[1]) * (ships.scale > 0)
+    far = near + 0.6 * moved / np.maximum(ships.scale, 1e-6)
+    before, after = (ships.log_distances(ships.standardised(v))[:, None] for v in (near, far))
+    assert after.mean() > before.mean() + 0.05 and (after < 0.35).any()
     k = len(MELD_LABELS)
-    told, plain = ships(far, present, speakers), replace(ships, doubt=(0.0, 0.0))(far, present, speakers)
-    distance = ships.distances(far, present, speakers)[:, None]
-    np.testing.assert_allclose(told[:, :k] * np.exp(2 * distance), plain[:, :k], rtol=1e-4)
-    np.testing.assert_allclose(told[:, k:-1] * np.exp(distance), plain[:, k:-1], rtol=1e-4)
-    each = ships.distances(far, present, None)
-    assert np.ptp(each) > 0.01 and each.min() < distance[0] < each.max()
+    told, plain = ships(far, *company), certain(far, *company)
+    np.testing.assert_allclose(told[:, :k] * np.exp(2 * after), plain[:, :k], rtol=1e-4)
+    np.testing.assert_allclose(told[:, k:-1] * np.exp(after), plain[:, k:-1], rtol=1e-4)
+
+    # However far, and however near: what is not known doesn't grow on.
+    ends = np.stack([ships.mean, ships.mean + 1e9])
+    assert ships.log_distances(ships.standardised(ends)).tolist() == [0, 0.35]
 
     # Files of the first version have neither directions nor doubt, and say what they always said.
     with safe_open(file, "np") as stored:
         config = json.loads(stored.metadata()["config"])
-        arrays = {name: stored.get_tensor(name) for name in stored.keys() if name != "basis"}
+        arrays = {name: stored.get_tensor(name) for name in stored.keys()}
     first = {name: config[name] for name in ("features", "labels")}
-    save_file(arrays, tmp_path / "first.safetensors", metadata={"config": json.dumps(first)})
-    old = load_voice_scores(tmp_path / "first.safetensors")
-    assert np.array_equal(old(far, present, speakers), replace(old, doubt=(0.0, 0.0))(far, present, speakers))
-    assert np.array_equal(old(far, present, speakers)[:, :k], plain[:, :k])
-    save_file(arrays, file, metadata={"config": json.dumps(first)})
+    old = tmp_path / "first.safetensors"
+    save_file({n: a for n, a in arrays.items() if n != "basis"}, old, metadata={"config": json.dumps(first)})
+    assert np.array_equal(load_voice_scores(old)(far, *company), plain)
+    for wrong in ({"usual": 0.0}, {"doubt": [-1, 0]}, {"doubt": [1, 1e3]}):
+        save_file(arrays, tmp_path / "wrong.safetensors", metadata={"config": json.dumps(config | wrong)})
+        with pytest.raises(SetupError, match="usual is not positive, or doubt not from 0 to 8"):
+            load_voice_scores(tmp_path / "wrong.safetensors")
+    save_file(arrays, tmp_path / "wrong.safetensors", metadata={"config": json.dumps(first)})
+    with pytest.raises(SetupError, match="usual"):
+        load_voice_scores(tmp_path / "wrong.safetensors")
+    kept = tmp_path / "voice-all.safetensors"
+    old.replace(kept)
     again = unseen_scores(acted, tmp_path, file, "egemaps", folds=3)["ravdess-09"]
     assert np.array_equal(again.basis, ships.basis), "what a first version left behind is fitted anew"
-    config["usual"] = 0.0
-    save_file(arrays, tmp_path / "zero.safetensors", metadata={"config": json.dumps(config)})
-    with pytest.raises(SetupError, match="usual and doubt"):
-        load_voice_scores(tmp_path / "zero.safetensors")
 
 
 def test_growth_of_doubt_is_learned_from_another_corpus(acted: Voices, tmp_path: Path) -> None:
-    """Doubt grows where the other corpus is recorded otherwise and its labels can't be told, else not."""
-    german = np.array([name.startswith("emodb") for name in acted.speakers])
+    """Doubt grows where the other corpus is recorded otherwise and its labels can't be told."""
+    names = np.array(acted.speakers)
+    german = np.char.startswith(names, "emodb")
     rng = np.random.default_rng(0)
-    moved = acted.values + german[:, None] * 3 * acted.values.std(0) * rng.choice(
-        [-1, 1], acted.values.shape[1]
+    manner = np.stack([acted.values[names == name].mean(0) for name in names])
+    moved = (
+        acted.values
+        - manner
+        + german[:, None] * 3 * acted.values.std(0) * rng.choice([-1, 1], acted.values.shape[1])
     )
     mixed = np.where(german, rng.permutation(np.array(acted.labels, object)), np.array(acted.labels, object))
     unlike = replace(acted, values=moved.astype(np.float32), labels=tuple(mixed))
-    far = doubts(unlike, tmp_path / "unlike", "egemaps", ("ravdess",), folds=3)
-    alike = doubts(acted, tmp_path / "alike", "egemaps", ("ravdess",), folds=3)
-    assert min(far) > 0.5 and alike[0] == 0
+    far = fit_doubt(unlike, tmp_path / "unlike", "egemaps", ("ravdess",), folds=3)
+    assert 0.5 < min(far) and max(far) <= 8
+    alike = fit_doubt(acted, tmp_path / "alike", "egemaps", ("ravdess",), folds=3)
+    assert alike[0] < far[0]
 
 
 def test_least_squares_find_the_direction_and_give_absent_classes_nothing() -> None:

@@ -25,6 +25,8 @@ MIN_S = 0.1  # under about 60 ms openSMILE has no frame to speak of and gives Na
 SILENCE_DBFS = -80.0  # mean level; a digital pause with dither lies at -90, a quiet far talker at -60
 MIN_TURNS = 5  # of a speaker: the deviation of fewer is too loose to measure a turn by
 LIMIT = 4.0  # deviations from the mean: further out lies an odd recording, not a stronger emotion
+MOST_DOUBT = 8.0  # growth of a log temperature with the log distance
+FURTHEST = 0.35  # log distance of a turn from training; what the growth of doubt was learned from lies nearer
 
 
 @cache
@@ -107,8 +109,8 @@ class VoiceScores:
 
     One reads the functionals against the statistics of its training, the other against the speaker's
     own manner. Both are calibrated: the softmax of a turn's scores are probabilities. A temperature fitted
-    on voices like those of training is too sure of others (Ovadia et al., NeurIPS 2019), so it grows with
-    the distance of the speaker's turns from training: scores of a voice far from it approach "can't tell".
+    on turns like those of training is too sure of others (Ovadia et al., NeurIPS 2019), so it grows with
+    a turn's distance from training: the scores of a turn far from it are closer together.
     """
 
     features: str  # the openSMILE set, key of WIDTHS
@@ -118,7 +120,7 @@ class VoiceScores:
     plain: NDArray[np.float32]  # (k, d + 1), the last column the bias
     relative: NDArray[np.float32]  # (k, d + 1)
     basis: NDArray[np.float32]  # (c, d) the principal directions of training turns, orthonormal rows
-    usual: float  # mean distance of a training turn
+    usual: float  # mean distance of the training turns
     doubt: tuple[float, float]  # growth of the two log temperatures with the log distance
 
     def standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,27 +128,20 @@ class VoiceScores:
         near: NDArray[np.float32] = np.clip((values - self.mean) * self.scale, -LIMIT, LIMIT)
         return near
 
-    def distances(
-        self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
-    ) -> NDArray[np.float64]:
-        """Log of how far the turns of a turn's speaker lie from training, ``(n,)``; a training turn has 0.
+    def log_distances(self, near: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Log of how far turns lie from training, ``(n,)``: 0 for a usual training turn, 0.35 at most.
 
-        A turn's distance is what the principal directions of training leave of its functionals ``(n, d)``
-        (root of the mean square), a usual measure of novelty. Absent turns have 0.
-
-        Args:
-            speakers: ``(n,)``, of one recording; None: each turn by itself.
+        A turn's distance is what the principal directions of training leave of its standardised functionals
+        ``near`` (n, d), root of the mean square: a usual measure of novelty. Short turns lie further than
+        whole sentences, rightly so.
         """
-        left = np.zeros(len(values))
-        for i in np.flatnonzero(present):
-            row = self.standardised(values[i : i + 1])[0].astype(np.float64)
-            left[i] = np.sqrt(max(row @ row - np.square(self.basis @ row).sum(), 0.0) / len(row))
-        names = np.arange(len(values)) if speakers is None else np.asarray(speakers)
-        found = np.zeros(len(values))
-        for name in np.unique(names[present]):
-            rows = (names == name) & present
-            found[rows] = np.log(max(left[rows].mean(), 1e-6) / self.usual)
-        return found
+        basis = self.basis.astype(np.float64)
+        found = np.zeros(len(near))
+        for i, turn in enumerate(near):
+            row = turn.astype(np.float64)
+            left = max(row @ row - np.square(basis @ row).sum(), 0.0)
+            found[i] = 0.5 * np.log(max(left / len(row), 1e-12)) - np.log(self.usual)
+        return np.clip(found, 0, FURTHEST)
 
     def __call__(
         self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
@@ -159,8 +154,9 @@ class VoiceScores:
         Args:
             speakers: ``(n,)``, of one recording; None: the plain scores only.
         """
-        warmth = np.exp(self.distances(values, present, speakers)[:, None] * self.doubt).astype(np.float32)
-        plain = _linear(self.standardised(values), self.plain) * present[:, None] / warmth[:, :1]
+        near = self.standardised(values)
+        warmth = np.exp(self.log_distances(near)[:, None] * self.doubt).astype(np.float32)
+        plain = _linear(near, self.plain) * present[:, None] / warmth[:, :1]
         if speakers is None:
             return plain
         relative, known = against_own_manner(values, present, speakers)
@@ -190,21 +186,22 @@ def load_voice_scores(file: Path) -> VoiceScores:
             config = json.loads((stored.metadata() or {})["config"])
             arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
         width, classes = WIDTHS[str(config["features"])], len(config["labels"])
-        # Files of the first version know no distance.
-        directions = arrays.setdefault("basis", np.zeros((0, width), np.float32)).shape[0]
-        plain, relative = map(float, config.get("doubt", (0, 0)))
+        if "basis" not in arrays:  # files of the first version know no distance
+            config |= {"usual": 1, "doubt": (0, 0)}
+            arrays["basis"] = np.zeros((0, width), np.float32)
+        plain, relative = map(float, config["doubt"])
         scores = VoiceScores(
             features=str(config["features"]),
             labels=tuple(map(str, config["labels"])),
-            usual=float(config.get("usual", 1)),
+            usual=float(config["usual"]),
             doubt=(plain, relative),
             **arrays,
         )
         vector, matrix = (width,), (classes, width + 1)
         shapes = {"mean": vector, "scale": vector, "plain": matrix, "relative": matrix}
-        shapes["basis"] = (directions, width)
-        if not (scores.usual > 0 and np.isfinite([scores.usual, *scores.doubt]).all()):
-            raise ValueError("usual and doubt are not finite numbers")
+        shapes["basis"] = (len(arrays["basis"]), width)
+        if not (0 < scores.usual < np.inf and 0 <= min(scores.doubt) and max(scores.doubt) <= MOST_DOUBT):
+            raise ValueError(f"usual is not positive, or doubt not from 0 to {MOST_DOUBT:g}")
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"{name} is not {shape} finite numbers")
@@ -249,6 +246,8 @@ class AudioEncoder:
         )
         if self.scores is not None:
             settings += f" {LIMIT} {self._digest}"
+            if len(self.scores.basis):
+                settings += f" {FURTHEST}"
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:

@@ -60,6 +60,7 @@ NETWORK = {
     "context_dropout": 0.2,
     "dropout": 0.3,
     "classifier_attention": "none",
+    "alpha": 0.5,  # the preset's 0.3 was chosen for frozen encoders
 }
 
 

@@ -206,8 +206,8 @@ def halved(source: Path, target: Path) -> None:
 def faces_alone(bundle: Path, faces: FaceSplits) -> dict[str, Any]:
     """The DenseNet's own classifier on FER2013's public test set, tempered on the pictures set aside."""
     net = load_face_net(bundle / FACE["weights"])
-    warmth = fit_temperature(face_logits(net, faces.dev[0]).numpy(), faces.dev[1])
-    logits = face_logits(net, faces.test[0]) / (warmth or 1.0)
+    temperature = fit_temperature(face_logits(net, faces.dev[0]).numpy(), faces.dev[1])
+    logits = face_logits(net, faces.test[0]) / (temperature or 1.0)
     return scores_of(logits.softmax(1).numpy(), faces.test[1])
 
 

@@ -3,7 +3,7 @@
 channel.py    a recording as another voice, microphone, room and codec would give it
 clips.py      RAVDESS and EmoDB through the encoder that a run uses, clean and through channels
 scores.py     functionals to scores of MELD's seven, by folds of speakers
-calibrate.py  how sure they may be, and how much less so of voices unlike those of training
+calibrate.py  how sure they may be, and how much less so of turns unlike those of training
 figures.py    how good they are on speakers that they have not heard
 """
 

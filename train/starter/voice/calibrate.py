@@ -1,4 +1,4 @@
-"""Calibrate the voice's scores: how sure they may be, and how much less so of voices unlike training."""
+"""Calibrate the voice's scores: how sure they may be, and how much less so of turns unlike training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from annotator.encode.audio import VoiceScores, load_voice_scores
+from annotator.encode.audio import MOST_DOUBT, VoiceScores, load_voice_scores
 from train.evaluate.calibration import fit_temperature
 from train.starter.faces import MELD_LABELS
 from train.starter.voice.clips import Voices
@@ -19,12 +19,10 @@ from train.starter.voice.scores import (
     FOLDS,
     WEIGHTS,
     corpus_scores,
-    fit,
     fold_scores,
-    is_kept,
+    kept_fit,
     save_scores,
     training_rows,
-    turn_distances,
     turn_scores,
 )
 
@@ -60,9 +58,9 @@ def unseen_scores(
         features: the openSMILE set of ``voices``.
     """
     found = fold_scores(voices, work, features, folds)
-    fitted = calibration(voices, found, doubts(voices, work, features, tuple(WEIGHTS), folds))
-    if not is_kept(file):
-        save_scores(fitted(fit(voices, np.flatnonzero(training_rows(voices)), features)), file)
+    fitted = calibration(voices, found, fit_doubt(voices, work, features, tuple(WEIGHTS), folds))
+    rows = np.flatnonzero(training_rows(voices))
+    save_scores(fitted(kept_fit(voices, rows, features, work / "voice-all.safetensors")), file)
     ships = load_voice_scores(file)
     unheard = sorted(set(voices.speakers) - set(found))
     return {name: fitted(scores) for name, scores in found.items()} | dict.fromkeys(unheard, ships)
@@ -75,7 +73,7 @@ def calibration(
 
     Args:
         unheard: by speaker, classifiers that have not heard them and are not calibrated.
-        doubt: as ``doubts`` gives it.
+        doubt: as ``fit_doubt`` gives it.
     """
     rows = np.flatnonzero(np.isin(voices.speakers, sorted(unheard)) & voices.clean)
     labels = np.array([MELD_LABELS.index(voices.labels[row]) for row in rows])
@@ -89,13 +87,13 @@ def calibration(
     return Calibration((plain or 1.0, relative or 1.0), doubt)
 
 
-def doubts(
+def fit_doubt(
     voices: Voices, work: Path, features: str, sources: Sequence[str], folds: int = FOLDS
 ) -> tuple[float, float]:
-    """How the log temperatures of the plain and the relative scores grow with the log distance of a voice.
+    """How the log temperatures of the plain and the relative scores grow with the log distance of a turn.
 
     Learned from what classifiers of one corpus alone make of the other's voices, beside unheard ones of
-    their own: one growth for all, and a temperature for each corpus to grow from. Never below 0.
+    their own: one growth for all, and a temperature for each corpus to grow from.
 
     Args:
         voices: of which training speakers are used.
@@ -117,7 +115,11 @@ def doubts(
         ):
             keys = [voices.recordings[row] for row in rows]
             found = turn_scores(voices, rows, keys, scores).astype(np.float64)
-            distances = turn_distances(voices, rows, keys, scores)
+            distances = np.zeros(len(rows))
+            for name in {voices.speakers[row] for row in rows}:
+                at = np.flatnonzero([voices.speakers[row] == name for row in rows])
+                turns = scores[name].standardised(voices.values[rows[at]])
+                distances[at] = scores[name].log_distances(turns)
             truth = np.searchsorted(classes, labels[rows])
             known = found[:, -1] > 0
             plain.append(Told(number, found[:, classes], truth, distances))
@@ -136,7 +138,7 @@ class Told:
 
 
 def _growth(parts: Sequence[Told]) -> float:
-    """The growth with the least negative log likelihood; each part weighs the same."""
+    """The growth, from 0 to ``MOST_DOUBT``, with the least negative log likelihood; parts weigh the same."""
     parts = [part for part in parts if len(part.truth)]
     sources = 1 + max((part.source for part in parts), default=-1)
 
@@ -150,5 +152,5 @@ def _growth(parts: Sequence[Told]) -> float:
         return total
 
     start = np.array([*[START] * sources, 0.0])
-    found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 2000})
-    return max(0.0, float(found.x[-1]))
+    bounds = [*[(START - 5, START + 5)] * sources, (0.0, MOST_DOUBT)]
+    return float(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x[-1])

@@ -13,7 +13,7 @@ from annotator.encode.audio import VoiceScores
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.calibrate import calibration, doubts
+from train.starter.voice.calibrate import calibration, fit_doubt
 from train.starter.voice.clips import Voices
 from train.starter.voice.scores import FOLDS, corpus_of, corpus_scores, fold_scores, turn_scores
 
@@ -57,18 +57,17 @@ def across_corpora(voices: Voices, work: Path, features: str, folds: int = FOLDS
     """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have.
 
     Calibrated on the training actors by classifiers of the other folds; how much less sure they are of
-    voices far away is learned the other way round, from what classifiers of EmoDB make of RAVDESS.
+    turns far away is learned the other way round, from what classifiers of EmoDB make of RAVDESS.
 
     Args:
         folds: as in ``unseen_scores``, whose classifiers are found in ``work``.
     """
-    speakers = np.array(voices.speakers)
-    rows = np.flatnonzero([corpus_of(name) == "emodb" for name in speakers] & voices.clean)
+    rows = np.flatnonzero([corpus_of(name) == "emodb" for name in voices.speakers] & voices.clean)
     shared = sorted({MELD_LABELS.index(voices.labels[row]) for row in rows})
     unheard = fold_scores(voices, work, features, folds, "ravdess")
-    fitted = calibration(voices, unheard, doubts(voices, work, features, ("emodb",), folds))
+    fitted = calibration(voices, unheard, fit_doubt(voices, work, features, ("emodb",), folds))
     alone = fitted(corpus_scores(voices, work, features, "ravdess"))
-    return _of(voices, rows, dict.fromkeys(set(speakers), alone), classes=shared)
+    return _of(voices, rows, dict.fromkeys(voices.speakers, alone), classes=shared)
 
 
 def _of(

@@ -9,7 +9,7 @@ same in every fold, so that made dialogues can have those of folds that have not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,15 +74,10 @@ def corpus_of(speaker: str) -> str:
 
 
 def kept_fit(voices: Voices, rows: NDArray[np.int64], features: str, file: Path) -> VoiceScores:
-    """``fit``, kept in a file: what is there is not fitted again."""
-    if not is_kept(file):
+    """``fit``, kept in a file: what is there is not fitted again, but for an earlier version's."""
+    if not file.exists() or not len(load_voice_scores(file).basis):
         save_scores(fit(voices, rows, features), file)
     return load_voice_scores(file)
-
-
-def is_kept(file: Path) -> bool:
-    """Whether a file has scores as ``fit`` makes them now: an earlier version's know no distance."""
-    return file.exists() and len(load_voice_scores(file).basis) > 0
 
 
 def fit(voices: Voices, rows: NDArray[np.int64], features: str) -> VoiceScores:
@@ -183,37 +178,16 @@ def turn_scores(
         rows: ``(n,)`` of ``voices``; below 0 where a turn has no voice, which gets zeros.
         speakers: ``(n,)`` who speaks in which recording; turns are measured against those of the
             same speaker that came through the same channel.
-        scores: by the clip's own speaker, as ``unseen_scores`` gives them.
+        scores: by the clip's own speaker.
     """
     out = np.zeros((len(rows), 2 * len(MELD_LABELS) + 1), np.float32)
-    for turns in _by_speaker(voices, rows, speakers):
-        clips = rows[turns]
-        classifiers = scores[voices.speakers[clips[0]]]
-        out[turns] = classifiers(voices.values[clips], *_one_speaker(len(turns)))
-    return out
-
-
-def turn_distances(
-    voices: Voices, rows: NDArray[np.int64], speakers: Sequence[str], scores: Mapping[str, VoiceScores]
-) -> NDArray[np.float64]:
-    """How far the turns of ``turn_scores`` lie from what their classifiers have learned, ``(n,)``."""
-    out = np.zeros(len(rows))
-    for turns in _by_speaker(voices, rows, speakers):
-        clips = rows[turns]
-        classifiers = scores[voices.speakers[clips[0]]]
-        out[turns] = classifiers.distances(voices.values[clips], *_one_speaker(len(turns)))
-    return out
-
-
-def _by_speaker(voices: Voices, rows: NDArray[np.int64], speakers: Sequence[str]) -> Iterable[list[int]]:
-    """The turns of each speaker that came through one channel."""
     groups: dict[tuple[str, str], list[int]] = {}
     for turn, (row, speaker) in enumerate(zip(rows.tolist(), speakers, strict=True)):
         if row >= 0:
             groups.setdefault((speaker, voices.recordings[row]), []).append(turn)
-    return groups.values()
-
-
-def _one_speaker(turns: int) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which turns are present, and who speaks."""
-    return np.ones(turns, np.bool_), ["SPEAKER_00"] * turns
+    for turns in groups.values():
+        clips = rows[turns]
+        one = ["SPEAKER_00"] * len(turns)
+        classifiers = scores[voices.speakers[clips[0]]]
+        out[turns] = classifiers(voices.values[clips], np.ones(len(turns), np.bool_), one)
+    return out
