@@ -285,7 +285,7 @@ def test_turns_far_from_training_are_told_less_surely(acted: Voices, tmp_path: P
         with pytest.raises(SetupError, match="usual is not positive, or doubt not from 0 to 8"):
             load_voice_scores(tmp_path / "wrong.safetensors")
     save_file(arrays, tmp_path / "wrong.safetensors", metadata={"config": json.dumps(first)})
-    with pytest.raises(SetupError, match="usual"):
+    with pytest.raises(SetupError, match="no voice scores of this version: 'doubt'"):
         load_voice_scores(tmp_path / "wrong.safetensors")
     kept = tmp_path / "voice-all.safetensors"
     old.replace(kept)

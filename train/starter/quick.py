@@ -9,7 +9,7 @@ import polars as pl
 
 DIALOGUES = 40  # of each split
 COMMENTS = 100  # of each split of GoEmotions
-FACES = 100  # of each split and label: every pool that faces are drawn from needs some
+FACES = 200  # of each split and label: every pool that faces are drawn from needs some
 CLIPS = 200  # of each speech corpus, about; chosen where they are read
 
 
