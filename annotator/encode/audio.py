@@ -197,9 +197,10 @@ def load_voice_scores(file: Path) -> VoiceScores:
             doubt=(plain, relative),
             **arrays,
         )
-        vector, matrix = (width,), (classes, width + 1)
-        shapes = {"mean": vector, "scale": vector, "plain": matrix, "relative": matrix}
-        shapes["basis"] = (len(arrays["basis"]), width)
+        vector, matrix, directions = (width,), (classes, width + 1), (len(arrays["basis"]), width)
+        shapes = {
+            "mean": vector, "scale": vector, "plain": matrix, "relative": matrix, "basis": directions,
+        }  # fmt: skip
         if not (0 < scores.usual < np.inf and 0 <= min(scores.doubt) and max(scores.doubt) <= MOST_DOUBT):
             raise ValueError(f"usual is not positive, or doubt not from 0 to {MOST_DOUBT:g}")
         for name, shape in shapes.items():

@@ -103,10 +103,10 @@ def fit_doubt(
     plain: list[Told] = []
     relative: list[Told] = []
     k = len(MELD_LABELS)
+    labels = np.array([MELD_LABELS.index(label) for label in voices.labels])
     for number, source in enumerate(sources):
         own = training_rows(voices, source)
         alone = corpus_scores(voices, work, features, source)
-        labels = np.array([MELD_LABELS.index(label) for label in voices.labels])
         classes = np.unique(labels[own])
         others = training_rows(voices) & ~own & np.isin(labels, classes)
         for rows, scores in (
@@ -116,10 +116,10 @@ def fit_doubt(
             keys = [voices.recordings[row] for row in rows]
             found = turn_scores(voices, rows, keys, scores).astype(np.float64)
             distances = np.zeros(len(rows))
-            for name in {voices.speakers[row] for row in rows}:
-                at = np.flatnonzero([voices.speakers[row] == name for row in rows])
-                turns = scores[name].standardised(voices.values[rows[at]])
-                distances[at] = scores[name].log_distances(turns)
+            speakers = np.array(voices.speakers)[rows]
+            for name in set(speakers.tolist()):
+                turns = scores[name].standardised(voices.values[rows[speakers == name]])
+                distances[speakers == name] = scores[name].log_distances(turns)
             truth = np.searchsorted(classes, labels[rows])
             known = found[:, -1] > 0
             plain.append(Told(number, found[:, classes], truth, distances))
