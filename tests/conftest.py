@@ -15,6 +15,30 @@ settings.load_profile("same")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Whole runs and trainings, by how long they take: with several processes, what comes last keeps one busy alone.
+LONGEST = (
+    "test_run",
+    "test_starter",
+    "test_people",
+    "test_whole_path",
+    "test_prepare",
+    "test_finetune",
+    "test_talking_faces",
+    "test_other_encoders",
+    "test_hostile",
+    "test_adapter",
+    "test_loop",
+    "test_diarize",
+    "test_missing_modalities",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 # No test may reach a model hub, and none may wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -1,6 +1,6 @@
 """``python -m train.starter --data DATA --out model/starter``: from raw files to the bundle that ships.
 
-Resumable: each stage leaves its result in the work folder and is skipped when it is there.
+Resumable: each long stage leaves its result in the work folder and is skipped when it is there.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ from safetensors.torch import load_file, save_file
 
 from annotator.encode.audio import VoiceScores
 from annotator.encode.face import load_face_net
-from annotator.encode.text import TextEncoder, minilm_folder
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from annotator.table import write_json, written_whole
-from model import Checkpoint, load_checkpoint, save_checkpoint
-from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter, with_vectors
+from model import load_checkpoint, save_checkpoint
+from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
 from train.evaluate import MISSING_RATES, evaluate, probabilities, scores_of
-from train.evaluate.calibration import calibrate, fit_temperature
+from train.evaluate.calibration import fit_temperature
 from train.prepare import prepare
 from train.starter.card import write_card
 from train.starter.faces import MELD_LABELS, FaceSplits, face_logits, load_fer2013, train_faces
-from train.starter.fusion import face_pools, made_pairs
-from train.starter.quick import CLIPS, smaller
+from train.starter.fusion import NETWORK_TRAINING, face_pools, made_pairs, train_network
+from train.starter.quick import CLIPS, SMALL_FACES, smaller
 from train.starter.voice import Voices, across_corpora, load_voices, turn_scores, unseen_scores, voice_figures
 
 log = logging.getLogger("annotator")
 
-VERSION = "6"
+VERSION = "7"
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
@@ -72,7 +71,8 @@ def build(
 
     Args:
         teachers: folders of larger text encoders that the embedded one learns from.
-        keep: an earlier bundle, whose faces, text and network stay: only the voice is learned anew.
+        keep: an earlier bundle, whose faces and text stay: the voice is learned anew, and the network goes on
+            learning with it.
 
     Raises: UsageError when the data are incomplete, or ``keep`` is no such bundle.
     """
@@ -95,7 +95,7 @@ def build(
     if keep is not None:
         shutil.copyfile(keep / FACE["weights"], weights / FACE["weights"])
     else:
-        train_faces(face_file, work, epochs=1 if quick else 38)
+        train_faces(face_file, work, config=SMALL_FACES if quick else None, epochs=1 if quick else 38)
         halved(work / FACE["weights"], weights / FACE["weights"])
 
     log.info("voices and pairs")
@@ -116,24 +116,29 @@ def build(
         face_spec=FACE,
     )
     log.info("text and network")
+    settings = QUICK if quick else TRAINING
     if keep is not None:
-        checkpoint = with_new_voice(keep, corpus)
-        learned_from = checkpoint.meta.get("teachers", [])
+        trained, learned_from = keep, load_checkpoint(keep).meta.get("teachers", [])
     else:
-        trained = work / "trained"
+        trained, learned_from = work / "trained", sorted({folder.name for folder in teachers})
         if not trained.exists():
             # The pairs hold each dialogue several times; its sentences are learned once.
-            plain, settings = load_corpus(work / "meld"), QUICK if quick else TRAINING
+            plain = load_corpus(work / "meld")
             sets = sentence_sets(plain, dialogues)
             taught = teach(plain, sets, teachers, work / "taught", settings) if teachers else None
             train_adapter(
                 corpus, sets, trained, settings, config=NETWORK, sentences=work / "sentences", taught=taught
             )
-        checkpoint = load_checkpoint(trained)
-        learned_from = sorted({folder.name for folder in teachers})
+    checkpoint = train_network(
+        trained,
+        corpus,
+        work / "network",
+        word_errors=settings.word_errors,
+        settings=replace(NETWORK_TRAINING, epochs=1) if quick else NETWORK_TRAINING,
+    )
     out.mkdir(parents=True, exist_ok=True)
     meta = {**checkpoint.meta, "teachers": learned_from}
-    halved((keep or work / "trained") / ADAPTER, out / ADAPTER)
+    halved(trained / ADAPTER, out / ADAPTER)
     save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION, meta=meta), half=True)
     for name in (FACE["weights"], VOICE):
         shutil.copyfile(weights / name, out / name)
@@ -171,21 +176,6 @@ def build(
         temporary.write_text(card, encoding="utf-8")
     write_json(work / "figures.json", figures)
     return figures
-
-
-def with_new_voice(bundle: Path, pairs: Path) -> Checkpoint:
-    """The checkpoint of a bundle as it stays where only the voice changes, calibrated for that.
-
-    Scores of an emotion mean the same whichever classifiers give them. To learn their projection anew, with
-    the rest as it is, was no gain (docs/results/starter.md).
-
-    Args:
-        pairs: made with the new voice.
-    """
-    checkpoint = load_checkpoint(bundle)
-    text = TextEncoder("minilm", minilm_folder(), adapter=bundle / ADAPTER)
-    validation = with_vectors(load_corpus(pairs), "validation", text)
-    return replace(checkpoint, calibration=calibrate(checkpoint.network, validation, checkpoint.prior))
 
 
 def halved(source: Path, target: Path) -> None:
@@ -244,7 +234,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=Path, metavar="BUNDLE",
-        help="an earlier bundle whose faces, text and network stay: only the voice is learned anew",
+        help="an earlier bundle whose faces and text stay: voice and network learn anew",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="minutes instead of hours: a check of the code")
     arguments = parser.parse_args()
