@@ -15,7 +15,7 @@ settings.load_profile("same")
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Whole runs and trainings, by how long they take: with several processes, what comes last keeps one busy alone.
+# Whole runs and trainings: with several processes, what comes last would keep one of them busy alone.
 LONGEST = (
     "test_run",
     "test_starter",

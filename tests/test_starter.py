@@ -193,7 +193,7 @@ def test_one_command_makes_a_bundle_that_labels(
     text = make_encoder("text", checkpoint.encoders["text"], out, "cpu")
     assert text.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
 
-    # A bundle that keeps faces and text has another voice, and a network that went on learning with it.
+    # A bundle that keeps the rest has another voice and is calibrated for it; its network is the same.
     monkeypatch.setattr("train.starter.voice.scores.PENALTY", 50.0)
     for file in (
         *(work / "quick").glob("voice-*.safetensors"),
@@ -207,9 +207,7 @@ def test_one_command_makes_a_bundle_that_labels(
     assert (after / "voice.safetensors").read_bytes() != (out / "voice.safetensors").read_bytes()
     was, now = load_checkpoint(out), load_checkpoint(after)
     weights = was.network.state_dict()
-    moved = [not torch.equal(weights[name], t) for name, t in now.network.named_parameters()]
-    assert sum(moved) > 0.9 * len(moved)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in now.network.state_dict().items())
     assert was.calibration != now.calibration
-    assert now.meta["text"] == was.meta["text"] and now.meta["text"]["settings"]["rank"] == 32
     with pytest.raises(UsageError, match="no starter bundle: it lacks model.json"):
         build(shared, work, after, keep=tmp_path, quick=True)

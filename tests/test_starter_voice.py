@@ -31,7 +31,6 @@ from train.starter.voice import (
     voice_figures,
 )
 from train.starter.voice.calibrate import fit_doubt
-from train.starter.voice.clips import cut_short
 from train.starter.voice.scores import least_squares
 
 
@@ -50,18 +49,6 @@ def buzz(hz: float, seconds: float = 0.6, seed: int = 0) -> np.ndarray:
     wave = sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 6))
     noise = np.random.default_rng(seed).normal(0, 0.01, len(t))
     return np.asarray(0.2 * wave + noise, np.float32)
-
-
-def test_some_clips_are_cut_short() -> None:
-    long = np.arange(3 * RATE_HZ, dtype=np.float32)
-    cut = [c for c in cut_short([long] * 400, np.random.default_rng(0)) if len(c) < len(long)]
-    assert 70 < len(cut) < 130
-    seconds = np.array([len(c) for c in cut]) / RATE_HZ
-    assert seconds.min() >= 0.49 and seconds.max() <= 1.8 and np.median(seconds) < 1.2
-    assert all((np.diff(c) == 1).all() for c in cut)  # a part, nothing changed
-    assert len({c[0] for c in cut}) > 60  # from anywhere
-    short = long[:4000]
-    assert all(len(c) == 4000 for c in cut_short([short] * 20, np.random.default_rng(0)))
 
 
 def test_a_recording_goes_through_one_channel() -> None:

@@ -21,7 +21,7 @@ import polars as pl
 
 from annotator.records import UsageError
 from model import Checkpoint, ModelConfig, Network, load_checkpoint, save_checkpoint
-from train.adapter.dialogues import Garble, dialogue_stage, with_vectors, words
+from train.adapter.dialogues import dialogue_stage, with_vectors
 from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
 from train.adapter.settings import AdapterSettings
@@ -37,7 +37,6 @@ __all__ = [
     "LAYERS",
     "SPEC",
     "AdapterSettings",
-    "Garble",
     "Sentences",
     "Taught",
     "emorynlp",
@@ -48,7 +47,6 @@ __all__ = [
     "teach",
     "train_adapter",
     "with_vectors",
-    "words",
 ]
 
 ADAPTER = "text.safetensors"

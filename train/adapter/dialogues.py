@@ -104,25 +104,13 @@ class Garble:
         return " ".join(kept) or text
 
 
-def words(texts: Iterable[str | None]) -> list[str]:
-    """All words of some texts, each once."""
-    return sorted({word for text in texts for word in (text or "").split()})
-
-
 def with_vectors(
-    corpus: Corpus,
-    split: str,
-    encoder: TextEncoder,
-    limit: int | None = None,
-    garble: Garble | None = None,
+    corpus: Corpus, split: str, encoder: TextEncoder, limit: int | None = None
 ) -> list[LabelledConversation]:
     """The dialogues of a split, at most ``limit``, with the encoder's present vectors."""
     dialogues = corpus.conversations(split)[:limit]
     texts = corpus.table["text"].to_list()
-    flat: list[str] = []
-    for d in dialogues:
-        said = [texts[d.first_row + i] or "" for i in range(len(d))]
-        flat += garble(said) if garble is not None else said
+    flat = [texts[d.first_row + i] or "" for d in dialogues for i in range(len(d))]
     values = encoder.encode_texts(flat)
     result, start = [], 0
     for d in dialogues:
@@ -172,7 +160,14 @@ def dialogue_stage(
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
         history = state["history"]
-    vocabulary = words(joint.texts[d.first_row + i] for d in dialogues for i in range(len(d)))
+    vocabulary = sorted(
+        {
+            word
+            for d in dialogues
+            for i in range(len(d))
+            for word in (joint.texts[d.first_row + i] or "").split()
+        }
+    )
     steps_an_epoch = -(-len(dialogues) // settings.dialogue_batch)
     for epoch in range(len(history), settings.dialogue_epochs):
         began = time.perf_counter()

@@ -1,5 +1,4 @@
-"""A trimodal corpus made of three, MELD's dialogues with voices and faces of the utterance's emotion, and
-the network trained on it.
+"""A trimodal corpus made of three: MELD's dialogues with voices and faces of the utterance's emotion.
 
 No open corpus has text, voice and face in conversation. Here every speaker of a dialogue gets one voice (an
 actor of RAVDESS or EmoDB), and every utterance a clip of that voice and faces of FER2013, six in ten of
@@ -21,13 +20,8 @@ from numpy.typing import NDArray
 from annotator.encode import make_encoder
 from annotator.encode.audio import VoiceScores
 from annotator.encode.face import FaceNet, face_features, load_face_net
-from annotator.encode.text import TextEncoder, minilm_folder
 from annotator.records import Features, UsageError
-from model import Checkpoint, load_checkpoint
-from train.adapter import ADAPTER, Garble, with_vectors, words
-from train.corpus import Corpus, load_corpus, write_corpus
-from train.loop import train
-from train.settings import TrainSettings
+from train.corpus import Corpus, write_corpus
 from train.starter.faces import MELD_LABELS, FaceSplits
 from train.starter.voice import Voices, turn_scores
 
@@ -40,8 +34,6 @@ NEUTRAL = 0.7  # of the others, the share that is neutral; the rest shows any em
 FACES_A_TURN = 4  # at most; a run pools the frames of an utterance
 DRAWS = 2  # copies of each training dialogue, each with other voices and faces
 SPLITS = ("train", "validation", "test")
-# Of the network alone: its passes take seconds, those that train the text too take minutes.
-NETWORK_TRAINING = TrainSettings(epochs=6, lr=3e-4, patience=None)
 
 
 @dataclass(frozen=True)
@@ -193,36 +185,3 @@ def draw_faces(
             chosen = rng.choice(candidates, int(rng.integers(1, FACES_A_TURN + 1)))
             values[i] = vectors[row["split"]][chosen].mean(0)
     return Features(values, present)
-
-
-def train_network(
-    bundle: Path,
-    pairs: Path,
-    out: Path,
-    *,
-    word_errors: float = 0.0,
-    settings: TrainSettings = NETWORK_TRAINING,
-) -> Checkpoint:
-    """Train a bundle's network further on made pairs, its text encoder as it is, and write it to ``out``.
-
-    Args:
-        bundle: checkpoint folder with a text adapter.
-        word_errors: share of the training dialogues whose words are garbled as by a recogniser.
-    """
-    start, corpus = load_checkpoint(bundle), load_corpus(pairs)
-    text = TextEncoder("minilm", minilm_folder(), adapter=bundle / ADAPTER)
-    vocabulary = words(corpus.table.filter(pl.col("split") == "train")["text"])
-    garble = Garble(vocabulary, word_errors, np.random.default_rng(settings.seed))
-    train(
-        with_vectors(corpus, "train", text, garble=garble),
-        with_vectors(corpus, "validation", text),
-        start.network.config,
-        settings,
-        out,
-        labels=start.labels,
-        encoders=start.encoders,
-        # How the text was trained, and the network with it before.
-        meta={"text": start.meta.get("text", {k: start.meta.get(k) for k in ("settings", "validation")})},
-        start=start.network,
-    )
-    return load_checkpoint(out)

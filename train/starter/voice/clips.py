@@ -7,7 +7,7 @@ PLoS ONE 13(5), 2018; Burkhardt et al., "A Database of German Emotional Speech",
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,6 @@ TO_MELD = {
 }
 COPIES = 4  # of every clip, each through a channel, beside the clean one
 TURNS = 20  # of a speaker in one made recording, which share a channel
-CUT = 0.25  # share of the clips through channels that are cut short: many turns are a word or two
-CUT_S = (0.5, 1.8)  # how long those are then
 QUIET_DB = -35.0  # below the loudest frame: silence around the sentence, which no utterance of a run has
 FRAME = 400  # samples, 25 ms
 
@@ -85,7 +83,7 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
     """
     table = clip_table(speech, limit)
     encoder = make_encoder("audio", spec, None, "cpu")
-    folder = work / f"voice-{encoder.fingerprint}-cut{CUT:g}{'' if limit is None else f'-{limit}'}"
+    folder = work / f"voice-{encoder.fingerprint}{'' if limit is None else f'-{limit}'}"
     made = list(recordings(table, COPIES if limit is None else 1))
     values, rows = [], []
     for recording in tqdm(made, desc="voices", disable=None):
@@ -151,7 +149,7 @@ def encode_recording(
     clips = [read_clip(speech / files[int(row)]) for row in recording.rows]
     if not recording.clean:
         rng = np.random.default_rng(zlib.crc32(recording.key.encode()))
-        clips = cut_short(through(draw_channel(rng), clips, rng), rng)
+        clips = through(draw_channel(rng), clips, rng)
     values = np.zeros((len(clips), encoder.width), np.float32)
     present = np.zeros(len(clips), np.bool_)
     for i, clip in enumerate(clips):
@@ -160,18 +158,6 @@ def encode_recording(
             values[i], present[i] = vector, True
     with written_whole(target) as temporary:
         save_file({"rows": recording.rows, "values": values, "present": present}, temporary)
-
-
-def cut_short(clips: Sequence[Samples], rng: np.random.Generator) -> list[Samples]:
-    """The clips ``(n_i,)`` of one recording, ``CUT`` of them cut anywhere to a length within ``CUT_S``."""
-    out = []
-    for clip in clips:
-        length = len(clip)
-        if rng.random() < CUT:
-            length = min(length, int(RATE_HZ * np.exp(rng.uniform(*np.log(CUT_S)))))
-        first = int(rng.integers(len(clip) - length + 1))
-        out.append(clip[first : first + length])
-    return out
 
 
 def read_clip(file: Path) -> Samples:
