@@ -12,7 +12,7 @@ from annotator.encode.face import FaceNetConfig
 DIALOGUES = 40  # of each split
 COMMENTS = 100  # of each split of GoEmotions
 FACES = 200  # of each split and label: every pool that faces are drawn from needs some
-SMALL_FACES = FaceNetConfig(growth=8, blocks=(2, 2, 2), stem=16)
+SMALL_FACES = FaceNetConfig(growth=8, blocks=(2, 2, 2), stem=16)  # the full one takes minutes even of these
 CLIPS = 200  # of each speech corpus, about; chosen where they are read
 
 
