@@ -44,11 +44,13 @@ def read_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     facts: dict[str, str] = {}
     try:
         if kind == ".csv":
-            table = from_spreadsheet(pl.read_csv(path, infer_schema=False))
+            table = from_spreadsheet(pl.read_csv(path, infer_schema=False, glob=False))
         else:
-            names = list(pl.read_parquet_schema(path))
+            with open(path, "rb") as file:  # as a path, one with [ or * would be a pattern
+                names = list(pl.read_parquet_schema(file))
             labels = [f"p_{label}" for label in labels_of(names)]
-            table = pl.read_parquet(path, columns=[n for n in names if n in COLUMNS or n in labels])
+            columns = [name for name in names if name in COLUMNS or name in labels]
+            table = pl.read_parquet(path, glob=False, columns=columns)
             known = ("conversation-annotator", "settings", "versions")
             metadata = pl.read_parquet_metadata(path)
             facts = {name: metadata[name] for name in known if name in metadata}

@@ -174,7 +174,7 @@ def merge(parts: Sequence[tuple[str, Path]], labels: Sequence[str]) -> pl.DataFr
     columns = schema(labels)
     frames = [pl.DataFrame(schema=columns)]
     for file, path in parts:
-        part = pl.read_parquet(path)
+        part = pl.read_parquet(path, glob=False)  # a path with [ or * is a name
         frames.append(part.select(pl.lit(file).alias("file"), pl.all()).select(list(columns)))
     whole = pl.concat(frames)
     return whole.sort("file", "start", "dialogue_id", "utterance_id", maintain_order=True)

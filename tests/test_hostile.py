@@ -193,7 +193,7 @@ def test_the_terminal_and_the_page_get_plain_text(ended: Ended) -> None:
 
 def test_nothing_is_left_in_the_folders(ended: Ended) -> None:
     assert not [p for p in ended.out.parent.rglob("*") if ".tmp" in p.name or ".lock" in p.name]
-    assert not (ended.out.with_suffix(".work") / "tmp").exists()
+    assert not (ended.out.with_suffix(".work") / "scratch").exists()
     assert not list(ended.corpus.root.rglob("pwned"))
 
 

@@ -111,7 +111,7 @@ def test_a_recording_without_speech_is_counted_not_failed(
 def test_nothing_temporary_is_left(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     work = done[0].with_suffix(".work")
     assert not [p for p in done[0].parent.rglob("*") if ".tmp" in p.name or p.suffix == ".pcm"]
-    assert not (work / "tmp").exists()
+    assert not (work / "scratch").exists()
 
 
 def test_again_does_nothing_again_and_csv_equals_parquet(
@@ -278,7 +278,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
     assert process.stderr is not None
-    scratch = tmp_path / "labels.work" / "tmp"
+    scratch = tmp_path / "labels.work" / "scratch"
     until = time.monotonic() + 900
     while process.poll() is None and not scratch.exists() and time.monotonic() < until:
         time.sleep(0.05)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from annotator import folders
 from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
@@ -171,7 +172,7 @@ def train(
         network.to(device)
         work = out.with_name(out.name + ".work")
         if workers.first:
-            work.mkdir(parents=True, exist_ok=True)
+            folders.claim(work, "the folder of this training's intermediate files")
         run = _Run(
             network, settings, workers, work, _fingerprint(network, settings, train_set, validation_set)
         )
@@ -272,7 +273,7 @@ def train(
             save_checkpoint(out, checkpoint)
             for file in encoder_weights:
                 shutil.copyfile(file, out / file.name)
-            shutil.rmtree(work)
+            folders.remove(work)
         workers.wait()
         return Trained(out, run.best, tuple(run.history))
 

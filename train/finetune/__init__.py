@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from annotator import folders
 from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
 from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
@@ -114,7 +114,11 @@ def finetune(
     check_renewed(corpus, start, renew)
     check_encoders(corpus, start, start_folder, settings.device, renew)
     work = out.with_name(out.name + ".work")
-    with group(settings.device) as workers, own_randomness(settings.device):
+    with (
+        folders.claimed(work, "the folder of this fine-tuning's intermediate files"),
+        group(settings.device) as workers,
+        own_randomness(settings.device),
+    ):
         device = settings.device
         if device.startswith("cuda") and workers.size > 1:
             device = f"cuda:{workers.local_rank}"
@@ -234,7 +238,7 @@ def _finish(
         out, checkpoint, corpus, start, start_folder, plan, tuning.history, best,
         adapter=model.text if text_trained else None, device=device, work=work, licence=licence,
     )  # fmt: skip
-    shutil.rmtree(work)
+    folders.remove(work)
     return figures
 
 

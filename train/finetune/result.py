@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.encode import make_encoder
-from annotator.records import Conversation, UsageError
+from annotator.folders import check_replaceable
+from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
 from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
@@ -195,8 +196,12 @@ def check_place(out: Path) -> None:
     Raises:
         UsageError: ``out`` exists and is none.
     """
-    if out.exists() and not (out / "model.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists and is no checkpoint: nothing was written. Choose another place.")
+    check_replaceable(out, "checkpoint", _is_part, "model.json")
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name directly below a checkpoint is one that training or fine-tuning gives."""
+    return name in ("model.json", "CARD.md", "README.md", EVALUATION) or name.endswith(".safetensors")
 
 
 def place(made: Path, out: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from annotator.encode import Encoder, check_spec, make_encoder
+from annotator.folders import claim
 from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
 from annotator.table import written_whole
@@ -290,7 +291,7 @@ def encode_text(
     Args:
         work: a folder where finished blocks are kept and looked for.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, "the folder of texts encoded already")
     parts: list[Features] = []
     done = 0
     for block in _blocks(rows):

@@ -64,7 +64,7 @@ def read_rows(path: Path, columns: Iterable[str]) -> pl.DataFrame:
     """
     try:
         if path.suffix.lower() == ".parquet":
-            rows = pl.read_parquet(path)
+            rows = pl.read_parquet(path, glob=False)
         else:
             raw = path.read_bytes()
             try:

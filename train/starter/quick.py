@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from annotator import folders
 from annotator.encode.face import FaceNetConfig
 
 DIALOGUES = 40  # of each split
@@ -18,7 +19,9 @@ CLIPS = 200  # of each speech corpus, about; chosen where they are read
 
 def smaller(data: Path, out: Path) -> Path:
     """Write the small part of faces and dialogues to ``out``, and link the speech. Returns ``out``."""
-    shutil.rmtree(out, ignore_errors=True)
+    folders.claim(out, "the folder of the smaller data")
+    folders.remove(out)
+    folders.claim(out, "the folder of the smaller data")
     (out / "faces").mkdir(parents=True)
     faces = pl.read_parquet(data / "faces" / "fer2013.parquet")
     few = faces.filter(pl.int_range(pl.len()).over("split", "label") < FACES)
