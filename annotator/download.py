@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from annotator import fetch
+from annotator import fetch, whisper_files
 from annotator.diarize import weights as diarizers
 from annotator.records import SetupError, UsageError
-from annotator.transcribe import whisper_weights as whispers
 from annotator.weights import YUNET, cache_folder, yunet_file
 
 
 def _whisper(device: str) -> Iterator[str]:
-    name = whispers.repository(_device(device))
-    revision = whispers.REVISIONS[name]
-    if found := whispers.cached(name):
-        yield f"whisper: already there: {found}"
+    wanted = whisper_files.download_for(_device(device))
+    if wanted.is_here:
+        yield f"whisper: already there: {wanted.folder}"
         return
-    size, licence = whispers.SIZES_MB[name], whispers.LICENCES[name]
-    yield f"whisper: {name} at {revision[:12]}, {size} MB, licence {licence}"
+    yield (
+        f"whisper: {wanted.repository} at {wanted.revision[:12]}, {wanted.megabytes} MB, "
+        f"licence {wanted.licence}"
+    )
     with _bar("whisper") as on_bytes:
-        folder = fetch.fetch_repository(name, revision, whispers.FILES, whispers.own_folder(name), on_bytes)
+        folder = whisper_files.fetch_download(wanted, on_bytes)
     yield f"whisper: {folder}"
 
 

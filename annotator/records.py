@@ -156,6 +156,7 @@ class Utterance:
     text: str | None = None
     asr_confidence: float | None = None
     flags: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()  # those of the text, in order of time; empty without a transcript
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class RunSettings(BaseModel):
     diarizer: str = "auto"
     transcriber: str = "auto"
     pyannote_folder: Path | None = None  # pyannote's pipeline, saved with its config.yaml
-    whisper_folder: Path | None = None  # a Whisper in safetensors, with its tokenizer
+    whisper_folder: Path | None = None  # a Whisper in CTranslate2's or Hugging Face's format
     speakers: int | None = Field(default=None, ge=1)
     min_speakers: int | None = Field(default=None, ge=1)
     max_speakers: int | None = Field(default=None, ge=1)

@@ -17,6 +17,9 @@ from annotator.spreadsheet import for_spreadsheet
 
 SENTIMENTS = ("positive", "neutral", "negative")
 SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
+WORDS = pl.List(
+    pl.Struct({"start": pl.Float64(), "end": pl.Float64(), "text": pl.String(), "confidence": pl.Float32()})
+)
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
 
 
@@ -33,6 +36,7 @@ def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
         "speaker": text,
         "overlap": f32,
         "text": text,
+        "words": WORDS,
         "text_source": text,
         "language": text,
         "asr_confidence": f32,
@@ -71,6 +75,7 @@ def rows(
         "speaker": [u.speaker for u in utterances],
         "overlap": [u.overlap for u in utterances],
         "text": [u.text for u in utterances],
+        "words": [_words(u) for u in utterances],
         "text_source": [text_source if u.text is not None else None for u in utterances],
         "language": [language if u.text is not None else None for u in utterances],
         "asr_confidence": [u.asr_confidence for u in utterances],
@@ -86,6 +91,21 @@ def rows(
     data["model"] = [model] * len(utterances)
     columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
     return pl.DataFrame(data, schema=columns)
+
+
+def _words(utterance: Utterance) -> list[dict[str, Any]] | None:
+    """An utterance's words, within its times; None without a transcript."""
+    if not utterance.words:
+        return None
+    return [
+        {
+            "start": min(max(word.start, utterance.start), utterance.end),
+            "end": min(max(word.end, utterance.start), utterance.end),
+            "text": word.text,
+            "confidence": word.confidence,
+        }
+        for word in utterance.words
+    ]
 
 
 @contextmanager
@@ -184,7 +204,7 @@ def write_table(table: pl.DataFrame, path: Path, metadata: dict[str, str]) -> No
     """Write the table as Parquet (with ``metadata`` as key-value pairs) or CSV, by the ending of ``path``."""
     with written_whole(path) as temporary:
         if path.suffix.lower() == ".csv":
-            for_spreadsheet(table).write_csv(temporary)
+            for_spreadsheet(table.drop("words")).write_csv(temporary)  # a cell holds no list of records
         else:
             table.write_parquet(temporary, metadata=metadata)
 

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, count, groupby
+from itertools import accumulate, count, groupby, pairwise
 
 from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
 
@@ -42,6 +42,7 @@ class UtteranceSettings:
         slack_s: speech this close to a word counts as told by it.
         snap_s: within a cue, a change of speaker moves to an end of a sentence no further away than this.
         glitch_s: a change of speaker for one word within a cue is ignored if it is shorter than this.
+        break_s: a recognised sentence breaks between speakers at a pause of this length.
         too_short_s: shorter utterances are flagged ``too_short``.
         overlapped: share of overlap above which an utterance is flagged ``overlapped``.
     """
@@ -56,6 +57,7 @@ class UtteranceSettings:
     slack_s: float = 0.5
     snap_s: float = 0.8
     glitch_s: float = 1.0
+    break_s: float = 0.3
     too_short_s: float = 0.4
     overlapped: float = 0.5
 
@@ -96,7 +98,8 @@ def build(
     labels = _labels(words, turns if alone is None else _sound(alone, duration_s), settings.reach_s)
     names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
     turns = sorted(replace(t, speaker=names[t.speaker]) for t in turns)
-    speakers = _speakers(words, [None if label is None else names[label] for label in labels], settings)
+    heard = [None if label is None else names[label] for label in labels]
+    speakers = _speakers(words, heard, _overlaps(turns), settings)
     pieces = [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
     pieces += _untold(turns, words, settings)
     _check_number(len(pieces))
@@ -209,8 +212,13 @@ def _told(word: Word) -> str | None:
     return (word.speaker or "").strip() or None
 
 
-def _speakers(words: Sequence[Word], heard: Sequence[str | None], settings: UtteranceSettings) -> list[str]:
-    """Each word's speaker; glitches within a cue are smoothed."""
+def _speakers(
+    words: Sequence[Word],
+    heard: Sequence[str | None],
+    overlaps: Sequence[tuple[float, float]],
+    settings: UtteranceSettings,
+) -> list[str]:
+    """Each word's speaker; a sentence that was recognised votes, glitches within a cue are smoothed."""
     speakers: list[str] = []
     for word, name in zip(words, heard, strict=True):
         speakers.append(_told(word) or name or (speakers[-1] if speakers else FIRST_SPEAKER))
@@ -219,6 +227,9 @@ def _speakers(words: Sequence[Word], heard: Sequence[str | None], settings: Utte
         if word.cue is not None and _told(word) is None:
             by_cue[word.cue].append(i)
     for indices in by_cue.values():
+        if words[indices[0]].confidence is not None:  # recognised: the cue is a sentence, its times are heard
+            _vote(indices, words, speakers, overlaps, settings.break_s)
+            continue
         runs = [list(group) for _, group in groupby(indices, key=lambda i: speakers[i])]
         for k, run in enumerate(runs):
             if len(run) > 1 or len(runs) == 1:
@@ -240,16 +251,69 @@ def _speakers(words: Sequence[Word], heard: Sequence[str | None], settings: Utte
     return speakers
 
 
+def _vote(
+    indices: Sequence[int],
+    words: Sequence[Word],
+    speakers: list[str],
+    overlaps: Sequence[tuple[float, float]],
+    break_s: float,
+) -> None:
+    """Gives a recognised sentence to whoever is heard longest in it.
+
+    It breaks between speakers only at a pause or where two speak at once, and not for a single word.
+    """
+    parts: list[list[int]] = [[indices[0]]]
+    for before, i in pairwise(indices):
+        gap = words[i].start - words[before].end
+        if gap >= break_s or (speakers[i] != speakers[before] and _within(words[i].start, overlaps)):
+            parts.append([])
+        parts[-1].append(i)
+    votes = [_longest_heard(part, words, speakers) for part in parts]
+    for k, part in enumerate(parts):
+        if len(part) == 1 and len(parts) > 1:  # a word that belongs to the part nearer in time
+            left = words[part[0]].start - words[parts[k - 1][-1]].end if k else math.inf
+            right = words[parts[k + 1][0]].start - words[part[0]].end if k + 1 < len(parts) else math.inf
+            votes[k] = votes[k - 1] if left <= right else _longest_heard(parts[k + 1], words, speakers)
+    for part, speaker in zip(parts, votes, strict=True):
+        for i in part:
+            speakers[i] = speaker
+
+
+def _longest_heard(part: Sequence[int], words: Sequence[Word], speakers: Sequence[str]) -> str:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for i in part:
+        seconds[speakers[i]] += max(words[i].end - words[i].start, _MOMENT_S)
+    return max(seconds, key=lambda speaker: seconds[speaker])
+
+
+def _within(time: float, spans: Sequence[tuple[float, float]]) -> bool:
+    """Whether a time lies in one of spans that are in order and do not overlap."""
+    i = bisect_left(spans, (time, math.inf)) - 1
+    return i >= 0 and spans[i][0] <= time <= spans[i][1]
+
+
+def _overlaps(turns: Sequence[Turn]) -> list[tuple[float, float]]:
+    """Where more than one speaks: spans in order, without overlap. Turns are in order of start."""
+    spans: list[tuple[float, float]] = []
+    reached = -math.inf
+    for turn in turns:
+        if turn.start < reached:
+            start, end = turn.start, min(turn.end, reached)
+            if spans and start <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+            else:
+                spans.append((start, end))
+        reached = max(reached, turn.end)
+    return spans
+
+
 def _move_to_sentence_ends(
     indices: Sequence[int], words: Sequence[Word], speakers: list[str], snap_s: float
 ) -> None:
     """Moves each change of speaker within a cue to the nearest end of a sentence, if one is close.
 
     The times of a subtitle's words are shared out by length, the text knows better where somebody stops.
-    Words that a recogniser has timed keep their speakers.
     """
-    if any(words[i].confidence is not None for i in indices):
-        return
     edges = [k for k in range(1, len(indices)) if speakers[indices[k]] != speakers[indices[k - 1]]]
     for number, edge in enumerate(edges):
         low = edges[number - 1] if number else 0
@@ -425,6 +489,7 @@ def _numbered(
                 overlap=overlap,
                 text=" ".join(w.text for w in piece.words) if piece.words else None,
                 asr_confidence=sum(scores) / len(scores) if scores else None,
+                words=piece.words,
                 flags=tuple(flag for flag, holds in flags.items() if holds),
             )
         )

@@ -17,9 +17,8 @@ import pytest
 from annotator import fetch
 from annotator.diarize.weights import PYANNOTE_FILES, PYANNOTE_MODEL, PYANNOTE_REVISION
 from annotator.records import SetupError
-from annotator.transcribe.whisper_weights import REVISIONS
+from annotator.whisper_files import MODEL, SMALL
 
-WHISPER = "openai/whisper-small"
 TOKEN = "hf_canary_0123456789"
 
 
@@ -86,11 +85,11 @@ class _Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     server = Hub()
-    server.repositories[WHISPER] = {
+    server.repositories[SMALL.repository] = {
         "config.json": b"{}",
-        "preprocessor_config.json": b"{}",
+        "vocabulary.txt": b"a",
         "tokenizer.json": b"{}",
-        "model.safetensors": bytes(range(256)) * 4000,
+        MODEL: bytes(range(256)) * 4000,
         "pytorch_model.bin": b"a pickle that nobody asked for" * 100,
     }
     server.repositories[PYANNOTE_MODEL] = {name: name.encode() * 100 for name in PYANNOTE_FILES}
@@ -103,11 +102,19 @@ def hub() -> Iterator[Hub]:
     thread.join()
 
 
-def download(hub: Hub, cache: Path, *parts: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def download(
+    hub: Hub, cache: Path, *parts: str, whisper_sha256: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command; ``whisper_sha256`` replaces what is recorded of the weights, which nobody has here."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ANNOTATE_"))}
     variables |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(cache / "hub"), "ANNOTATE_CACHE": str(cache)}
+    command = ["-m", "annotator"]
+    if whisper_sha256 is not None:
+        changed = f"dataclasses.replace(w.SMALL, sha256={whisper_sha256!r})"
+        setup = f"import dataclasses; from annotator import whisper_files as w; w.SMALL = {changed}"
+        command = ["-c", f"{setup}; from annotator.cli import main; main()"]
     return subprocess.run(
-        [sys.executable, "-m", "annotator", "download", *parts, "--device", "cpu"],
+        [sys.executable, *command, "download", *parts, "--device", "cpu"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -116,26 +123,33 @@ def download(hub: Hub, cache: Path, *parts: str, **environment: str) -> subproce
 
 
 def test_a_broken_off_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
-    hub.break_off["model.safetensors"] = 600_000
-    first = download(hub, tmp_path, "whisper")
+    hub.break_off[MODEL] = 600_000
+    digest = hashlib.sha256(hub.repositories[SMALL.repository][MODEL]).hexdigest()
+    first = download(hub, tmp_path, "whisper", whisper_sha256=digest)
     assert first.returncode == 1 and "Traceback" not in first.stderr
-    assert first.stdout == f"whisper: {WHISPER} at {REVISIONS[WHISPER][:12]}, 970 MB, licence Apache-2.0\n"
+    assert first.stdout == f"whisper: {SMALL.repository} at {SMALL.revision[:12]}, 486 MB, licence MIT\n"
     assert "the same command goes on" in first.stderr
-    folder = fetch.part_folder(tmp_path, WHISPER, REVISIONS[WHISPER])
+    folder = fetch.part_folder(tmp_path, SMALL.repository, SMALL.revision)
     assert not folder.exists()
-    second = download(hub, tmp_path, "whisper")
+    second = download(hub, tmp_path, "whisper", whisper_sha256=digest)
     assert second.returncode == 0, second.stderr
     assert second.stdout.splitlines()[-1] == f"whisper: {folder}"
-    asked = [r for path, r, _ in hub.requests if path.endswith("model.safetensors")]
+    asked = [r for path, r, _ in hub.requests if path.endswith(MODEL)]
     assert asked == [None, "bytes=600000-"]
     assert len([p for p, _, _ in hub.requests if p.endswith("/config.json")]) == 1
-    assert all(f"/{REVISIONS[WHISPER]}" in path for path, _, _ in hub.requests)
-    whole = hub.repositories[WHISPER]
-    assert (folder / "model.safetensors").read_bytes() == whole["model.safetensors"]
-    assert not (folder / "pytorch_model.bin").exists(), "safetensors only"
+    assert all(f"/{SMALL.revision}" in path for path, _, _ in hub.requests)
+    assert (folder / MODEL).read_bytes() == hub.repositories[SMALL.repository][MODEL]
+    assert not (folder / "pytorch_model.bin").exists(), "only what is asked for"
     before = len(hub.requests)
     third = download(hub, tmp_path, "whisper")
     assert third.stdout == f"whisper: already there: {folder}\n" and len(hub.requests) == before
+
+
+def test_other_weights_than_recorded_are_refused(hub: Hub, tmp_path: Path) -> None:
+    """Also where the hub's own listing vouches for them."""
+    ended = download(hub, tmp_path, "whisper")
+    assert ended.returncode == 1 and "is not what it should be" in ended.stderr
+    assert not list(tmp_path.rglob(MODEL))
 
 
 def test_a_gated_part_is_explained_in_two_sentences(hub: Hub, tmp_path: Path) -> None:

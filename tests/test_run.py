@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from annotator.folders import claim
 from annotator.table import schema
 
 from .media import run_ffmpeg, subtitles, talk
@@ -252,6 +253,7 @@ def held(lock: Path) -> subprocess.Popen[str]:
 def test_a_second_run_on_one_output_is_refused(folder: Path, tmp_path: Path) -> None:
     """Whichever is shared, the table or the work folder; a dead holder's lock is taken over."""
     out, elsewhere = tmp_path / "labels.parquet", tmp_path / "elsewhere"
+    claim(elsewhere, "the work folder")
     for lock, more in ((tmp_path / ".labels.lock", ["--work-dir", elsewhere]), (elsewhere / "lock", [])):
         with held(lock) as holder:
             asked = ["--work-dir", elsewhere] if not more else more

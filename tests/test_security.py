@@ -164,7 +164,6 @@ def test_only_the_decoder_opens_a_recording(film: Path, tmp_path: Path) -> None:
             media.extract_subtitles,
             device="cpu",
             whisper_folder=make_whisper(tmp_path / "whisper"),
-            offline=True,
         ),
     )
     assert isinstance(decoded.audio, Audio) and isinstance(decoded.audio.samples, np.ndarray)

@@ -24,7 +24,6 @@ from annotator.transcribe import TranscriberSettings, make_transcriber, read_sid
 from annotator.transcribe.language import language_code
 from annotator.transcribe.recognised import parse_ctm, parse_json
 from annotator.transcribe.subtitles import decode, from_sidecars, parse_srt, parse_vtt
-from annotator.transcribe.whisper_weights import find_weights
 from tests.transcripts import is_sound, media, no_streams
 
 
@@ -534,30 +533,14 @@ def test_ffmpegs_rendering_of_a_stream_is_understood(tmp_path: Path, ffmpeg: str
 
 
 def test_choices_and_what_they_lack(tmp_path: Path) -> None:
-    settings = TranscriberSettings(no_streams, offline=True)
+    settings = TranscriberSettings(no_streams)
     with pytest.raises(UsageError, match="choose from subtitles, whisper, none"):
         make_transcriber("siri", settings)
     with pytest.raises(UsageError, match="no language code"):
         make_transcriber("none", TranscriberSettings(no_streams, language="klingon"))
     assert make_transcriber("none", settings)(media(tmp_path / "x.wav"), None, []) == Transcript()
     assert transcribe.available("subtitles", settings) is None
-    empty = TranscriberSettings(no_streams, whisper_folder=tmp_path, offline=True)
+    empty = TranscriberSettings(no_streams, whisper_folder=tmp_path)
     assert "lacks config.json" in (transcribe.available("whisper", empty) or "")
     with pytest.raises(SetupError, match=r"lacks config\.json"):
         make_transcriber("whisper", empty)
-
-
-def test_without_weights_whisper_says_how_to_get_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path))
-    settings = TranscriberSettings(no_streams, offline=True)
-    for device in ("cpu", "cuda"):
-        assert "annotate download" in (
-            transcribe.available("whisper", TranscriberSettings(no_streams, device=device)) or ""
-        )
-    with pytest.raises(SetupError, match="annotate download whisper"):
-        make_transcriber("whisper", settings)
-    with pytest.raises(SetupError, match="openai/whisper-small can't be fetched while HF_HUB_OFFLINE"):
-        find_weights(None, "cpu", offline=False)  # the tests forbid the hub

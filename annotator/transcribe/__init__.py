@@ -4,7 +4,7 @@ A transcriber takes a recording, its sound and its speaker turns, and gives a ``
 known stand in ``TRANSCRIBERS``:
 
     subtitles   files beside the recording, else the subtitle streams inside it
-    whisper     recognition by Whisper, through transformers
+    whisper     recognition by Whisper, in CTranslate2
     none        no transcript
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from annotator import whisper_files
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
 from .language import language_code  # noqa: TID251 - own package
@@ -46,8 +47,8 @@ class TranscriberSettings:
         extract_subtitles: the text of a subtitle stream, as SubRip or WebVTT.
         language: of the recordings, ISO 639 (``en``, ``eng``); None: as told or heard.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, for recognition.
-        whisper_folder: Whisper's weights and tokenizer; None: the model hub's cache, or the hub.
-        offline: never ask the hub.
+        whisper_folder: Whisper's weights and tokenizer; None: the best that is on this machine.
+        threads: for recognition on a CPU; 0 for as many as there are cores.
         batch_size: stretches of 30 s that are recognised together.
     """
 
@@ -55,7 +56,7 @@ class TranscriberSettings:
     language: str | None = None
     device: str = "auto"
     whisper_folder: Path | None = None
-    offline: bool = False
+    threads: int = 0
     batch_size: int = 8
 
 
@@ -71,18 +72,17 @@ def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
 
 
 def _make_whisper(settings: TranscriberSettings) -> Transcriber:
-    # Importing torch takes seconds: what is sure to fail does so before.
-    problem = available("whisper", settings)
-    if problem and (settings.offline or settings.whisper_folder is not None):
+    # Importing the engine takes seconds: what is sure to fail does so before.
+    if problem := available("whisper", settings):
         raise SetupError(problem)
-    from .whisper import Whisper  # noqa: TID251 - own package
+    from .whisper import load  # noqa: TID251 - own package
 
-    return Whisper.load(
+    return load(
         settings.whisper_folder,
         device=settings.device,
         language=language_code(settings.language),
-        offline=settings.offline,
         batch_size=settings.batch_size,
+        threads=settings.threads,
     )
 
 
@@ -113,9 +113,7 @@ def available(name: str, settings: TranscriberSettings) -> str | None:
     _check(name)
     if name != "whisper":
         return None
-    from .whisper_weights import missing_weights  # noqa: TID251 - own package
-
-    return missing_weights(settings.whisper_folder, settings.device)
+    return whisper_files.missing(settings.whisper_folder)
 
 
 def _check(name: str) -> None:

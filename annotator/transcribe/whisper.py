@@ -1,341 +1,314 @@
-"""Recognition by Whisper (Radford et al. 2022) through transformers, over the speech that diarization found.
+"""Recognition by Whisper (Radford et al. 2022) in CTranslate2, over the speech that diarization found.
 
 What departs from the reference: stretches of speech of up to 30 s are recognised independently and in
-batches, without timestamp tokens; words are timed by alignment.py from one more pass of the decoder;
-decoding is greedy, so that a run gives the same words again. Against invented text: only speech is listened
-to, stretches that the model itself holds for silence are left out, loops are cut to their first round.
+batches, without timestamp tokens; words are timed by one more pass of the decoder (``align``: dynamic time
+warping over its cross-attention); decoding is greedy and never tried again at a higher temperature, so that
+a run gives the same words again. Speech of which a stretch's words tell nothing is heard again by itself, and
+so is a stretch whose text runs in a loop.
 """
 
 from __future__ import annotations
 
-import zlib
+import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
-from transformers.utils import logging
 
+from annotator import whisper_files
 from annotator.records import RATE_HZ, Audio, Media, SetupError, Transcript, Turn, UsageError, Word
+from annotator.whisper_files import MODEL, VOCABULARIES, WhisperFiles
 
-from .alignment import FRAME_S, token_starts  # noqa: TID251 - own package
-from .cues import plain, spread, tokens  # noqa: TID251 - own package
+from .heard import (  # noqa: TID251 - own package
+    SENTENCE_ENDS,
+    HeardWord,
+    Piece,
+    Said,
+    believable,
+    runs_in_loop,
+    untold,
+    words_of,
+)
 from .language import language_code  # noqa: TID251 - own package
-from .whisper_weights import find_weights  # noqa: TID251 - own package
+from .stretches import Stretch, stretches  # noqa: TID251 - own package
 
-STRETCH_S = 30.0  # what Whisper hears at once
-JOIN_S = 2.0  # shorter silences stay inside a stretch
-MARGIN_S = 0.2  # sound kept around speech
-LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character
+log = logging.getLogger("annotator")
+
+HOP = RATE_HZ // 100  # samples a frame of mel energies
+ENCODED_S = 0.02  # seconds a position of the encoder's output
+LONGEST_TEXT = 224  # tokens of a stretch, as the reference
 CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
-SILENCE = 0.6  # probability of no speech above which an unlikely text is left out ...
-UNLIKELY = -1.0  # ... unlikely by its mean log probability a token (both from the paper, section 4.5)
-REPETITIVE = 2.4  # compression ratio of text that runs in a loop (the same section)
+# A stretch's own language counts with this probability in this much speech; a language that is spoken less
+# than this much, or than this share of the recording, is taken for a mistake.
+SURE, SURE_S = 0.8, 3.0
+CHANGE_S, CHANGE_SHARE = 8.0, 0.05
 _CODES = {"jv": "jw", "nb": "no"}  # ISO 639-1 to Whisper's own, where they differ
-_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
+_ISO = {own: iso for iso, own in _CODES.items()}
 
 
 @dataclass(frozen=True)
-class _Said:
-    """The text of a stretch: pieces of it with times in the stretch and probability."""
+class _Heard:
+    """What is said in a stretch.
 
-    pieces: list[tuple[str, float, float, float]]  # text with its leading space, start, end, probability
-    silence: float  # probability that there is no speech
-    mean_log_probability: float
+    Args:
+        words: those that can be believed.
+        flags: for what was dropped.
+        again: speech that is to be heard by itself.
+    """
+
+    stretch: Stretch
+    words: tuple[HeardWord, ...]
+    flags: tuple[str, ...]
+    language: str
+    again: tuple[Stretch, ...] = ()
 
 
 class Whisper:
     """A ``Transcriber`` over a loaded model. Make one with ``Whisper.load``."""
 
     def __init__(
-        self, model: Any, extractor: Any, tokenizer: Any, *, language: str | None, batch_size: int
+        self, model: Any, extractor: Any, tokenizer: Any, language: str | None, batch_size: int
     ) -> None:
         self.model, self.extractor, self.tokenizer = model, extractor, tokenizer
-        self.language, self.batch_size = language, batch_size
+        self.language = language if model.is_multilingual else "en"
+        self.batch_size = batch_size
+        self._end = self._token("<|endoftext|>")
 
     @classmethod
     def load(
         cls,
-        folder: Path | None = None,
+        files: WhisperFiles,
         *,
         device: str = "auto",
         language: str | None = None,
-        offline: bool = False,
         batch_size: int = 8,
+        threads: int = 0,
     ) -> Whisper:
-        """Load from a folder, the hub's cache or the hub.
+        """Load a model: 8-bit integers on a CPU, half precision on a GPU.
 
-        Raises: SetupError if the weights are not to be had or not those of a Whisper.
+        Args:
+            threads: of a CPU; 0 for as many as there are cores.
+
+        Raises: SetupError if the files are not those of a Whisper; UsageError for a language it doesn't know.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        folder = find_weights(folder, device, offline)
-        try:
-            with _quiet():
-                whisper: Any = WhisperForConditionalGeneration
-                model, loaded = whisper.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    attn_implementation="eager",  # the others do not give their attention
-                    dtype=torch.float16 if device.startswith("cuda") else torch.float32,
-                )
-                extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-                tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SetupError(f"{folder} is no Whisper that can be loaded: {reason}") from None
-        if loaded["missing_keys"]:
-            raise SetupError(
-                f"{folder} has weights of another model: {sorted(loaded['missing_keys'])[0]} is missing."
-            )
-        if language is not None and f"<|{_CODES.get(language, language)}|>" not in _languages(model):
-            raise UsageError(f"This Whisper does not know the language {language!r}.")
-        if batch_size > CPU_BATCH and not device.startswith("cuda"):
-            batch_size = CPU_BATCH
-        model = model.to(device).eval()
-        spoken = _CODES.get(language, language) if language is not None else None
-        return cls(model, extractor, tokenizer, language=spoken, batch_size=max(1, batch_size))
+        from tokenizers import Tokenizer
+        from transformers import WhisperFeatureExtractor
 
-    @torch.inference_mode()
+        try:
+            tokenizer = Tokenizer.from_str(files.read(("tokenizer.json",))["tokenizer.json"].decode())
+        except Exception as error:  # of the library's own, without a common base
+            raise SetupError(f"The tokenizer.json of {files.name} can't be read: {error}") from None
+        model = _model(files, device, threads)
+        extractor = WhisperFeatureExtractor(feature_size=model.n_mels)  # type: ignore[no-untyped-call]
+        if language is not None:
+            language = _CODES.get(language, language)
+            is_known = tokenizer.token_to_id(f"<|{language}|>") is not None
+            if language != "en" and not (is_known and model.is_multilingual):
+                raise UsageError(f"This Whisper does not know the language {language!r}.")
+        if model.device == "cpu":
+            batch_size = min(batch_size, CPU_BATCH)
+        return cls(model, extractor, tokenizer, language, max(1, batch_size))
+
     def __call__(self, media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
         """Words of the speech in ``turns``, timed and with their probability. No speech, no transcript."""
-        found = stretches(turns, audio) if audio is not None else []
-        if audio is None or not found:
+        speech = stretches(turns, audio) if audio is not None else []
+        if audio is None or not speech:
             return Transcript()
-        words: list[Word] = []
-        flags: set[str] = set()
-        language, sentence, size = self.language, 0, self.batch_size
-        at = 0
-        while at < len(found):
-            batch = found[at : at + size]
-            try:
-                language, said = self._recognise([audio.window(*s) for s in batch], language)
-            except torch.cuda.OutOfMemoryError:
-                if size == 1:
-                    raise SetupError("The GPU has too little memory for Whisper: use --device cpu.") from None
-                size //= 2
-                torch.cuda.empty_cache()
-                continue
-            at += len(batch)
-            for (start, end), text in zip(batch, said, strict=True):
-                pieces, looped = sensible(text)
-                if looped:
-                    flags.add("asr_repetition")
-                for word in _words(pieces, start, end):
-                    words.append(Word(*word[:3], confidence=word[3], cue=sentence))
-                    sentence += word[2].endswith(_SENTENCE_ENDS)
-                sentence += 1
-        words.sort(key=lambda w: w.start)
-        code = next((iso for iso, own in _CODES.items() if own == language), language)
-        return Transcript(tuple(words), "whisper", language_code(code), tuple(sorted(flags)))
-
-    def _recognise(
-        self, sounds: Sequence[NDArray[np.float32]], language: str | None
-    ) -> tuple[str | None, list[_Said]]:
-        """The language (heard in the first batch if it is not told), and the text of stretches at 16 kHz."""
-        model, config = self.model, self.model.generation_config
-        inputs = self.extractor(list(sounds), sampling_rate=RATE_HZ, return_tensors="pt")
-        encoded = model.get_encoder()(inputs.input_features.to(model.device, model.dtype))
-        multilingual = bool(getattr(config, "is_multilingual", False))
-        if multilingual and language is None:
-            language = self._hear_language(encoded, sounds)
-        options: dict[str, Any] = {}
-        if multilingual:
-            options = {"language": language, "task": "transcribe"}
-        room = model.config.max_target_positions
-        with _quiet():
-            sequences = model.generate(
-                encoder_outputs=encoded,
-                return_timestamps=False,
-                force_unique_generate_call=True,
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=room // 2 - 4,  # as the reference
-                **options,
-            )
-        heads = getattr(config, "alignment_heads", None)
-        decoded = model.model.decoder(
-            input_ids=sequences,
-            encoder_hidden_states=encoded.last_hidden_state,
-            output_attentions=bool(heads),
-            use_cache=False,
-        )
-        probabilities = model.proj_out(decoded.last_hidden_state).float().softmax(-1)  # (B, T, vocabulary)
-        chosen = probabilities[:, :-1].gather(-1, sequences[:, 1:, None])[..., 0].cpu().numpy()  # (B, T - 1)
-        silent = self.tokenizer.convert_tokens_to_ids(["<|nospeech|>", "<|nocaptions|>"])
-        known = [i for i in silent if i is not None and i != self.tokenizer.unk_token_id]
-        silence = probabilities[:, 0, known].sum(-1).tolist() if known else [0.0] * len(sounds)
-        attention = None
-        if heads:
-            picked = [decoded.cross_attentions[layer][:, head] for layer, head in heads]
-            attention = torch.stack(picked, dim=1).float().cpu().numpy()  # (B, heads, T, frames)
-        said = []
-        for i, (ids, sound) in enumerate(zip(sequences.tolist(), sounds, strict=True)):
-            rows = None if attention is None else attention[i]
-            said.append(self._said(ids, chosen[i], rows, len(sound) / RATE_HZ, silence[i]))
-        return language, said
-
-    def _hear_language(self, encoded: Any, sounds: Sequence[NDArray[np.float32]]) -> str:
-        """The language of most of the sound, so that a recording has one."""
-        heard: dict[str, int] = {}
-        names = {i: token.strip("<|>") for token, i in self.model.generation_config.lang_to_id.items()}
-        for i, sound in zip(
-            self.model.detect_language(encoder_outputs=encoded).tolist(), sounds, strict=True
-        ):
-            heard[names[i]] = heard.get(names[i], 0) + len(sound)
-        return max(heard, key=lambda name: heard[name])
-
-    def _said(
-        self,
-        ids: Sequence[int],
-        chosen: NDArray[np.float32],
-        attention: NDArray[np.float32] | None,
-        length_s: float,
-        silence: float,
-    ) -> _Said:
-        """Pieces of text from one sequence of tokens, prompt included."""
-        # Whatever is no text comes after the end mark in Whisper's vocabularies.
-        mark = self.tokenizer.eos_token_id
-        first = next((i for i, token in enumerate(ids) if i > 0 and token < mark), len(ids))
-        last = next((i for i in range(first, len(ids)) if ids[i] >= mark), len(ids))
-        if first == last:
-            return _Said([], silence, 0.0)
-        text_ids, shares = list(ids[first:last]), chosen[first - 1 : last - 1]
-        groups = self._groups(text_ids)
-        if attention is not None:
-            frames = max(1, min(attention.shape[-1], int(np.ceil(length_s / FRAME_S))))
-            # The row of a token is where the decoder listened to say the next one.
-            rows = attention[:, first - 1 : last, :frames]
-            starts = token_starts(rows, self.model.config.median_filter_width)
-            bounds = [(float(starts[a]), float(starts[b])) for _, a, b in groups]
+        if self.language is not None:
+            heard, main = self._listen(speech, audio, self.language), self.language
         else:
-            bounds = list(spread(0.0, length_s, [text for text, _, _ in groups]))
-        pieces = [
-            (text, start, min(max(start, end), length_s), float(shares[a:b].mean()))
-            for (text, a, b), (start, end) in zip(groups, bounds, strict=True)
+            heard, main = self._listen_in_languages(speech, audio)
+        heard = self._completed(heard, audio)
+        flags = {flag for part in heard for flag in part.flags}
+        if len({part.language for part in heard if part.words}) > 1:
+            flags.add("language_changes")
+        code = language_code(_ISO.get(main, main))
+        return Transcript(tuple(_numbered(heard)), "whisper", code, tuple(sorted(flags)))
+
+    def _listen_in_languages(self, speech: Sequence[Stretch], audio: Audio) -> tuple[list[_Heard], str]:
+        """What is said in stretches, each in its own language where that is clear, and the main language.
+
+        What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one.
+        """
+        heard: dict[Stretch, _Heard] = {}
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for batch in _batches(speech, self.batch_size):
+            encoded = self._encoded(batch, audio)
+            guesses = [best[0] for best in self.model.detect_language(encoded)]
+            clear: list[int] = []
+            for i, (stretch, (token, probability)) in enumerate(zip(batch, guesses, strict=True)):
+                seconds[token.strip("<|>")] += stretch.speech_s * probability
+                if probability >= SURE and stretch.speech_s >= SURE_S:
+                    clear.append(i)
+            if clear:
+                languages = [guesses[i][0].strip("<|>") for i in clear]
+                of_clear = encoded if len(clear) == len(batch) else _rows(encoded, clear)
+                for part in self._understood([batch[i] for i in clear], of_clear, languages):
+                    heard[part.stretch] = part
+        main = max(seconds, key=lambda name: seconds[name])
+        least = max(CHANGE_S, CHANGE_SHARE * sum(seconds.values()))
+        again = [
+            s
+            for s in speech
+            if s not in heard or (heard[s].language != main and seconds[heard[s].language] < least)
         ]
-        return _Said(pieces, silence, float(np.log(np.maximum(shares, 1e-10)).mean()))
+        heard |= {part.stretch: part for part in self._listen(again, audio, main)}
+        return [heard[stretch] for stretch in speech], main
 
-    def _groups(self, ids: Sequence[int]) -> list[tuple[str, int, int]]:
-        """Tokens joined to whole characters, as (text, first, last + 1)."""
-        groups = []
-        first = 0
-        for last in range(1, len(ids) + 1):
-            text = self.tokenizer.decode(ids[first:last], skip_special_tokens=True)
-            # No character has more than four bytes, so more tokens that make none never will.
-            if "\ufffd" not in text or last - first >= 4 or last == len(ids):
-                groups.append((text, first, last))
-                first = last
-        return groups
+    def _completed(self, heard: Sequence[_Heard], audio: Audio) -> list[_Heard]:
+        """The same, and what is said in the speech that is to be heard by itself."""
+        left_out: defaultdict[str, list[Stretch]] = defaultdict(list)
+        for part in heard:
+            left_out[part.language] += part.again
+        return [*heard, *(p for name, some in left_out.items() for p in self._listen(some, audio, name))]
 
+    def _listen(self, speech: Sequence[Stretch], audio: Audio, language: str) -> list[_Heard]:
+        """What is said in stretches, in one language."""
+        return [
+            part
+            for batch in _batches(speech, self.batch_size)
+            for part in self._understood(batch, self._encoded(batch, audio), [language] * len(batch))
+        ]
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without progress bars and advice to programmers on the user's terminal."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    def _encoded(self, batch: Sequence[Stretch], audio: Audio) -> Any:
+        """The encoder's output for stretches: (B, 1500, d), in the engine's memory."""
+        from ctranslate2 import StorageView
 
+        sounds = [stretch.sound(audio) for stretch in batch]
+        mel = self.extractor(sounds, sampling_rate=RATE_HZ, return_tensors="np").input_features
+        return self.model.encode(StorageView.from_array(np.ascontiguousarray(mel, np.float32)))
 
-def _languages(model: Any) -> set[str]:
-    """Language tokens of a model; one that knows English alone has no such list."""
-    return set(getattr(model.generation_config, "lang_to_id", None) or {"<|en|>"})
-
-
-def stretches(turns: Sequence[Turn], audio: Audio) -> list[tuple[float, float]]:
-    """Spans of speech, 30 s at most: turns with short silences between them, cut at quiet spots."""
-    spans: list[list[float]] = []
-    for turn in sorted(turns):
-        start, end = max(0.0, turn.start - MARGIN_S), min(audio.duration_s, turn.end + MARGIN_S)
-        if end <= start:
-            continue
-        if spans and start <= spans[-1][1]:
-            spans[-1][1] = max(spans[-1][1], end)
-        elif spans and start - spans[-1][1] < JOIN_S and end - spans[-1][0] <= STRETCH_S:
-            spans[-1][1] = end
-        else:
-            spans.append([start, end])
-    return [cut for start, end in spans for cut in _cut(start, end, audio)]
-
-
-def _cut(start: float, end: float, audio: Audio) -> Iterator[tuple[float, float]]:
-    step = RATE_HZ // 10
-    while end - start > STRETCH_S:
-        tail = audio.window(start + STRETCH_S * 2 / 3, start + STRETCH_S)
-        energy = np.square(tail[: len(tail) // step * step]).reshape(-1, step).sum(axis=1)
-        at = start + STRETCH_S * 2 / 3 + (int(energy.argmin()) + 0.5) / 10
-        yield start, at
-        start = at
-    yield start, end
-
-
-def sensible(said: _Said) -> tuple[list[tuple[str, float, float, float]], bool]:
-    """The pieces of a stretch that can be believed, and whether a loop was cut."""
-    if said.silence > SILENCE and said.mean_log_probability < UNLIKELY:
-        return [], False
-    text = "".join(piece[0] for piece in said.pieces).encode("utf-8", "replace")
-    if not text or len(text) / len(zlib.compress(text)) <= REPETITIVE:
-        return said.pieces, False
-    kept: list[tuple[str, float, float, float]] = []
-    i, cut = 0, False
-    texts = [piece[0].strip().casefold() for piece in said.pieces]
-    while i < len(texts):
-        size = next((n for n in range(1, 21) if texts[i : i + n] * 2 == texts[i + n : i + 3 * n]), 0)
-        if not size:
-            kept.append(said.pieces[i])
-            i += 1
-            continue
-        kept += said.pieces[i : i + size]
-        unit = texts[i : i + size]
-        while texts[i : i + size] == unit:
-            i += size
-        cut = True
-        # What is left of a last, broken-off round.
-        rest = next(
-            (n for n in range(size - 1, 0, -1) if texts[i : i + n] == unit[:n] and i + n == len(texts)), 0
+    def _understood(self, batch: Sequence[Stretch], encoded: Any, languages: Sequence[str]) -> list[_Heard]:
+        """What is said in stretches that are encoded, each in its language."""
+        prompts = [self._prompt(language) for language in languages]
+        answers = self.model.generate(
+            encoded,
+            prompts,
+            beam_size=1,
+            max_length=LONGEST_TEXT + len(prompts[0]),
+            return_scores=True,
+            return_no_speech_prob=True,
         )
-        i += rest
-    return kept, cut
+        texts = [[t for t in answer.sequences_ids[0] if t < self._end] for answer in answers]
+        times = self._aligned(batch, encoded, prompts, texts)
+        heard = []
+        for stretch, text, at, answer, language in zip(batch, texts, times, answers, languages, strict=True):
+            said = Said(self._pieces(text, at), answer.no_speech_prob, answer.scores[0])
+            spans = stretch.speech
+            if len(spans) > 1 and runs_in_loop(said.pieces):
+                heard.append(_Heard(stretch, (), (), language, tuple(Stretch((span,)) for span in spans)))
+                continue
+            pieces, flags = believable(said, stretch)
+            words = tuple(words_of(pieces, stretch))
+            again = untold(words, stretch) if words else []
+            heard.append(_Heard(stretch, words, flags, language, tuple(Stretch((s,)) for s in again)))
+        return heard
+
+    def _prompt(self, language: str) -> list[int]:
+        start, silent = self._token("<|startoftranscript|>"), self._token("<|notimestamps|>")
+        if not self.model.is_multilingual:
+            return [start, silent]
+        return [start, self._token(f"<|{language}|>"), self._token("<|transcribe|>"), silent]
+
+    def _token(self, text: str) -> int:
+        token = self.tokenizer.token_to_id(text)
+        if token is None:
+            raise SetupError(f"The Whisper's tokenizer.json has no {text}: it is of another model.")
+        return int(token)
+
+    def _aligned(
+        self, batch: Sequence[Stretch], encoded: Any, prompts: Sequence[list[int]], texts: Sequence[list[int]]
+    ) -> list[list[tuple[float, float]]]:
+        """For each text, start in seconds and probability of each token, and of the end mark."""
+        times: list[list[tuple[float, float]]] = [[] for _ in texts]
+        # The engine takes one prompt for all, and no empty text: groups of one language that say something.
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, text in enumerate(texts):
+            if text:
+                groups[tuple(prompts[i])].append(i)
+        for prompt, rows in groups.items():
+            of_group = encoded if len(rows) == len(texts) else _rows(encoded, rows)
+            frames = [max(2, round(batch[i].heard_s * RATE_HZ) // HOP) for i in rows]
+            done = self.model.align(of_group, list(prompt), [texts[i] for i in rows], frames)
+            for i, alignment in zip(rows, done, strict=True):
+                starts: dict[int, int] = {}
+                for token, frame in alignment.alignments:
+                    starts.setdefault(token, frame)
+                # One more than there are tokens: where the end mark begins, the last one ends.
+                at = np.maximum.accumulate([starts.get(t, 0) for t in range(len(texts[i]) + 1)])
+                shares = [*alignment.text_token_probs, 1.0]
+                times[i] = [(ENCODED_S * int(f), float(p)) for f, p in zip(at, shares, strict=True)]
+        return times
+
+    def _pieces(self, text: Sequence[int], times: Sequence[tuple[float, float]]) -> tuple[Piece, ...]:
+        """Pieces of text: the fewest tokens that together make characters."""
+        pieces: list[Piece] = []
+        first = 0
+        for last in range(1, len(text) + 1):
+            decoded = self.tokenizer.decode(list(text[first:last]), skip_special_tokens=True)
+            # No character has more than four bytes, so more tokens that make none never will.
+            if "\ufffd" in decoded and last - first < 4 and last < len(text):
+                continue
+            probability = float(np.mean([p for _, p in times[first:last]]))
+            pieces.append(Piece(decoded, times[first][0], times[last][0], probability))
+            first = last
+        return tuple(pieces)
 
 
-def _words(
-    pieces: Sequence[tuple[str, float, float, float]], start: float, end: float
-) -> Iterator[tuple[float, float, str, float]]:
-    """Words in seconds of the recording: pieces up to the next space, or wide punctuation."""
-    runs: list[list[tuple[str, float, float, float]]] = []
-    for piece in pieces:
-        text = piece[0]
-        before = runs[-1][-1][0] if runs else ""
-        joined = before and not before[-1].isspace() and not text[:1].isspace()
-        if joined and len(tokens(before[-1] + text[:1])) == 1:
-            runs[-1].append(piece)
-        elif text:
-            runs.append([piece])
-    opens = True
-    for run in runs:
-        parts = tokens(plain("".join(piece[0] for piece in run)))
-        if not parts:
-            continue
-        first, last = min(end, start + run[0][1]), min(end, start + run[-1][2])
-        # Alignment leaves a silence with the word beside it: after the end of a sentence, before its begin.
-        longest = LONGEST_S + LONGEST_CHARACTER_S * sum(map(len, parts))
-        if last - first > longest:
-            first, last = (last - longest, last) if opens else (first, first + longest)
-        opens = parts[-1].endswith(_SENTENCE_ENDS)
-        share = sum(piece[3] for piece in run) / len(run)
-        for (a, b), part in zip(spread(first, last, parts), parts, strict=True):
-            yield a, b, part, min(1.0, share)
+def _batches(speech: Sequence[Stretch], size: int) -> Iterator[Sequence[Stretch]]:
+    for first in range(0, len(speech), size):
+        yield speech[first : first + size]
+
+
+def _rows(encoded: Any, rows: Sequence[int]) -> Any:
+    """Some of a batch of encoded stretches."""
+    from ctranslate2 import Device, StorageView
+
+    here = encoded if encoded.device == "cpu" else encoded.to_device(Device.cpu)
+    return StorageView.from_array(np.ascontiguousarray(np.array(here)[list(rows)]))
+
+
+def _numbered(heard: Sequence[_Heard]) -> list[Word]:
+    """Words in order of time, each with the number of its sentence as its cue."""
+    out: list[Word] = []
+    sentence, ended = -1, True
+    for part in heard:
+        for i, word in enumerate(part.words):
+            sentence += ended or i == 0
+            out.append(Word(word.start, word.end, word.text, confidence=word.probability, cue=sentence))
+            ended = word.text.endswith(SENTENCE_ENDS)
+    return sorted(out, key=lambda word: word.start)
+
+
+def _model(files: WhisperFiles, device: str, threads: int) -> Any:
+    """The model in the engine. Raises: SetupError when the files are broken, or no Whisper's."""
+    import ctranslate2
+
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    options: dict[str, Any] = {"inter_threads": 1, "intra_threads": threads}
+    if files.folder is None:
+        options["files"] = files.read((MODEL, "config.json", *VOCABULARIES))
+    place = str(files.folder or files.name)
+    try:
+        if kind == "cuda":
+            try:
+                return ctranslate2.models.Whisper(
+                    place, device="cuda", device_index=int(number or 0), compute_type="float16", **options
+                )
+            except RuntimeError as error:
+                # The engine asks for CUDA 12's libraries, whatever torch brings.
+                log.warning("recognition goes on the CPU, its engine can't use the GPU: %s", error)
+        return ctranslate2.models.Whisper(place, device="cpu", compute_type="int8", **options)
+    except (RuntimeError, ValueError) as error:
+        raise SetupError(f"{place} is no Whisper that can be loaded: {str(error).splitlines()[0]}") from None
+
+
+def load(folder: Path | None, *, device: str, language: str | None, batch_size: int, threads: int) -> Whisper:
+    """The Whisper of a folder, or the best that is here. Raises: SetupError when there is none."""
+    files = whisper_files.best(folder, device)
+    return Whisper.load(files, device=device, language=language, batch_size=batch_size, threads=threads)

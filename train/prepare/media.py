@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator import media, transcribe, weights
+from annotator import media, transcribe, weights, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose
 from annotator.pipeline.job import shaped_by, time_limit_s
@@ -199,6 +199,7 @@ def _backends(settings: RunSettings, device: str, needs_text: bool) -> Backends:
     return Backends(
         diarizer="embedded",
         transcriber=transcriber,
+        whisper=whisper_files.best(settings.whisper_folder, device) if transcriber == "whisper" else None,
         face_detector="yunet" if yunet else "hog",
         yunet_file=yunet,
         device=device,

@@ -1,0 +1,196 @@
+"""What Whisper says of a stretch, and what of it can be believed.
+
+Whisper invents text where nobody speaks, and falls into loops (Radford et al. 2022, section 4.5; Koenecke et
+al. 2024, "Careless Whisper"). Each guard here drops words or keeps them; none changes them.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .cues import plain, spread, tokens  # noqa: TID251 - own package
+from .stretches import Stretch  # noqa: TID251 - own package
+
+LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character
+SILENCE = 0.6  # probability of no speech above which an unlikely text is left out ...
+UNLIKELY = -1.0  # ... unlikely by its mean log probability a token (both from the paper, section 4.5)
+REPETITIVE = 2.4  # compression ratio of text that may run in a loop (the same section)
+LOOP_CHARACTER_S = 0.035  # a round that is said takes longer for each of its characters: 28 a second
+WORDS_PER_S, WORDS_BESIDES = 7.0, 3  # nobody says more words in the speech of a stretch
+# Speech without a word from which a stretch is heard again: between two pauses, or anywhere.
+UNTOLD_ALONE_S, UNTOLD_S, UNTOLD_SLACK_S = 1.2, 2.5, 0.3
+PHANTOM_SILENCE, PHANTOM_UNLIKELY, PHANTOM_SPEECH_S = 0.2, -0.6, 0.8
+SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
+# What Whisper says of noise and silence, by people's reports: subtitles' first and last lines.
+_PHANTOMS = frozenset(
+    "you|thank you|thanks|thank you very much|thank you so much|thanks for watching|bye|bye bye|okay|oh|so|"
+    "thank you for watching|please subscribe|subtitles by the amara org community|the end|i m sorry|"
+    "untertitel der amara org community|untertitelung des zdf 2020|untertitel von stephanie geiges|"
+    "vielen dank|vielen dank fürs zuschauen|merci|merci d avoir regardé cette vidéo|sous titrage st 501|"
+    "sous titres réalisés par la communauté d amara org|gracias|gracias por ver el video|"
+    "subtítulos realizados por la comunidad de amara org|obrigado|dziękuję|napisy stworzone przez "
+    "społeczność amara org|dziękuję za oglądanie|субтитры сделал dimatorzok|продолжение следует|"
+    "спасибо за просмотр|ご視聴ありがとうございました|字幕由amara org社区提供|"
+    "谢谢观看|시청해주셔서 감사합니다".split("|")
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of text with its leading space, its times in what was heard in seconds, and its probability."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class HeardWord:
+    """A word with its times in seconds of the recording, and its probability."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """The text of a stretch.
+
+    Args:
+        silence: probability that there is no speech.
+        mean_log_probability: of its tokens.
+    """
+
+    pieces: tuple[Piece, ...]
+    silence: float
+    mean_log_probability: float
+
+
+def believable(said: Said, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+    """The pieces of a stretch that can be believed, and flags for what was dropped.
+
+    ``asr_dropped``: text where hardly anybody speaks, or more of it than can be said; ``asr_repetition``: a
+    loop was cut to the rounds that were said.
+    """
+    if not said.pieces:
+        return (), ()
+    if said.silence > SILENCE and said.mean_log_probability < UNLIKELY:
+        return (), ("asr_dropped",)
+    if _is_phantom(said, stretch):
+        return (), ("asr_dropped",)
+    kept, looped = _without_loops(said.pieces)
+    flags = ("asr_repetition",) if looped else ()
+    words = sum(piece.text.startswith(" ") for piece in kept)
+    if words > WORDS_PER_S * stretch.speech_s + WORDS_BESIDES:
+        return (), ("asr_dropped",)
+    return kept, flags
+
+
+def _is_phantom(said: Said, stretch: Stretch) -> bool:
+    text = "".join(piece.text for piece in said.pieces)
+    letters = " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split())
+    if not letters:
+        return True  # signs alone
+    doubtful = said.silence > PHANTOM_SILENCE or said.mean_log_probability < PHANTOM_UNLIKELY
+    return letters in _PHANTOMS and (doubtful or stretch.speech_s < PHANTOM_SPEECH_S)
+
+
+def runs_in_loop(pieces: Sequence[Piece]) -> bool:
+    """Whether a text says the same three times in a row, as a decoder in a loop does, and some people."""
+    text = "".join(piece.text for piece in pieces).encode("utf-8", "replace")
+    if not text or len(text) / len(zlib.compress(text)) <= REPETITIVE:
+        return False
+    texts = [piece.text.strip().casefold() for piece in pieces]
+    return any(_round(texts, i) for i in range(len(texts)))
+
+
+def _round(texts: Sequence[str], i: int) -> int:
+    """How many pieces of text from ``i`` on come three times in a row; 0 if none do."""
+    return next((n for n in range(1, 21) if texts[i : i + n] * 2 == texts[i + n : i + 3 * n]), 0)
+
+
+def _without_loops(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], bool]:
+    """The pieces, loops cut to the rounds that were said: those that last as long as their text takes."""
+    if not runs_in_loop(pieces):
+        return tuple(pieces), False
+    kept: list[Piece] = []
+    texts = [piece.text.strip().casefold() for piece in pieces]
+    i, cut = 0, False
+    while i < len(pieces):
+        size = _round(texts, i)
+        if not size:
+            kept.append(pieces[i])
+            i += 1
+            continue
+        unit, first = texts[i : i + size], True
+        while texts[i : i + size] == unit:
+            rounds = pieces[i : i + size]
+            if first or _is_said(rounds):
+                kept += rounds
+            else:
+                cut = True
+            first = False
+            i += size
+        # What is left of a last, broken-off round.
+        rest = next(
+            (n for n in range(size - 1, 0, -1) if texts[i : i + n] == unit[:n] and i + n == len(texts)), 0
+        )
+        if rest and not _is_said(pieces[i : i + rest]):
+            cut, i = True, i + rest
+    return tuple(kept), cut
+
+
+def _is_said(pieces: Sequence[Piece]) -> bool:
+    characters = sum(len(piece.text.strip()) for piece in pieces)
+    return pieces[-1].end - pieces[0].start >= LOOP_CHARACTER_S * characters
+
+
+def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[float, float]]:
+    """Where somebody speaks for a while in a stretch without a word being told of it, in seconds.
+
+    Whisper passes over a sentence that is said again, and over what follows a pause. Speech between two
+    pauses counts as untold where no word is near it, and any that goes on without a word for longer.
+    """
+    near = sorted((word.start - UNTOLD_SLACK_S, word.end + UNTOLD_SLACK_S) for word in words)
+    spans: list[tuple[float, float]] = []
+    for start, end in stretch.speech:
+        at = start
+        for first, last in [*near, (end, end)]:
+            silent = min(first, end)
+            is_whole = (at, silent) == (start, end)
+            if silent - at >= (UNTOLD_ALONE_S if is_whole else UNTOLD_S):
+                spans.append((at, silent))
+            at = max(at, last)
+    return spans
+
+
+def words_of(pieces: Sequence[Piece], stretch: Stretch) -> Iterator[HeardWord]:
+    """Words in time of the recording: pieces up to the next space, or wide punctuation."""
+    runs: list[list[Piece]] = []
+    for piece in pieces:
+        before = runs[-1][-1].text if runs else ""
+        joined = before and not before[-1].isspace() and not piece.text[:1].isspace()
+        if joined and len(tokens(before[-1] + piece.text[:1])) == 1:
+            runs[-1].append(piece)
+        elif piece.text:
+            runs.append([piece])
+    opens = True
+    for run in runs:
+        parts = tokens(plain("".join(piece.text for piece in run)))
+        if not parts:
+            continue
+        first, last = stretch.time(run[0].start), stretch.time(run[-1].end)
+        # Alignment leaves a silence with the word beside it: after the end of a sentence, before its begin.
+        longest = LONGEST_S + LONGEST_CHARACTER_S * sum(map(len, parts))
+        if last - first > longest:
+            first, last = (last - longest, last) if opens else (first, first + longest)
+        opens = parts[-1].endswith(SENTENCE_ENDS)
+        probability = min(1.0, sum(piece.probability for piece in run) / len(run))
+        for (start, end), part in zip(spread(first, last, parts), parts, strict=True):
+            yield HeardWord(start, end, part, probability)
