@@ -10,6 +10,10 @@ from annotator.records import MODALITIES, UsageError
 from annotator.spreadsheet import from_spreadsheet
 
 SENTIMENTS = {"positive": "p_positive", "neutral": "p_neutral_sentiment", "negative": "p_negative"}
+# The column of words: one record a word, times in seconds of the recording.
+WORDS = pl.List(
+    pl.Struct({"start": pl.Float64(), "end": pl.Float64(), "text": pl.String(), "confidence": pl.Float32()})
+)
 # What pages and exports show. A table may have more columns; they are left alone.
 COLUMNS: dict[str, pl.DataType] = {
     "file": pl.String(),
@@ -18,6 +22,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "end": pl.Float64(),
     "speaker": pl.String(),
     "text": pl.String(),
+    "words": WORDS,
     "emotion": pl.String(),
     "confidence": pl.Float64(),
     "sentiment": pl.String(),
@@ -27,7 +32,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "model": pl.String(),
 }
 MOST_LABELS = 100
-MAY_BE_NULL = ("text", "quality")
+MAY_BE_NULL = ("text", "words", "quality")
+MAY_LACK = ("words",)  # a CSV file has none
 REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
 
 
@@ -77,7 +83,7 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
     def refuse(why: str) -> UsageError:
         return UsageError(f"{name} is not a table of `annotate run`: {why}. {REMEDY}")
 
-    missing = [column for column in COLUMNS if column not in table.columns]
+    missing = [column for column in COLUMNS if column not in table.columns and column not in MAY_LACK]
     if missing:
         raise refuse(f"it lacks the {'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}")
     labels = labels_of(table.columns)
@@ -90,6 +96,9 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
         kinds[column] = kind
         if column == "confidence":
             kinds |= {f"p_{label}": pl.Float64() for label in labels}
+    table = table.with_columns(
+        pl.lit(None, COLUMNS[column]).alias(column) for column in MAY_LACK if column not in table.columns
+    )
     cast = []
     for column, kind in kinds.items():
         try:

@@ -13,7 +13,12 @@ ESCAPED_FORMULA = r"\A'([=+\-@\t\r])"
 
 
 def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
-    """Lists joined by ``;``, and text cells that a spreadsheet would run as a formula escaped by ``'``."""
+    """Lists joined by ``;``, and text cells that a spreadsheet would run as a formula escaped by ``'``.
+
+    Columns of records (the words of an utterance) are left out: a cell has no place for them.
+    """
+    records = [n for n, kind in table.schema.items() if isinstance(kind, pl.List) and kind.inner.is_nested()]
+    table = table.drop(records)
     joined = [pl.col(n).list.join(";").alias(n) for n, kind in table.schema.items() if kind == pl.List]
     table = table.with_columns(joined) if joined else table
     starts = pl.any_horizontal

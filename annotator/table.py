@@ -12,14 +12,12 @@ from typing import Any
 import polars as pl
 from safetensors import SafetensorError
 
+from annotator.read import WORDS
 from annotator.records import Prediction, SetupError, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
 SENTIMENTS = ("positive", "neutral", "negative")
 SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
-WORDS = pl.List(
-    pl.Struct({"start": pl.Float64(), "end": pl.Float64(), "text": pl.String(), "confidence": pl.Float32()})
-)
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
 
 
@@ -204,7 +202,7 @@ def write_table(table: pl.DataFrame, path: Path, metadata: dict[str, str]) -> No
     """Write the table as Parquet (with ``metadata`` as key-value pairs) or CSV, by the ending of ``path``."""
     with written_whole(path) as temporary:
         if path.suffix.lower() == ".csv":
-            for_spreadsheet(table.drop("words")).write_csv(temporary)  # a cell holds no list of records
+            for_spreadsheet(table).write_csv(temporary)
         else:
             table.write_parquet(temporary, metadata=metadata)
 

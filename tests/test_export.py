@@ -15,6 +15,7 @@ import pytest
 from pyannote.database.util import load_rttm
 
 from annotator.export import FORMATS, export
+from annotator.read import WORDS
 from annotator.records import UsageError
 from annotator.table import write_table
 from annotator.transcribe.subtitles import read_sidecar
@@ -70,6 +71,31 @@ def test_subtitles_are_read_back(table: Path) -> None:
     assert "01:01:01,250" in (table.parent / "srt/a/talk.mp4.srt").read_text("utf-8")
     voices = (table.parent / "vtt/a/talk.mp4.vtt").read_text("utf-8")
     assert voices.startswith("WEBVTT\n\n") and "<v Ann Lee>(anger)</v>" in voices and "&lt;b&gt;" in voices
+
+
+def test_long_utterances_become_cues_that_can_be_read(tmp_path: Path) -> None:
+    texts = ("word" + str(i) for i in range(40))
+    words = [
+        {"start": 10.0 + 0.5 * i, "end": 10.4 + 0.5 * i, "text": text, "confidence": 0.9}
+        for i, text in enumerate(texts)
+    ]
+    text = " ".join(str(word["text"]) for word in words)
+    for times in (words, None):
+        rows = table_of(utterance(file="a.wav", text=text, start=10.0, end=30.0))
+        rows = rows.with_columns(words=pl.Series([times], dtype=WORDS))
+        place = tmp_path / ("timed" if times else "untimed")
+        place.mkdir()
+        write_table(rows, place / "labels.parquet", {})
+        cues = (exported(place / "labels.parquet", "srt") / "a.srt").read_text().split("\n\n")
+        lines = [cue.strip().splitlines() for cue in cues]
+        assert len(lines) >= 3
+        assert all(len(cue) <= 4 and max(map(len, cue[2:])) <= 42 for cue in lines)
+        assert lines[0][2].startswith("SPEAKER_00: word0") and lines[-1][-1].endswith("(neutral)")
+        assert " ".join(" ".join(cue[2:]) for cue in lines) == f"SPEAKER_00: {text} (neutral)"
+        if times:
+            assert lines[1][1].startswith(
+                f"00:00:{10.0 + 0.5 * int(lines[1][2].split()[0][4:]):06.3f}".replace(".", ",")
+            )
 
 
 def test_rttm_is_read_back(table: Path) -> None:

@@ -298,7 +298,9 @@ def test_a_long_recording_is_cut_and_says_so() -> None:
         (lambda t: t.drop("sentiment"), "lacks the column sentiment"),
         (
             lambda t: t.select(
-                *t.columns[:14], *(pl.lit(0.1).alias(f"p_{i}") for i in range(101)), *t.columns[21:]
+                *t.columns[: t.columns.index("p_neutral")],
+                *(pl.lit(0.1).alias(f"p_{i}") for i in range(101)),
+                *t.columns[t.columns.index("sentiment") :],
             ),
             "it has 101 labels",
         ),

@@ -184,8 +184,26 @@ def test_a_change_within_a_cue_moves_to_the_end_of_a_sentence_close_by() -> None
         ("A", "Yes. I told you about"),
         ("B", "it all the time"),
     ]
-    heard = [replace(word, confidence=0.9) for word in words]
-    assert told(build(turns, transcript(*heard), 6.0))[0] == ("A", "I told you so. No")
+
+
+def test_a_recognised_sentence_votes_for_its_speaker() -> None:
+    turns = [Turn(0.0, 2.3, "A"), Turn(2.3, 6.0, "B")]
+    words = spoken(0.0, "I told you so. No you never did that", each=0.5, cue=0)
+    heard = [replace(word, confidence=0.9, cue=int(i > 3)) for i, word in enumerate(words)]
+    sentences = [("A", "I told you so."), ("B", "No you never did that")]
+    assert told(build(turns, transcript(*heard), 6.0)) == sentences
+    # It breaks at a pause, and where two speak at once, but never for one word.
+    one = [replace(word, cue=0) for word in heard]
+    paused = [replace(w, start=w.start + 0.4 * (i > 3), end=w.end + 0.4 * (i > 3)) for i, w in enumerate(one)]
+    assert told(build(turns, transcript(*paused), 6.0)) == sentences
+    crossing = [Turn(0.0, 2.4, "A"), Turn(2.0, 6.0, "B")]
+    assert told(build(crossing, transcript(*one), 6.0)) == [
+        ("A", "I told you so."),
+        ("B", "No you never did that"),
+    ]
+    first = [Turn(0.0, 0.5, "A"), Turn(0.5, 6.0, "B")]
+    whole = ("B", "I told you so. No you never did that")
+    assert told(build(first, transcript(*one), 6.0)) == [whole]
 
 
 def test_diarized_labels_take_the_names_they_were_heard_under() -> None:
