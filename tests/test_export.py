@@ -90,8 +90,8 @@ def test_long_utterances_become_cues_that_can_be_read(tmp_path: Path) -> None:
         lines = [cue.strip().splitlines() for cue in cues]
         assert len(lines) >= 3
         assert all(len(cue) <= 4 and max(map(len, cue[2:])) <= 42 for cue in lines)
-        assert lines[0][2].startswith("SPEAKER_00: word0") and lines[-1][-1].endswith("(neutral)")
-        assert " ".join(" ".join(cue[2:]) for cue in lines) == f"SPEAKER_00: {text} (neutral)"
+        assert lines[0][2].startswith("SPEAKER_00: word0") and lines[-1][-1].endswith("(joy)")
+        assert " ".join(" ".join(cue[2:]) for cue in lines) == f"SPEAKER_00: {text} (joy)"
         if times:
             assert lines[1][1].startswith(
                 f"00:00:{10.0 + 0.5 * int(lines[1][2].split()[0][4:]):06.3f}".replace(".", ",")
