@@ -167,6 +167,7 @@ class Transcript:
     source: str | None = None  # sidecar, embedded, whisper, ...
     language: str | None = None  # ISO 639-1
     flags: tuple[str, ...] = ()
+    file: str | None = None  # the name of the file beside the recording that it was read from
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ streams.py    which sound stream is heard
 
 from annotator.media.child import Limits, escaped, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
 from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
-from annotator.media.find import MEDIA_SUFFIXES, Found, content_hash, find, sidecars  # noqa: TID251 - its own package
+from annotator.media.find import (  # noqa: TID251 - its own package
+    MEDIA_SUFFIXES,
+    Found,
+    PassedOver,
+    content_hash,
+    find,
+    look_through,
+    printable,
+    sidecars,
+)
 from annotator.media.probe import probe  # noqa: TID251 - its own package
 from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
 from annotator.media.streams import described  # noqa: TID251 - its own package
@@ -21,6 +30,7 @@ __all__ = [
     "Decoded",
     "Found",
     "Limits",
+    "PassedOver",
     "content_hash",
     "decode",
     "described",
@@ -30,6 +40,8 @@ __all__ = [
     "ffmpeg_version",
     "find",
     "landlock_abi",
+    "look_through",
+    "printable",
     "probe",
     "sidecars",
 ]

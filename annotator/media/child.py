@@ -25,7 +25,7 @@ from annotator.records import RecordingError, SetupError
 # Demuxers that read one file and nothing else. Playlists and scripts (hls, dash, concat) would open other
 # recordings, whatever the name of the file that holds them; a protocol whitelist does not stop that.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,mp3,flac,ogg,aac,asf,flv,"
-DEMUXERS += "aiff,caf,au,w64,wv,amr,ac3,eac3,dts,dtshd,mxf"
+DEMUXERS += "aiff,caf,au,w64,wv,amr,ac3,eac3,dts,dtshd,mxf,ape,tta,dv"
 DECODE_THREADS = 4
 _CHUNK_BYTES = 1 << 20  # the largest pipe that an ordinary user may ask for, and what one read takes
 _LOG_HEAD_BYTES = 256 << 10

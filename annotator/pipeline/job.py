@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from annotator import media, table, weights
+from annotator.pipeline.recordings import label
 from annotator.pipeline.signals import Stop
 from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, decoded_file, make_worker
 from annotator.pipeline.workdir import WorkDir, hash_json
@@ -217,8 +218,8 @@ class Job:
             # By name and content: the name of a subtitle file tells its language.
             beside = []
             for path in media.sidecars(entry.path):
-                name = path.name.removeprefix(entry.path.stem)
-                beside.append([name, self.work.content_id(path, media.content_hash)])
+                content = self.work.content_id(path, media.content_hash)
+                beside.append([label(path.name, entry.path.name), content])
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"{media.escaped(path.name)} can't be read: {reason}"
@@ -383,17 +384,8 @@ class Job:
             model=self.predictor.name,
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
-        facts = {
-            "duration_s": round(recording.duration_s, 3),
-            "rows": len(part),
-            "flags": flags,
-            "speakers": part["speaker"].n_unique(),
-            "text_source": recording.text_source,
-            "language": recording.language if recording.text_source is not None else None,
-            "streams": dict(recording.streams),
-            "seconds": {stage: round(spent, 3) for stage, spent in recording.seconds.items()},
-        }
-        for kind, chosen in recording.streams.items():
-            log.debug("%s: %s: %s", media.escaped(entry.file), kind, chosen or "none")
+        facts = recording.facts(entry.path.name) | {"rows": len(part), "flags": flags}
+        for kind, chosen in {**recording.streams, **recording.beside}.items():
+            log.debug("%s: %s: %s", media.escaped(entry.file), kind, media.escaped(chosen or "none"))
         table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)
         self.work.failure_file(entry.key).unlink(missing_ok=True)
