@@ -244,6 +244,7 @@ def test_shards_merge_to_the_whole(
         pl.read_csv(p.with_suffix(".failures.csv"))["file"].to_list() for p in (tmp_path / "m.x", done[0])
     ]
     assert failed[0] == failed[1]
+    assert_frame_equal(recordings(tmp_path / "m.x"), recordings(done[0]), check_exact=True)
 
 
 def test_sigterm_finishes_what_is_in_hand(folder: Path, tmp_path: Path) -> None:
