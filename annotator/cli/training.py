@@ -39,7 +39,10 @@ def prepare(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="MEANING=NAME", help="Which column of a table means what, such as label=Mood."),
+        typer.Option(
+            metavar="MEANING=NAME",
+            help="Which column of a table means what, such as label=Mood; sentiment= for none.",
+        ),
     ] = None,
     split_by: Annotated[
         str | None, typer.Option(help="What made splits keep apart: speaker or dialogue.")

@@ -187,7 +187,7 @@ def table_options(
     if split_by not in (None, "speaker", "dialogue"):
         raise UsageError(f"Splits keep apart speaker or dialogue, not {split_by!r}.")
     return found | {
-        "columns": named_values(columns, "--column"),
+        "columns": named_values(columns, "--column", may_be_empty=True),
         "split_by": split_by,
         "shared_speakers": shared_speakers,
         "skip_faulty": skip_faulty,
