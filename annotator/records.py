@@ -77,9 +77,9 @@ class AudioStream:
     language: str | None = None  # ISO 639-1
     title: str | None = None
     disposition: tuple[str, ...] = ()  # default, comment, dub, original, visual impaired, ...
-    layout: str | None = (
-        None  # mono, stereo, 5.1 ...; None for three channels or more that the file only counts
-    )
+    layout: str | None = None  # mono, stereo, 5.1 ...; None where the file only counts three channels or more
+    rate_hz: int | None = None
+    channels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_the_table_of_recordings_has_every_input(
     rows = {row["file"]: row for row in found.iter_rows(named=True)}
     assert found["file"].is_sorted() and found.columns == [
         *("file", "file_id", "duration_s", "status", "reason", "streams", "text_source", "language"),
-        *("speakers", "rows", "flags"),
+        *("speakers", "rows", "flags", "rate_hz", "channels"),
     ]
     table = pl.read_parquet(done[0])
     counts = dict(table.group_by("file").len().iter_rows())
@@ -129,6 +129,7 @@ def test_the_table_of_recordings_has_every_input(
     assert annotated["silence.wav"] == 0 and "no_speech" in rows["silence.wav"]["flags"]
     assert rows["good.wav"]["streams"] == ["audio: 1 (pcm_s16le, mono)", "transcript: good.srt"]
     assert rows["good.wav"]["text_source"] == "sidecar" and rows["good.wav"]["duration_s"] == pytest.approx(6)
+    assert (rows["good.wav"]["rate_hz"], rows["good.wav"]["channels"]) == (16000, 1)
     assert rows["good.wav"]["file_id"] == table.filter(file="good.wav")["file_id"][0]
     assert {f for f, row in rows.items() if row["status"] == "failed"} == {
         *("corrupt.mp4", "empty.wav", "mute.mp4", "text.mp4")

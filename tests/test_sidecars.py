@@ -25,8 +25,9 @@ def names(folder: Path, recording: str, *beside: str) -> list[str]:
     talk.eng.srt talk.English.srt talk.english.sdh.srt talk_English.srt talk-English.srt talk.en.hi.srt
     talk.en.cc.srt talk.eng.default.srt talk.default.eng.forced.srt talk.en.forced.srt talk.forced.srt
     talk_whisper.json talk.whisper.json talk-whisperx.json talk_whisper_large-v3.json talk.transcript.vtt
-    talk_transcript.json talk.zh-Hans.srt talk.pt_BR.srt talk.es-419.vtt talk.Deutsch.srt talk.deu.srt talk.captions.vtt
-    talk.mp4.en.vtt talk_diarization.rttm talk.en.auto.vtt talk.aligned.json talk.ass talk.en.ssa""".split()
+    talk_transcript.json talk.zh-Hans.srt talk.pt_BR.srt talk.es-419.vtt talk.Deutsch.srt talk.deu.srt
+    talk.captions.vtt talk.mp4.en.vtt talk_diarization.rttm talk.en.auto.vtt talk.aligned.json
+    talk.ass talk.en.ssa""".split()
     + [
         "talk (English).srt",
         "talk.Brazilian Portuguese.srt",

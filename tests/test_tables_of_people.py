@@ -90,10 +90,9 @@ def test_excel_reads_as_text_does(tmp_path: Path, media: Path, caplog: pytest.Lo
     caplog.set_level(logging.INFO, "annotator")
     expected = table.read(written(tmp_path / "a.csv", rows()), media=media).table
     plain = rows()
-    cells: list[list[Cell]] = [
-        [*plain[0]],
-        *([r[0], float(r[1]), (float(r[2]) / 86400,), *r[3:]] for r in plain[1:]),
-    ]
+    cells: list[list[Cell]] = [[*plain[0]]]
+    for row in plain[1:]:
+        cells.append([row[0], float(row[1]), (float(row[2]) / 86400,), *row[3:]])
     book = xlsx(tmp_path / "a.xlsx", {"Labels": [*cells, [], []], "Notes": [["about"], ["this"]]})
     found = table.read(book, media=media)
     assert found.table.equals(expected)

@@ -169,7 +169,7 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="srt, vtt, rttm, textgrid, eaf, label-studio, audformat, lhotse or meld-csv.",
+            help="srt, vtt, rttm, textgrid, eaf, chat, label-studio, audformat, lhotse or meld-csv.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],

@@ -28,8 +28,9 @@ _SIZE = re.compile(
     r", (\d{1,5})x(\d{1,5})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?(?:, SAR (\d+):(\d+) DAR \d+:\d+)?"
 )
 # 44100 Hz, 5.1(side), fltp; "6 channels" is all that some files say, with the speakers in brackets others do.
-_LAYOUT = re.compile(r", \d+ Hz, ([^,]+)")
-_COUNTED = re.compile(r"\d+ channels")
+_LAYOUT = re.compile(r", (\d+) Hz, ([^,]+)")
+_COUNTED = re.compile(r"(\d+) channels")
+_NAMED = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "octagonal": 8, "cube": 8}
 _TAG = re.compile(r" {6}(\w+) *: (.*)")
 _ROTATION = re.compile(r"\s+(?:displaymatrix|Display Matrix): rotation of (-?\d+(?:\.\d+)?) degrees")
 _WIDEST_PIXEL = 4  # a stranger shape than 4:1 is a mistake in the file
@@ -155,7 +156,7 @@ def _parse(lines: Sequence[str], estimated: bool) -> Description:
 
 def _sound(index: int, number: int, language: str | None, codec: str, rest: str) -> AudioStream:
     match = _LAYOUT.search(rest)
-    layout = match[1].strip() if match else None
+    layout = match[2].strip() if match else None
     return AudioStream(
         index=index,
         number=number,
@@ -163,7 +164,19 @@ def _sound(index: int, number: int, language: str | None, codec: str, rest: str)
         language=iso_639_1(language),
         disposition=dispositions(rest),
         layout=None if layout is None or _COUNTED.fullmatch(layout) else layout,
+        rate_hz=int(match[1]) if match else None,
+        channels=_channels(layout or ""),
     )
+
+
+def _channels(layout: str) -> int | None:
+    """How many channels a layout has: ``10 channels (FL+FR+...)``, ``stereo``, ``5.1(side)``."""
+    if counted := _COUNTED.match(layout):
+        return int(counted[1])
+    name = layout.partition("(")[0]
+    if re.fullmatch(r"\d(?:\.\d){1,2}", name):
+        return sum(map(int, name.split(".")))
+    return _NAMED.get(name)
 
 
 def _picture(index: int, rest: str) -> Picture | None:

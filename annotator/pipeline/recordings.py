@@ -27,8 +27,11 @@ SCHEMA: dict[str, pl.DataType] = {
     "speakers": pl.Int32(),
     "rows": pl.Int32(),
     "flags": pl.List(pl.String()),
+    "rate_hz": pl.Int32(),
+    "channels": pl.Int32(),
     **{f"seconds_{stage}": pl.Float64() for stage in STAGES},
 }
+_PLAIN = ("text_source", "language", "speakers", "rows", "flags", "rate_hz", "channels")
 SHOWN = 10  # names in the line that tells what is not used
 
 
@@ -106,6 +109,6 @@ def _row(file: Mapping[str, Any]) -> dict[str, Any]:
         "duration_s": file["duration_s"],
         "status": "annotated",
         "streams": [f"{kind}: {what}" for kind, what in chosen.items() if what is not None],
-        **{name: file.get(name) for name in ("text_source", "language", "speakers", "rows", "flags")},
+        **{name: file.get(name) for name in _PLAIN},
         **{f"seconds_{stage}": spent for stage, spent in file.get("seconds", {}).items()},
     }

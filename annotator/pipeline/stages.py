@@ -85,6 +85,8 @@ class Prepared:
     flags: tuple[str, ...]  # of the whole recording
     duration_s: float
     streams: Mapping[str, str | None] = field(default_factory=dict)  # what was chosen of those inside it
+    rate_hz: int | None = None  # of the sound as it is recorded, with so many channels
+    channels: int | None = None
     beside: Mapping[str, str] = field(default_factory=dict)  # files read: "speakers" and "transcript"
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
     voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
@@ -113,6 +115,8 @@ class Prepared:
             "text_source": self.text_source,
             "language": self.language if self.text_source is not None else None,
             "streams": dict(self.streams),
+            "rate_hz": self.rate_hz,
+            "channels": self.channels,
             "beside": {kind: label(name, recording) for kind, name in self.beside.items()},
             "seconds": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
         }
@@ -266,6 +270,8 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
                 duration_s=decoded.duration_s,
                 streams={"audio": media.described(decoded.track) if decoded.track else None},
+                rate_hz=decoded.track.rate_hz if decoded.track else None,
+                channels=decoded.track.channels if decoded.track else None,
                 beside=beside,
                 seconds=seconds,
                 voices=voices,

@@ -62,7 +62,34 @@ def read(
     Raises:
         UsageError: all that is wrong with the table; or there are too few dialogues to split.
     """
-    cells, missing = without_missing(read_rows(path, ()))
+    return from_cells(
+        read_rows(path, ()),
+        path,
+        media=media,
+        columns=columns,
+        labels=labels,
+        split_by=split_by,
+        shared_speakers=shared_speakers,
+        skip_faulty=skip_faulty,
+        seed=seed,
+    )
+
+
+def from_cells(
+    cells: pl.DataFrame,
+    path: Path,
+    *,
+    source: str = "table",
+    media: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    split_by: By | None = None,
+    shared_speakers: bool = False,
+    skip_faulty: bool = False,
+    seed: int = 0,
+) -> Source:
+    """The same of rows that were read already, every cell as text; ``path`` names them."""
+    cells, missing = without_missing(cells)
     told = dict(columns or {})
     found, wrong, dropped = match_columns(
         cells.columns, told, lambda meaning, column: misfit(meaning, cells[column].to_list())
@@ -106,7 +133,7 @@ def read(
         table=_table(kept),
         labels=tuple(names),
         provenance={
-            "source": "table",
+            "source": source,
             "files": [path.name],
             "seed": seed,
             "columns": found,
@@ -116,6 +143,11 @@ def read(
         recordings=recordings,
         unused=unused if unused.height else None,
     )
+
+
+def check_meanings(told: Mapping[str, str]) -> None:
+    """Raises: UsageError for a meaning that there isn't."""
+    match_columns((), {meaning: "" for meaning in told})
 
 
 def _numbered_twice(cells: pl.DataFrame, found: dict[str, str], told: Mapping[str, str]) -> list[str]:
