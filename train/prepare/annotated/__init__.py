@@ -98,4 +98,10 @@ def _cells(said: Sequence[Said]) -> pl.DataFrame:
         columns["end"] = [None if one.end is None else repr(one.end) for one in said]
     if any(one.sentiment for one in said):
         columns["sentiment"] = [one.sentiment for one in said]
+    columns = {name: [None if c is None else _text(c) for c in cells] for name, cells in columns.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String()))
+
+
+def _text(cell: str) -> str:
+    """Without the halves of signs that JSON may hold and no table."""
+    return cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

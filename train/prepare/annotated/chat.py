@@ -10,7 +10,7 @@ from annotator.encodings import decode
 from annotator.records import UsageError
 from train.prepare.annotated.layout import Names, Said
 
-_TIMES = re.compile(r"\x15(\d+)_(\d+)\x15")
+_TIMES = re.compile(r"\x15(\d{1,12})_(\d{1,12})\x15")
 _SPOKEN = re.compile(
     r"\x15[^\x15]*\x15"  # times
     r"|\[[^\[\]]*\]"  # corrections, explanations, overlaps

@@ -105,11 +105,15 @@ def _flat(task: Mapping[str, Any]) -> Iterator[Result]:
 
 
 def _values(region: str, name: str, value: Mapping[str, Any]) -> Iterator[Result]:
-    start, end = (v if isinstance(v := value.get(k), int | float) else None for k in ("start", "end"))
+    start, end = (_seconds(value.get(name)) for name in ("start", "end"))
     given = next((value[kind] for kind in _VALUES if kind in value), None)
     first = given[0] if isinstance(given, list) and given else given
     if isinstance(first, str):
         yield region, name, start, end, first
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else None
 
 
 def _regions(recording: str, results: Iterator[Result], names: Names) -> list[Said]:

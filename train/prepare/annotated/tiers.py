@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import warnings
@@ -121,7 +122,7 @@ def read_textgrid(raw: bytes, stem: str, names: Names) -> list[Said]:
                 continue
             stretches = content.setdefault(str(tier["name"]), [])
             for first, last, value in tier["entries"]:
-                if float(last) > float(first) and value.strip():
+                if math.inf > float(last) > float(first) > -math.inf and value.strip():
                     stretches.append(Stretch(float(first), float(last), value.strip()))
     except Exception as error:  # it checks little and raises whatever comes
         raise UsageError(f"it can't be read as a TextGrid ({type(error).__name__}: {error}).") from error
