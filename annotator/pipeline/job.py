@@ -352,7 +352,7 @@ class Job:
                 spending = recording.seconds if entry.key in self._prepared_now else {}
                 for stage, spent in spending.items():
                     self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-        self.work.save_inputs()
+        self.work.save_inputs(final=False)
         self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
 
     def next_ready(self) -> tuple[list[Entry], list[Prepared]]:
