@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Path:
     for number, (recording, beside) in enumerate(named.items()):
         talk(root / recording, 6, seed=number)
         subtitles(root / beside, CUES)
-    subtitles(root / "n1.de.srt", CUES)
+    subtitles(root / "n1.en.forced.srt", CUES)
     subtitles(root / "nobody.en.srt", CUES)
     for path in (*root.glob("_*.wav"), *root.glob("v?.wav")):
         path.unlink()
@@ -93,22 +93,21 @@ def test_each_channel_of_a_call_is_a_speaker(done: tuple[Path, str]) -> None:
 
 def test_files_beside_are_read_by_their_names(done: tuple[Path, str], folder: Path) -> None:
     table = pl.read_parquet(done[0])
+    apart = unicodedata.normalize("NFD", "Gespräch.wav")
     for name, language in (
-        ("n1.wav", "en"), ("n2.wav", "en"), ("n3.wav", "en"), (unicodedata.normalize("NFD", "Gespräch.wav"), None),
+        ("n1.wav", "en"), ("n2.wav", "en"), ("n3.wav", "en"), (apart, None),
         ("GMT20240102-090000_Recording_640x360.wav", None),
     ):  # fmt: skip
         rows = table.filter(file=name)
         assert rows["text"].to_list() == [text for _, _, text in CUES], name
-        expected = "de" if name == "n1.wav" and rows["language"][0] == "de" else language
-        assert rows["language"].unique().to_list() == [expected], name
+        assert rows["language"].unique().to_list() == [language], name
 
 
 def test_what_was_passed_over_is_told(done: tuple[Path, str]) -> None:
     record = json.loads(done[0].with_suffix(".run.json").read_text())
     reasons = {other["file"]: other["reason"] for other in record["not_used"]}
-    assert set(reasons) == {"no_ending", "nobody.en.srt", "n1.en_US.srt"} or set(reasons) == {
-        "no_ending", "nobody.en.srt", "n1.de.srt",
-    }  # fmt: skip
+    assert set(reasons) == {"no_ending", "nobody.en.srt", "n1.en.forced.srt"}
+    assert reasons["n1.en.forced.srt"] == "n1.en_US.srt was taken"
     assert "no recording" in reasons["nobody.en.srt"] and "its ending" in reasons["no_ending"]
     (line,) = [line for line in done[1].splitlines() if line.startswith("not used: ")]
     assert all(name in line for name in reasons) and line.endswith("(labels.run.json says why)")

@@ -140,9 +140,14 @@ def test_a_folder_of_thousands_is_listed_once(tmp_path: Path, monkeypatch: pytes
     for number in range(300):
         (tmp_path / f"clip{number}.wav").write_text("x")
         (tmp_path / f"clip{number}.en.srt").write_text("x")
-    listed = []
+    listed: list[object] = []
     real = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+
+    def counted(path: Path) -> list[str]:
+        listed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
     found, passed_over = media.look_through([tmp_path])
     assert len(found) == 300 and not passed_over
     assert all(len(media.sidecars(entry.path)) == 1 for entry in found)
