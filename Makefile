@@ -2,7 +2,7 @@
 # make test    set up and run the tests
 # make check   lint, format, types
 # make bench   speed, memory and accuracy of the parts
-# make fuzz    ten minutes of strange transcripts and speaker files
+# make fuzz    ten minutes of strange transcripts, speaker files, tables and annotated corpora
 # make example a corpus made, fine-tuned on, run and evaluated
 # make lock    resolve the dependencies anew
 PYTHON ?= python3
@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.diarization
 
 fuzz: $(READY)
-	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/test_fuzz.py
+	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_tables.py
 
 example: $(READY)
 	examples/finetune/run.sh build/example

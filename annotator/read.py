@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -64,6 +65,33 @@ def read_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} can't be read as a {kind} table ({reason}). {REMEDY}") from error
     return checked(table, str(path)), facts
+
+
+def read_recordings(path: Path) -> dict[str, dict[str, Any]]:
+    """The table of recordings beside a table of utterances, by file: ``duration_s``, ``rate_hz``,
+    ``channels`` and ``flags`` of those that were annotated; nothing where there is no such table.
+
+    Raises: UsageError when there is one that can't be read.
+    """
+    beside = path.with_suffix(f".recordings{path.suffix}")
+    if not beside.is_file():
+        return {}
+    try:
+        if path.suffix.lower() == ".csv":
+            rows = from_spreadsheet(pl.read_csv(beside, infer_schema=False, glob=False))
+            rows = rows.with_columns(pl.col("flags").fill_null("").str.split(";"))
+        else:
+            rows = pl.read_parquet(beside, glob=False)
+        rows = rows.filter(pl.col("status") == "annotated").select(
+            pl.col("file").cast(pl.String),
+            pl.col("duration_s").cast(pl.Float64),
+            pl.col("rate_hz", "channels").cast(pl.Int32),
+            pl.col("flags").cast(pl.List(pl.String)),
+        )
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{beside} can't be read ({reason}): remove it, or run again.") from error
+    return {row.pop("file"): row for row in rows.to_dicts()}
 
 
 def labels_of(columns: list[str]) -> list[str]:

@@ -68,6 +68,21 @@ class SubtitleStream:
 
 
 @dataclass(frozen=True)
+class AudioStream:
+    """A sound stream inside a recording, as the file describes it."""
+
+    index: int  # ffmpeg's, among all streams
+    number: int  # among the sound streams, from 1, as players count
+    codec: str | None  # None when ffmpeg does not know it
+    language: str | None = None  # ISO 639-1
+    title: str | None = None
+    disposition: tuple[str, ...] = ()  # default, comment, dub, original, visual impaired, ...
+    layout: str | None = None  # mono, stereo, 5.1 ...; None where the file only counts three channels or more
+    rate_hz: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
 class Media:
     """A recording as probed, before decoding."""
 
@@ -77,6 +92,7 @@ class Media:
     has_video: bool
     width: int | None = None  # upright, pixels
     height: int | None = None
+    audio: tuple[AudioStream, ...] = ()  # also those that can't be decoded
     subtitles: tuple[SubtitleStream, ...] = ()
     sidecars: tuple[Path, ...] = ()  # transcript and speaker files that lie beside it
 
@@ -97,6 +113,16 @@ class Audio:
 
         first, last = max(0, round(start * RATE_HZ)), max(0, round(end * RATE_HZ))
         return self.samples[first:last].astype(np.float32) / np.float32(32768)
+
+
+@dataclass(frozen=True)
+class ChannelLevels:
+    """How loud each channel of a recording is from moment to moment, before they are mixed."""
+
+    level_db: NDArray[np.float16]  # (n, c) mean power of each step, dB of full scale; -120 for nothing
+    start_s: float  # of the first step
+    step_s: float
+    correlation: float  # of the first two channels over all samples, -1 to 1; 0 where one is silent
 
 
 @dataclass(frozen=True)
@@ -141,6 +167,7 @@ class Transcript:
     source: str | None = None  # sidecar, embedded, whisper, ...
     language: str | None = None  # ISO 639-1
     flags: tuple[str, ...] = ()
+    file: str | None = None  # the name of the file beside the recording that it was read from
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class RunSettings(BaseModel):
     min_speakers: int | None = Field(default=None, ge=1)
     max_speakers: int | None = Field(default=None, ge=1)
     language: str | None = None
+    audio_track: str | None = None  # number among the sound streams, language or title
+    channels: Literal["mix", "speakers"] | None = None  # None: speakers where two channels hold one each
     modalities: tuple[str, ...] = MODALITIES
     dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
     device: str = "auto"
@@ -75,6 +77,13 @@ class RunSettings(BaseModel):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
             raise ValueError(f"{value!r} is no device: choose auto, cpu, cuda, cuda:N or mps")
         return value
+
+    @field_validator("audio_track", mode="before")
+    @classmethod
+    def _track(cls, value: Any) -> Any:
+        if value is not None and not str(value).strip():
+            raise ValueError("it is empty: give a number, a language or a title")
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("language")
     @classmethod

@@ -189,7 +189,7 @@ def _names(words: Sequence[Word], labels: Sequence[str | None], known: set[str])
     taken = named | known
     out: dict[str, str] = {}
     for label in sorted(known):
-        numbered = re.fullmatch(r"SPEAKER_\d+", label) is not None
+        numbered = re.fullmatch(r"(?:SPEAKER|CHANNEL)_\d+", label) is not None
         name = max(seconds[label], key=lambda n: seconds[label][n]) if label in seconds else None
         if label in named and not numbered:
             out[label] = label

@@ -16,12 +16,14 @@ from pyannote.database.util import load_rttm
 
 from annotator.export import FORMATS, export
 from annotator.read import WORDS
+from annotator.pipeline.recordings import write_recordings
 from annotator.records import UsageError
 from annotator.table import write_table
 from annotator.transcribe.subtitles import read_sidecar
 from tests.tables import LABELS, table_of, utterance
 
 ANGRY = {"emotion": "anger"}
+FILES = ("a/talk.mp4", "a/talk.wav", "b.v2.mkv")
 ROWS: list[dict[str, Any]] = [
     {"file": "a/talk.mp4", "text": 'He said "go" -->\n\nnow & <b>here</b>', "start": 0.5, "end": 2.0},
     {
@@ -43,6 +45,25 @@ def table(tmp_path: Path) -> Path:
     file = tmp_path / "labels.parquet"
     write_table(table_of(*(utterance(**row) for row in ROWS)), file, {})
     return file
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def with_recordings(table: Path) -> None:
+    """What a run tells of the recordings, beside the table."""
+    kinds = {
+        name: {"name": name, "part": "p", "rows": 1, "file_id": "0", "duration_s": 3700.5} for name in FILES
+    }
+    facts = {
+        "a/talk.mp4": ([], 48000, 2),
+        "a/talk.wav": (["no_video"], 16000, 1),
+        "b.v2.mkv": ([], None, None),
+    }
+    for name, (flags, rate_hz, channels) in facts.items():
+        kinds[name] |= {"file": name, "flags": flags, "rate_hz": rate_hz, "channels": channels}
+    write_recordings(table.with_suffix(f".recordings{table.suffix}"), list(kinds.values()), [])
 
 
 def exported(table: Path, kind: str) -> Path:
@@ -144,6 +165,33 @@ def test_label_studio_gets_tasks_and_a_view_that_fit(table: Path) -> None:
     assert [r["value"].get("labels") for r in results if r["type"] == "labels"] == [["joy"], ["anger"]]
     assert sum(r["from_name"] == "text" for r in results) == 1, "no words, no field of words"
     assert {label.get("value") for label in view.iter("Label")} == set(LABELS)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_lengths_and_pictures_come_from_the_table_of_recordings(table: Path, ending: str) -> None:
+    given = table.with_suffix(ending)
+    write_table(pl.read_parquet(table), given, {})
+    with_recordings(given)
+    out = exported(given, "label-studio")
+    tasks = json.loads((out / "tasks.json").read_text("utf-8"))
+    lengths = {r["original_length"] for task in tasks for r in task["predictions"][0]["result"]}
+    assert lengths == {3700.5} and all(task["data"]["video"] == task["data"]["audio"] for task in tasks)
+    view = ElementTree.parse(out / "config.xml").getroot()
+    assert view.find("Video") is not None and view.find("Audio") is not None
+    assert {view.find(tag).get("sync") for tag in ("Video", "Audio")} == {"together"}  # type: ignore[union-attr]
+    grid = (exported(given, "textgrid") / "a/talk.mp4.TextGrid").read_text("utf-8")
+    assert "xmax = 3700.500000" in grid
+    lines = json_lines(exported(given, "lhotse") / "recordings.jsonl")
+    assert lines == [
+        {
+            "id": name, "sources": [{"type": "file", "channels": channels, "source": name}],
+            "sampling_rate": rate, "num_samples": 37005 * rate // 10, "duration": 3700.5,
+            "channel_ids": channels,
+        }
+        for name, rate, channels in (("a/talk.mp4", 48000, [0, 1]), ("a/talk.wav", 16000, [0]))
+    ]  # fmt: skip
+    supervisions = json_lines(given.parent / "lhotse" / "supervisions.jsonl")
+    assert [one["channel"] for one in supervisions] == [[0, 1], [0, 1], 0, 0, 0]
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own, when it reads

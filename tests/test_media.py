@@ -19,9 +19,9 @@ import pytest
 from numpy.typing import NDArray
 
 from annotator import media
+from annotator.languages import iso_639_1
 from annotator.media import child
 from annotator.media.find import _label
-from annotator.media.languages import iso_639_1
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
 
 BUNDLED: str = imageio_ffmpeg.get_ffmpeg_exe()
@@ -638,3 +638,43 @@ def test_the_sandbox_opens_no_other_recording(made: Path, tmp_path: Path) -> Non
     refused = read(script, f"file:{script}", "-f", "concat", "-safe", "0")
     assert refused.status != 0 and not got
     assert any("Permission denied" in line for line in refused.log)
+
+
+# --- containers ---
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(
+            (f"a.{ending}", ())
+            for ending in ("aif", "aiff", "caf", "au", "w64", "ac3", "eac3", "tta", "opus")
+        ),
+        ("a.wv", ("-c:a", "wavpack")),
+        ("a.dts", ("-strict", "-2", "-ar", "48000")),
+        ("a.wave", ("-f", "wav")),
+        ("a.aifc", ("-f", "aiff", "-c:a", "pcm_s16le")),
+        ("a.snd", ("-f", "au")),
+        ("a.rf64", ("-f", "wav", "-rf64", "always")),
+        ("no ending", ("-f", "wav")),
+        ("wrong.mp4", ("-f", "wav")),
+        ("wrong.txt", ("-f", "flac")),
+        ("wrong.srt", ("-f", "mp3")),
+    ],
+)
+def test_containers_are_known_by_their_content(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    path = make(tmp_path / name, *lavfi("sine=f=440:d=1:r=48000"), *options)
+    result, _ = decoded(path, tmp_path)
+    assert pitch_hz(samples(result)[2000:10000]) == pytest.approx(440, abs=3)
+    by_name = name.startswith("a.") or name == "wrong.mp4"
+    assert [found.file for found in media.find([tmp_path])] == ([name] if by_name else [])
+    assert [found.problem for found in media.find([path])] == [None]
+
+
+def test_a_broadcast_in_mxf_is_read(tmp_path: Path) -> None:
+    film = make(
+        tmp_path / "a.mxf", *lavfi("testsrc=s=720x576:r=25:d=1", "sine=f=440:d=1:r=48000"),
+        "-c:v", "mpeg2video", "-c:a", "pcm_s16le",
+    )  # fmt: skip
+    result, frames = decoded(film, tmp_path)
+    assert pitch_hz(samples(result)[2000:10000]) == pytest.approx(440, abs=3) and len(frames) == 4

@@ -594,6 +594,37 @@ def test_features_of_a_corpus_are_those_of_a_run_to_the_bit(tmp_path: Path) -> N
     assert missed["found"] == 4 / 9 == missed["accuracy"]
 
 
+def test_a_clip_of_several_times_its_length_is_left_out(tmp_path: Path, ffmpeg: str) -> None:
+    folder = meld_folder(tmp_path / "meld")
+    media = tmp_path / "raw"
+    stated = meld.read(folder).table
+    for row in stated.iter_rows(named=True):
+        lasts = (row["end"] or 0.0) - (row["start"] or 0.0)
+        wrong = row["split"] == "validation"
+        split = {
+            "train": "train_splits",
+            "validation": "dev_splits_complete",
+            "test": "output_repeated_splits_test",
+        }
+        clip = (
+            media
+            / split[row["split"]]
+            / f"dia{row['source_dialogue_id']}_utt{row['source_utterance_id']}.mp4"
+        )
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        talk(media / "talk.wav", 20.0 if wrong else max(1.0, min(lasts, 3.0)))
+        run_ffmpeg(ffmpeg, "-i", str(media / "talk.wav"), str(clip))
+    for _ in range(2):  # the second time from what is kept
+        corpus = prepare(
+            "meld", folder, tmp_path / "corpus", media=media, settings=RunSettings(workers=1),
+            encoders={"face": None, "text": None},
+        )  # fmt: skip
+        held = corpus.table["split"].to_list()
+        assert corpus.features["audio"].present.tolist() == [split != "validation" for split in held]
+        (reason,) = pl.read_csv(tmp_path / "corpus.unused.csv")["reason"]
+        assert "it lasts 20.0 s, its utterance" in reason and reason.endswith("; text only")
+
+
 def test_meld_clips(tmp_path: Path, ffmpeg: str) -> None:
     folder = meld_folder(tmp_path / "meld")
     media = tmp_path / "raw"

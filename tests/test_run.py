@@ -109,6 +109,41 @@ def test_a_recording_without_speech_is_counted_not_failed(
     assert record["versions"]["torch"]
 
 
+def recordings(out: Path) -> pl.DataFrame:
+    """The table of recordings without what a clock says."""
+    return pl.read_parquet(out.with_suffix(".recordings.parquet")).drop(pl.selectors.starts_with("seconds_"))
+
+
+def test_the_table_of_recordings_has_every_input(
+    done: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    found = recordings(done[0])
+    rows = {row["file"]: row for row in found.iter_rows(named=True)}
+    assert found["file"].is_sorted() and found.columns == [
+        *("file", "file_id", "duration_s", "status", "reason", "streams", "text_source", "language"),
+        *("speakers", "rows", "flags", "rate_hz", "channels"),
+    ]
+    table = pl.read_parquet(done[0])
+    counts = dict(table.group_by("file").len().iter_rows())
+    annotated = {file: row["rows"] for file, row in rows.items() if row["status"] == "annotated"}
+    assert {file: n for file, n in annotated.items() if n} == counts
+    assert annotated["silence.wav"] == 0 and "no_speech" in rows["silence.wav"]["flags"]
+    assert rows["good.wav"]["streams"] == ["audio: 1 (pcm_s16le, mono)", "transcript: good.srt"]
+    assert rows["good.wav"]["text_source"] == "sidecar" and rows["good.wav"]["duration_s"] == pytest.approx(6)
+    assert (rows["good.wav"]["rate_hz"], rows["good.wav"]["channels"]) == (16000, 1)
+    assert rows["good.wav"]["file_id"] == table.filter(file="good.wav")["file_id"][0]
+    assert {f for f, row in rows.items() if row["status"] == "failed"} == {
+        *("corrupt.mp4", "empty.wav", "mute.mp4", "text.mp4")
+    }
+    assert rows["empty.wav"]["reason"] == "find: The file has no content."
+    assert rows["notes.txt"]["status"] == "passed over" and rows["notes.txt"]["rows"] is None
+    assert "not used: notes.txt (labels.run.json says why)" in done[1].stderr
+    record = json.loads(done[0].with_suffix(".run.json").read_text())
+    assert record["not_used"] == [{"file": "notes.txt", "reason": rows["notes.txt"]["reason"]}]
+    with_times = pl.read_parquet(done[0].with_suffix(".recordings.parquet")).filter(file="good.wav")
+    assert with_times["seconds_decode"][0] > 0 and with_times["seconds_encode_audio"][0] > 0
+
+
 def test_nothing_temporary_is_left(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     work = done[0].with_suffix(".work")
     assert not [p for p in done[0].parent.rglob("*") if ".tmp" in p.name or p.suffix == ".pcm"]
@@ -211,6 +246,7 @@ def test_shards_merge_to_the_whole(
         pl.read_csv(p.with_suffix(".failures.csv"))["file"].to_list() for p in (tmp_path / "m.x", done[0])
     ]
     assert failed[0] == failed[1]
+    assert_frame_equal(recordings(tmp_path / "m.x"), recordings(done[0]), check_exact=True)
 
 
 def test_sigterm_finishes_what_is_in_hand(folder: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from annotator.records import MODALITIES, UsageError
 
 
-def named_values(options: Sequence[str], flag: str) -> dict[str, str]:
-    """``NAME=VALUE`` options as a mapping.
+def named_values(options: Sequence[str], flag: str, may_be_empty: bool = False) -> dict[str, str]:
+    """``NAME=VALUE`` options as a mapping; the value may be empty where that says something.
 
     >>> named_values(["peaceful=positive"], "--sentiment")
     {'peaceful': 'positive'}
@@ -21,7 +21,7 @@ def named_values(options: Sequence[str], flag: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for option in options:
         name, equals, value = option.partition("=")
-        if not equals or not name.strip() or not value.strip():
+        if not equals or not name.strip() or not (value.strip() or may_be_empty):
             raise UsageError(f"{flag} {option!r}: write NAME=VALUE.")
         if name.strip() in found:
             raise UsageError(f"{flag} names {name.strip()!r} twice.")

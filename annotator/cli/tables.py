@@ -30,6 +30,16 @@ def run(
     min_speakers: Annotated[int | None, typer.Option(help="At least this many speakers.")] = None,
     max_speakers: Annotated[int | None, typer.Option(help="At most this many speakers.")] = None,
     language: Annotated[str | None, typer.Option(help="Language spoken, ISO 639-1, such as en.")] = None,
+    audio_track: Annotated[
+        str | None,
+        typer.Option(metavar="TRACK", help="Of several sound tracks: its number, language or title."),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="mix, or speakers: each channel is one. [default: mix, unless two channels hold one each]"
+        ),
+    ] = None,
     modalities: Annotated[
         str | None, typer.Option(help="Which of text,audio,face to use. [default: all three]")
     ] = None,
@@ -86,6 +96,8 @@ def run(
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
         "language": language,
+        "audio_track": audio_track,
+        "channels": channels,
         "modalities": modalities,
         "dialogue_gap": dialogue_gap,
         "device": device,
@@ -157,7 +169,7 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="srt, vtt, rttm, textgrid, eaf, label-studio, audformat, lhotse or meld-csv.",
+            help="srt, vtt, rttm, textgrid, eaf, chat, label-studio, audformat, lhotse or meld-csv.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],

@@ -13,13 +13,17 @@ from annotator.cli.base import Quiet, app, set_up_logging
 @app.command()
 def prepare(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="meld, emorynlp, iemocap, features or table.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="meld, emorynlp, iemocap, features, table, label-studio, eaf, textgrid or chat.",
+        ),
     ],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The source's folder or file.")],
     out: Annotated[Path, typer.Option("--out", metavar="CORPUS", help="The corpus folder to write.")],
     media: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The recordings of meld, iemocap or a table: voice, face and text."),
+        typer.Option(metavar="DIR", help="The recordings of the source: voice, face and text."),
     ] = None,
     model: Annotated[
         str | None,
@@ -39,7 +43,10 @@ def prepare(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="MEANING=NAME", help="Which column of a table means what, such as label=Mood."),
+        typer.Option(
+            metavar="MEANING=NAME",
+            help="Which column, tier or field means what, such as label=Mood; sentiment= for none.",
+        ),
     ] = None,
     split_by: Annotated[
         str | None, typer.Option(help="What made splits keep apart: speaker or dialogue.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from annotator.records import Audio, RecordingError, SetupError, Turn, UsageError, Utterance
+from annotator.records import Audio, ChannelLevels, RecordingError, SetupError, Turn, UsageError, Utterance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,10 @@ __all__ = [
     "Diarizer",
     "DiarizerSettings",
     "available",
+    "by_channel",
     "make_diarizer",
     "make_voices",
+    "one_speaker_a_channel",
     "read_rttm",
 ]
 
@@ -146,6 +148,20 @@ def available(name: str, settings: DiarizerSettings) -> str | None:
 def _check(name: str) -> None:
     if name not in DIARIZERS:
         raise UsageError(f"Unknown diarizer {name!r}: choose from {', '.join(DIARIZERS)}.")
+
+
+def one_speaker_a_channel(levels: ChannelLevels) -> bool:
+    """Whether the two channels of a recording hold one speaker each, as in a call; see ``channels.py``."""
+    from .channels import one_speaker_a_channel as found  # noqa: TID251 - own package
+
+    return found(levels)
+
+
+def by_channel(speech: Sequence[Turn], levels: ChannelLevels) -> Diarized:
+    """Speech in a mix as turns of ``CHANNEL_1``, ``CHANNEL_2``, ..., by how loud each channel is."""
+    from .channels import by_channel as split  # noqa: TID251 - own package
+
+    return Diarized(*split(speech, levels))
 
 
 def make_voices(device: str) -> Callable[[Audio, Sequence[Utterance]], dict[str, NDArray[np.float32]]]:

@@ -14,17 +14,19 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.export import corpora, subtitles, tiers
+from annotator.export import chat, corpora, subtitles, tiers
+from annotator.export.corpora import Recordings
 from annotator.export.names import targets
-from annotator.read import read_table
+from annotator.read import read_recordings, read_table
 from annotator.records import SetupError, UsageError
 
 __all__ = ["FORMATS", "export"]
 
-# Of one recording: its rows, sorted by start, and the name that stands in the table -> a file's text.
-OneFile = Callable[[pl.DataFrame, str], str]
-# Of a whole table, into a folder.
-Whole = Callable[[pl.DataFrame, Path], None]
+# Of one recording: its rows, sorted by start, the name that stands in the table, and its length in seconds
+# where that is known -> a file's text.
+OneFile = Callable[[pl.DataFrame, str, float | None], str]
+# Of a whole table, with what is known of its recordings, into a folder.
+Whole = Callable[[pl.DataFrame, Recordings, Path], None]
 
 FOR_EACH: dict[str, tuple[str, OneFile]] = {
     "srt": (".srt", subtitles.srt),
@@ -32,6 +34,7 @@ FOR_EACH: dict[str, tuple[str, OneFile]] = {
     "rttm": (".rttm", tiers.rttm),
     "textgrid": (".TextGrid", tiers.textgrid),
     "eaf": (".eaf", tiers.eaf),
+    "chat": (".cha", chat.chat),
 }
 FOR_ALL: dict[str, Whole] = {
     "label-studio": corpora.label_studio,
@@ -58,19 +61,21 @@ def export(table_file: Path, kind: str, out: Path) -> list[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already and not an empty folder: name a new one.")
     table, _ = read_table(table_file)
+    recordings = read_recordings(table_file)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
         try:
             if kind in FOR_ALL:
-                FOR_ALL[kind](table, scratch)
+                FOR_ALL[kind](table, recordings, scratch)
             else:
                 ending, write = FOR_EACH[kind]
                 places = targets(table["file"].unique(maintain_order=True).to_list(), ending)
                 for (file,), rows in table.group_by("file", maintain_order=True):
                     place = scratch / places[str(file)]
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_text(write(rows, str(file)), encoding="utf-8", newline="\n")
+                    lasts = recordings.get(str(file), {}).get("duration_s")
+                    place.write_text(write(rows, str(file), lasts), encoding="utf-8", newline="\n")
             scratch.chmod(0o755)
             os.replace(scratch, out)
         finally:

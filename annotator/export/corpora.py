@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,18 +17,25 @@ from annotator.export.subtitles import clock
 from annotator.read import labels_of
 from annotator.spreadsheet import for_spreadsheet
 
+# What is known of each recording, by its name in the table; see ``annotator.read.read_recordings``.
+Recordings = Mapping[str, Mapping[str, Any]]
 
-def label_studio(table: pl.DataFrame, out: Path) -> None:
+
+def label_studio(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
     """``tasks.json`` to import (rows as predictions on local files) and ``config.xml`` to set up with.
 
-    The path of a recording is relative to the local storage that Label Studio is told of.
+    The path of a recording is relative to the local storage that Label Studio is told of. Where one of them
+    has pictures, the view shows them, in step with the sound.
     """
     tasks = []
+    seen = any("no_video" not in facts["flags"] for facts in recordings.values())
     for (file,), rows in table.group_by("file", maintain_order=True):
         results: list[dict[str, Any]] = []
+        lasts = recordings.get(str(file), {}).get("duration_s") or rows["end"].max()
+        link = f"/data/local-files/?d={quote(str(file))}"
         for number, row in enumerate(rows.iter_rows(named=True)):
             region = {"start": row["start"], "end": row["end"], "channel": 0}
-            shared = {"id": f"u{number}", "to_name": "audio", "original_length": rows["end"].max()}
+            shared = {"id": f"u{number}", "to_name": "audio", "original_length": lasts}
             labels = {**region, "labels": [row["emotion"]]}
             results.append(
                 {
@@ -43,19 +52,22 @@ def label_studio(table: pl.DataFrame, out: Path) -> None:
                     results.append({**shared, "from_name": column, "type": "textarea", "value": words})
         tasks.append(
             {
-                "data": {"audio": f"/data/local-files/?d={quote(str(file))}", "file": file},
+                # A player of pictures plays sound alone as well.
+                "data": {"audio": link, **({"video": link} if seen else {}), "file": file},
                 "predictions": [{"model_version": rows["model"][0], "result": results}],
             }
         )
     _write(out / "tasks.json", json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
     choices = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels_of(table.columns))
     beside = 'toName="audio" perRegion="true" editable="true" displayMode="region-list"'
+    pictures = '  <Video name="video" value="$video" sync="together"/>\n' if seen else ""
+    in_step = ' sync="together"' if seen else ""
     _write(
         out / "config.xml",
         f"""<View>
-  <Labels name="emotion" toName="audio">
+{pictures}  <Labels name="emotion" toName="audio">
 {choices}  </Labels>
-  <Audio name="audio" value="$audio"/>
+  <Audio name="audio" value="$audio"{in_step}/>
   <TextArea name="speaker" {beside}/>
   <TextArea name="text" {beside}/>
 </View>
@@ -63,7 +75,7 @@ def label_studio(table: pl.DataFrame, out: Path) -> None:
     )
 
 
-def audformat_database(table: pl.DataFrame, out: Path) -> None:
+def audformat_database(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
     """A database of audEERING's format: ``db.yaml`` and a segmented table ``utterances``."""
     import audformat  # type: ignore[import-untyped]
     import pandas
@@ -101,23 +113,30 @@ def audformat_database(table: pl.DataFrame, out: Path) -> None:
     database.save(str(out), storage_format="parquet")  # a CSV would need its formulas escaped
 
 
-def lhotse(table: pl.DataFrame, out: Path) -> None:
-    """``supervisions.jsonl``: a supervision an utterance, the labels under ``custom``.
+def lhotse(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
+    """``supervisions.jsonl``: a supervision an utterance, the labels under ``custom``; ``recordings.jsonl``.
 
-    Recordings go by their paths without the ending, where that tells them apart.
+    Recordings go by their paths without the ending, where that tells them apart; their sources are as in the
+    table. Those whose length or sampling rate is not known have supervisions only.
     """
     labels = labels_of(table.columns)
     names = targets(table["file"].unique(maintain_order=True).to_list(), "")
-    lines = []
+    lines, heard = [], []
     for (file,), rows in table.group_by("file", maintain_order=True):
         recording = str(names[str(file)])
+        facts = recordings.get(str(file), {})
+        channels = list(range(facts.get("channels") or 1))
+        if facts.get("rate_hz") and facts.get("duration_s"):
+            heard.append(_lhotse_recording(recording, str(file), facts, channels))
         for number, row in enumerate(rows.iter_rows(named=True)):
+            own = re.fullmatch(r"CHANNEL_(\d+)", row["speaker"])
+            of_all: int | list[int] = channels if len(channels) > 1 else 0
             entry: dict[str, Any] = {
                 "id": f"{recording}-{number}",
                 "recording_id": recording,
                 "start": row["start"],
                 "duration": round(row["end"] - row["start"], 6),
-                "channel": 0,
+                "channel": int(own[1]) - 1 if own and int(own[1]) <= len(channels) else of_all,
                 "speaker": row["speaker"],
                 "custom": {
                     "emotion": row["emotion"],
@@ -130,12 +149,29 @@ def lhotse(table: pl.DataFrame, out: Path) -> None:
                 entry["text"] = row["text"]
             lines.append(json.dumps(entry, ensure_ascii=False))
     _write(out / "supervisions.jsonl", "".join(line + "\n" for line in lines))
+    _write(out / "recordings.jsonl", "".join(line + "\n" for line in heard))
 
 
-def meld_csv(table: pl.DataFrame, out: Path) -> None:
-    """``meld.csv`` with MELD's columns; season and episode are empty, and ``File`` names the recording.
+def _lhotse_recording(name: str, file: str, facts: Mapping[str, Any], channels: list[int]) -> str:
+    samples = round(facts["duration_s"] * facts["rate_hz"])
+    return json.dumps(
+        {
+            "id": name,
+            "sources": [{"type": "file", "channels": channels, "source": file}],
+            "sampling_rate": facts["rate_hz"],
+            "num_samples": samples,
+            "duration": samples / facts["rate_hz"],
+            "channel_ids": channels,
+        },
+        ensure_ascii=False,
+    )
 
-    Dialogues are numbered through all recordings, utterances from 0 within each.
+
+def meld_csv(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
+    """``meld.csv`` with MELD's columns, which ``annotate prepare meld`` reads again.
+
+    Season and episode are empty, and ``File`` names the recording. Dialogues are numbered through all
+    recordings, utterances from 0 within each.
     """
     numbered = table.with_columns(
         (pl.struct("file", "dialogue_id").rank("dense") - 1).alias("Dialogue_ID"),

@@ -28,7 +28,7 @@ def line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("-->", "->")
 
 
-def srt(rows: pl.DataFrame, file: str) -> str:
+def srt(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     """SubRip: speaker, words and emotion of each utterance; one without words has the other two."""
     shown = []
     for row in rows.iter_rows(named=True):
@@ -41,7 +41,7 @@ def srt(rows: pl.DataFrame, file: str) -> str:
     return "\n".join(numbered)
 
 
-def vtt(rows: pl.DataFrame, file: str) -> str:
+def vtt(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     """WebVTT: the speaker as the cue's voice, the emotion behind the words."""
     blocks = ["WEBVTT\n"]
     for row in rows.iter_rows(named=True):

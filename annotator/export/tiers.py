@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import mimetypes
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
+
+log = logging.getLogger("annotator")
+
+_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
+_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 
 
 def speakers(rows: pl.DataFrame) -> list[str]:
@@ -14,7 +23,7 @@ def speakers(rows: pl.DataFrame) -> list[str]:
     return names
 
 
-def rttm(rows: pl.DataFrame, file: str) -> str:
+def rttm(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     """One SPEAKER line an utterance; spaces in names become underscores, since they part the fields."""
 
     def field(name: str) -> str:
@@ -28,30 +37,48 @@ def rttm(rows: pl.DataFrame, file: str) -> str:
     return "".join(lines)
 
 
-def textgrid(rows: pl.DataFrame, file: str) -> str:
+def apart(rows: pl.DataFrame, file: str, least_s: float) -> Iterator[tuple[float, float, dict[str, Any]]]:
+    """One speaker's rows without overlap: what begins before the last one has ended begins at that end.
+
+    Args:
+        least_s: when less than this is left of an utterance, it is left out, and that is told.
+    """
+    at, lost = 0.0, 0
+    for row in rows.iter_rows(named=True):
+        first, last = max(row["start"], at), row["end"]
+        if last - first < least_s:
+            lost += 1
+            continue
+        yield first, last, row
+        at = last
+    if lost:
+        log.warning(
+            "%s: left out, since they lie within others of the same speaker: %d utterances", file, lost
+        )
+
+
+def textgrid(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     """Praat's long text format: for each speaker a tier of words and one of emotions.
 
     A tier's intervals follow each other without gap or overlap: silence is an empty interval, and an
     utterance that begins before the speaker's last one has ended begins at that end.
     """
-    end = max(0.001, *rows["end"].to_list())
+    end = max(0.001, duration_s or 0.0, *rows["end"].to_list())
     tiers = []
     for speaker in speakers(rows):
         own = rows.filter(pl.col("speaker") == speaker)
+        stretches = list(apart(own, file, 1e-6))
         for column in ("text", "emotion"):
-            tiers.append(_tier(f"{speaker} {column}", own, column, end))
+            tiers.append(_tier(f"{speaker} {column}", stretches, column, end))
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end:.6f}"]
     body = [f"    item [{number}]:\n{tier}" for number, tier in enumerate(tiers, 1)]
     return "\n".join([*head, "tiers? <exists>", f"size = {len(tiers)}", "item []:", *body]) + "\n"
 
 
-def _tier(name: str, rows: pl.DataFrame, column: str, end: float) -> str:
+def _tier(name: str, rows: Sequence[tuple[float, float, dict[str, Any]]], column: str, end: float) -> str:
     intervals: list[tuple[float, float, str]] = []
     at = 0.0
-    for row in rows.iter_rows(named=True):
-        first, last = max(row["start"], at), row["end"]
-        if last - first < 1e-6:
-            continue
+    for first, last, row in rows:
         if first > at:
             intervals.append((at, first, ""))
         intervals.append((first, last, row[column] or ""))
@@ -79,8 +106,13 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def eaf(rows: pl.DataFrame, file: str) -> str:
-    """ELAN: a tier of words for each speaker; below it the emotions and sentiments of the same stretches."""
+def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
+    """ELAN: a tier of words for each speaker; below it the emotions and sentiments of the same stretches.
+
+    Written as ELAN does it, since not every program that reads EAF knows what else XML allows: the place of
+    the schema, empty elements without a space, time slots in order, and no overlap in a tier.
+    """
+    ElementTree.register_namespace("xsi", _INSTANCE)
     document = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {
@@ -88,82 +120,55 @@ def eaf(rows: pl.DataFrame, file: str) -> str:
             "DATE": "1970-01-01T00:00:00+00:00",
             "FORMAT": "3.0",
             "VERSION": "3.0",
+            f"{{{_INSTANCE}}}noNamespaceSchemaLocation": _SCHEMA,
         },
     )
-    header = ElementTree.SubElement(document, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+
+    def add(parent: ElementTree.Element, tag: str, **facts: str) -> ElementTree.Element:
+        return ElementTree.SubElement(parent, tag, facts)
+
+    header = add(document, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     # ELAN asks where the recording is when the relative path doesn't lead there.
-    kind = "audio/x-wav" if file.lower().endswith(".wav") else "video/mp4"
-    ElementTree.SubElement(
-        header,
-        "MEDIA_DESCRIPTOR",
-        {"MEDIA_URL": _clean(file), "RELATIVE_MEDIA_URL": _clean(file), "MIME_TYPE": kind},
-    )
-    order = ElementTree.SubElement(document, "TIME_ORDER")
-    slots: list[str] = []
-    ids = iter(range(1, 3 * len(rows) + 1))
-
-    def slot(seconds: float) -> str:
-        slots.append(f"ts{len(slots) + 1}")
-        value = str(round(seconds * 1000))
-        ElementTree.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slots[-1], "TIME_VALUE": value})
-        return slots[-1]
-
+    kind = mimetypes.guess_type(file)[0] or "unknown"
+    kind = "audio/x-wav" if kind in ("audio/wav", "audio/vnd.wave") else kind
+    url = _clean(file)
+    add(header, "MEDIA_DESCRIPTOR", MEDIA_URL=url, MIME_TYPE=kind, RELATIVE_MEDIA_URL=f"./{url}")
+    order = add(document, "TIME_ORDER")
+    ends: list[tuple[int, ElementTree.Element, str]] = []  # milliseconds, and what begins or ends then
+    count = 0
     for speaker in speakers(rows):
         name = _clean(speaker)
-        words = ElementTree.SubElement(
-            document, "TIER", {"TIER_ID": name, "LINGUISTIC_TYPE_REF": "utterance", "PARTICIPANT": name}
-        )
+        words = add(document, "TIER", LINGUISTIC_TYPE_REF="utterance", PARTICIPANT=name, TIER_ID=name)
+        of_label = {"LINGUISTIC_TYPE_REF": "label", "PARENT_REF": name, "PARTICIPANT": name}
         below = {
-            column: ElementTree.SubElement(
-                document,
-                "TIER",
-                {
-                    "TIER_ID": f"{name} {column}",
-                    "LINGUISTIC_TYPE_REF": "label",
-                    "PARENT_REF": name,
-                    "PARTICIPANT": name,
-                },
-            )
-            for column in ("emotion", "sentiment")
+            c: add(document, "TIER", **of_label, TIER_ID=f"{name} {c}") for c in ("emotion", "sentiment")
         }
-        for row in rows.filter(pl.col("speaker") == speaker).iter_rows(named=True):
-            own = f"a{next(ids)}"
-            aligned = ElementTree.SubElement(
-                ElementTree.SubElement(words, "ANNOTATION"),
-                "ALIGNABLE_ANNOTATION",
-                {
-                    "ANNOTATION_ID": own,
-                    "TIME_SLOT_REF1": slot(row["start"]),
-                    "TIME_SLOT_REF2": slot(row["end"]),
-                },
-            )
-            ElementTree.SubElement(aligned, "ANNOTATION_VALUE").text = _clean(row["text"] or "")
+        for first, last, row in apart(rows.filter(pl.col("speaker") == speaker), file, 0.0015):
+            count += 1
+            own = f"a{count}"
+            aligned = add(add(words, "ANNOTATION"), "ALIGNABLE_ANNOTATION", ANNOTATION_ID=own)
+            ends.append((round(first * 1000), aligned, "TIME_SLOT_REF1"))
+            ends.append((round(last * 1000), aligned, "TIME_SLOT_REF2"))
+            add(aligned, "ANNOTATION_VALUE").text = _clean(row["text"] or "")
             for column, tier in below.items():
-                label = ElementTree.SubElement(
-                    ElementTree.SubElement(tier, "ANNOTATION"),
-                    "REF_ANNOTATION",
-                    {"ANNOTATION_ID": f"a{next(ids)}", "ANNOTATION_REF": own},
-                )
-                ElementTree.SubElement(label, "ANNOTATION_VALUE").text = _clean(row[column])
-    for name, facts in (
-        ("utterance", {"TIME_ALIGNABLE": "true"}),
-        ("label", {"TIME_ALIGNABLE": "false", "CONSTRAINTS": "Symbolic_Association"}),
-    ):
-        ElementTree.SubElement(
-            document, "LINGUISTIC_TYPE", {"LINGUISTIC_TYPE_ID": name, "GRAPHIC_REFERENCES": "false", **facts}
-        )
-    ElementTree.SubElement(
-        document,
-        "CONSTRAINT",
-        {
-            "STEREOTYPE": "Symbolic_Association",
-            "DESCRIPTION": "1-1 association with a parent annotation",
-        },
-    )
-    ElementTree.indent(document)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(document, encoding="unicode") + "\n"
-    )
+                count += 1
+                place = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": own}
+                label = add(add(tier, "ANNOTATION"), "REF_ANNOTATION", **place)
+                add(label, "ANNOTATION_VALUE").text = _clean(row[column])
+    for number, (time_ms, annotation, end) in enumerate(sorted(ends, key=lambda one: one[0]), 1):
+        add(order, "TIME_SLOT", TIME_SLOT_ID=f"ts{number}", TIME_VALUE=str(time_ms))
+        annotation.set(end, f"ts{number}")
+    add(header, "PROPERTY", NAME="lastUsedAnnotationId").text = str(count)
+    plain = {"GRAPHIC_REFERENCES": "false"}
+    add(document, "LINGUISTIC_TYPE", **plain, LINGUISTIC_TYPE_ID="utterance", TIME_ALIGNABLE="true")
+    below_it = {"CONSTRAINTS": "Symbolic_Association", **plain}
+    add(document, "LINGUISTIC_TYPE", **below_it, LINGUISTIC_TYPE_ID="label", TIME_ALIGNABLE="false")
+    what = "1-1 association with a parent annotation"
+    add(document, "CONSTRAINT", DESCRIPTION=what, STEREOTYPE="Symbolic_Association")
+    ElementTree.indent(document, "    ")
+    # A ">" of a text or an attribute is escaped, so this is always the end of an element.
+    body = ElementTree.tostring(document, encoding="unicode").replace(" />", "/>")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
 
 
 def _clean(text: str) -> str:

@@ -6,28 +6,42 @@ decode.py     one pass: sound to a file, pictures to a function; subtitle stream
 sound.py      float samples to 16-bit mono, and what is wrong with them
 child.py      the ffmpeg process: which, with what limits, how its pipes are read
 sandbox.py    the launcher that gives up its rights and becomes ffmpeg
-languages.py  ISO 639-2 codes to ISO 639-1
+streams.py    which sound stream is heard
 """
 
 from annotator.media.child import Limits, escaped, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
 from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
-from annotator.media.find import MEDIA_SUFFIXES, Found, content_hash, find, sidecars  # noqa: TID251 - its own package
+from annotator.media.find import (  # noqa: TID251 - its own package
+    MEDIA_SUFFIXES,
+    Found,
+    PassedOver,
+    content_hash,
+    find,
+    look_through,
+    printable,
+    sidecars,
+)
 from annotator.media.probe import probe  # noqa: TID251 - its own package
 from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
+from annotator.media.streams import described  # noqa: TID251 - its own package
 
 __all__ = [
     "MEDIA_SUFFIXES",
     "Decoded",
     "Found",
     "Limits",
+    "PassedOver",
     "content_hash",
     "decode",
+    "described",
     "escaped",
     "extract_subtitles",
     "ffmpeg_path",
     "ffmpeg_version",
     "find",
     "landlock_abi",
+    "look_through",
+    "printable",
     "probe",
     "sidecars",
 ]

@@ -24,7 +24,8 @@ from annotator.records import RecordingError, SetupError
 
 # Demuxers that read one file and nothing else. Playlists and scripts (hls, dash, concat) would open other
 # recordings, whatever the name of the file that holds them; a protocol whitelist does not stop that.
-DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,mp3,flac,ogg,aac,asf,flv"
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,mp3,flac,ogg,aac,asf,flv,"
+DEMUXERS += "aiff,caf,au,w64,wv,amr,ac3,eac3,dts,dtshd,mxf,ape,tta,dv"
 DECODE_THREADS = 4
 _CHUNK_BYTES = 1 << 20  # the largest pipe that an ordinary user may ask for, and what one read takes
 _LOG_HEAD_BYTES = 256 << 10
@@ -139,6 +140,8 @@ def input_options(limits: Limits) -> dict[str, str | int | None]:
         "analyzeduration": 10_000_000,
         "max_pixels": limits.max_pixels,
         "max_alloc": 1 << 30,
+        # ffmpeg would call the third of six nameless microphones the subwoofer, and leave it out of a mix.
+        "guess_layout_max": 2,
     }
 
 

@@ -36,7 +36,16 @@ from annotator.media.child import (  # noqa: TID251 - its own package
 )
 from annotator.media.probe import Picture, describe  # noqa: TID251 - its own package
 from annotator.media.sound import Sound  # noqa: TID251 - its own package
-from annotator.records import RATE_HZ, Audio, Media, RecordingError, SubtitleStream
+from annotator.media.streams import in_order, preferred  # noqa: TID251 - its own package
+from annotator.records import (
+    RATE_HZ,
+    Audio,
+    AudioStream,
+    ChannelLevels,
+    Media,
+    RecordingError,
+    SubtitleStream,
+)
 
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
@@ -44,18 +53,23 @@ _FIRST_FRAME = re.compile(r"\[Parsed_(a?)showinfo_\d+ @ \w+\] n: *0 pts: *\S+ +p
 _LATE_S = 0.04  # a start within one frame of film is no late start
 _HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
 _MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
+_ORDER = ("no_audio", "no_video", "other_audio_track", "truncated_media", "damaged_media", "phase_inverted")
+_CENTRE = 2**0.5  # of a stated layout, where the dialogue is, by its sides: ffmpeg's own is half of it
 _TURNS = {0: "", 1: ",transpose=clock", 2: ",hflip,vflip", 3: ",transpose=cclock"}
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What came out of a recording. ``flags``, as they apply, in this order: ``no_audio``, ``no_video``,
-    ``truncated_media``, ``damaged_media``, ``phase_inverted``, ``silent``, ``clipped``, ``bad_samples``.
+    ``other_audio_track`` (the one to be heard can't be decoded), ``truncated_media``, ``damaged_media``,
+    ``phase_inverted``, ``silent``, ``clipped``, ``bad_samples``.
     """
 
     audio: Audio | None
     duration_s: float  # to the end of the sound or of the last picture, whichever is later
     flags: tuple[str, ...]
+    track: AudioStream | None = None  # the sound stream that was heard
+    levels: ChannelLevels | None = None  # of the stream's own channels, where they were decoded as they are
 
 
 def decode(
@@ -65,6 +79,9 @@ def decode(
     *,
     frame_rate_hz: float = 4.0,
     max_width: int = 960,
+    language: str | None = None,
+    audio_track: str | None = None,
+    apart: bool = False,
     limits: Limits | None = None,
 ) -> Decoded:
     """Decode sound to ``audio_file`` and hand pictures to ``on_frame`` as they come, one at a time.
@@ -76,9 +93,12 @@ def decode(
             raises, ffmpeg is killed and the exception goes on. None leaves the pictures undecoded.
         frame_rate_hz: pictures a second, at times 0, 1 / rate, 2 / rate ...
         max_width: wider pictures are scaled down to it; none is scaled up.
+        language, audio_track: which sound stream is wanted, see ``streams.in_order``.
+        apart: average the channels as they are, whatever their layout, and tell their levels. A layout that
+            the file states is mixed as it says otherwise, with the centre before the rest.
 
     Raises:
-        RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``.
+        RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``, ``no_such_track``.
         SetupError: the disk is full, or ffmpeg is missing.
     """
     limits = limits or Limits()
@@ -86,22 +106,42 @@ def decode(
     flags = [
         flag for flag, there in (("no_audio", media.has_audio), ("no_video", media.has_video)) if not there
     ]
-    if not media.has_audio and picture is None:
+    tracks = in_order(media.audio, language, audio_track)
+    if not tracks and picture is None:
         return Decoded(None, media.duration_s or 0.0, tuple(flags))
-    frames = _Frames(picture, on_frame, frame_rate_hz, max_width) if picture and on_frame else None
-    sound, ended = _pass(media, audio_file, frames, None, limits)
+    sound: Sound | None = None
+    frames: _Frames | None = None  # those that were handed over
+    track: AudioStream | None = None
+    ended = Ended(0, ())
+    for track in [*tracks, None]:  # None: the pictures alone
+        if track is None and (picture is None or frames is not None):
+            break
+        tried = (
+            _Frames(picture, on_frame, frame_rate_hz, max_width)
+            if picture is not None and on_frame is not None and frames is None
+            else None
+        )
+        sound, ended = _pass(media, audio_file, tried, track, apart, None, limits)
+        if tried is not None and tried.count:
+            frames = tried
+        if sound is not None and sound.audio() is not None:
+            break
     if sound is not None and sound.better_channel is not None:
-        sound, _ = _pass(media, audio_file, None, sound.better_channel, limits)
+        sound, _ = _pass(media, audio_file, None, track, apart, sound.better_channel, limits)
         flags.append("phase_inverted")
     audio = sound.audio() if sound is not None else None
-    if audio is None and (frames is None or frames.count == 0):
+    if audio is None and frames is None:
         raise RecordingError(
             "decode",
             "nothing_decoded",
             f"Nothing in this recording can be decoded: {reason(ended.log, media.path)}.",
         )
-    if audio is None and media.has_audio:
-        flags.insert(0, "no_audio")
+    if audio is None:
+        track = None
+        if media.has_audio:
+            flags.insert(0, "no_audio")
+    elif track != preferred(media.audio, language, audio_track):
+        flags.append("other_audio_track")
     shown_s = frames.end_s(media.duration_s) if frames is not None else 0.0
     duration_s = max(audio.duration_s if audio is not None else 0.0, shown_s)
     if media.duration_s is not None:
@@ -111,9 +151,13 @@ def decode(
     if ended.status != 0:
         flags.append("damaged_media")
     flags.extend(sound.flags if sound is not None else ())
-    order = ("no_audio", "no_video", "truncated_media", "damaged_media", "phase_inverted")
+    own_channels = track is not None and (_apart(track, apart) or track.layout == "stereo")
     return Decoded(
-        audio, duration_s, tuple(sorted(flags, key=lambda f: order.index(f) if f in order else len(order)))
+        audio,
+        duration_s,
+        tuple(sorted(flags, key=lambda f: _ORDER.index(f) if f in _ORDER else len(_ORDER))),
+        track,
+        sound.levels() if sound is not None and own_channels else None,
     )
 
 
@@ -154,10 +198,16 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
 
 
 def _pass(
-    media: Media, audio_file: Path, frames: _Frames | None, channel: int | None, limits: Limits
+    media: Media,
+    audio_file: Path,
+    frames: _Frames | None,
+    track: AudioStream | None,
+    apart: bool,
+    channel: int | None,
+    limits: Limits,
 ) -> tuple[Sound | None, Ended]:
-    """One run of ffmpeg over the recording, for its sound and, if wanted, its pictures."""
-    sound = Sound(audio_file, limits.audio_bytes, channel) if media.has_audio else None
+    """One run of ffmpeg over the recording, for one sound stream and, if wanted, its pictures."""
+    sound = Sound(audio_file, limits.audio_bytes, channel) if track is not None else None
     sinks = [*([sound.feed] if sound is not None else []), *([frames.feed] if frames is not None else [])]
 
     def on_line(line: str) -> None:
@@ -171,7 +221,7 @@ def _pass(
 
     def read() -> Ended:
         return run(
-            lambda urls: _command(media.path, urls, sound is not None, frames, limits),
+            lambda urls: _command(media.path, urls, track, apart, frames, limits),
             sinks,
             read=media.path,
             wall_s=limits.decode_wall_s(media.duration_s),
@@ -192,7 +242,12 @@ def _pass(
 
 
 def _command(
-    path: Path, urls: Sequence[str], hear: bool, frames: _Frames | None, limits: Limits
+    path: Path,
+    urls: Sequence[str],
+    track: AudioStream | None,
+    apart: bool,
+    frames: _Frames | None,
+    limits: Limits,
 ) -> list[str]:
     """ffmpeg's arguments. The outputs that only log come first: times must be known before frames."""
     import ffmpeg
@@ -205,12 +260,11 @@ def _command(
     source = ffmpeg.input(input_url(path), **options)
     logs, outputs = [], []
     waiting = list(urls)
-    if hear:
-        logs.append(ffmpeg.output(source["a:0"], "-", format="null", af="atrim=end_sample=1,ashowinfo"))
-        mono_or_stereo = "aformat=sample_fmts=flt:channel_layouts=mono|stereo"
-        heard = f"aresample={RATE_HZ}:async=1:rematrix_maxval=1,{mono_or_stereo}"
+    if track is not None:
+        stream = source[str(track.index)]
+        logs.append(ffmpeg.output(stream, "-", format="null", af="atrim=end_sample=1,ashowinfo"))
         outputs.append(
-            ffmpeg.output(source["a:0"], waiting.pop(0), format="au", acodec="pcm_f32be", af=heard)
+            ffmpeg.output(stream, waiting.pop(0), format="au", acodec="pcm_f32be", af=_heard(track, apart))
         )
     if frames is not None:
         stream = source[str(frames.picture.index)]
@@ -219,6 +273,24 @@ def _command(
             ffmpeg.output(stream, waiting.pop(0), format="rawvideo", pix_fmt="rgb24", vf=frames.filters)
         )
     return _words(ffmpeg.merge_outputs(*logs, *outputs))
+
+
+def _apart(track: AudioStream, apart: bool) -> bool:
+    """Whether all channels are decoded as they are: they are asked for, or nothing says what they are."""
+    return track.layout is None or apart
+
+
+def _heard(track: AudioStream, apart: bool) -> str:
+    """The filters of the sound: 16 kHz, and all channels or a mix of one or two."""
+    if track.layout is None:
+        return f"aresample={RATE_HZ}:async=1,aformat=sample_fmts=flt"
+    if apart:
+        # A broadcast may change its layout midway; the file that is written can't.
+        inside = re.search(r"\((\w+(?:\+\w+)+)\)", track.layout)
+        layout = inside[1] if inside else track.layout
+        return f"aresample={RATE_HZ}:async=1,aformat=sample_fmts=flt:channel_layouts={layout}"
+    mixed = f"aresample={RATE_HZ}:async=1:rematrix_maxval=1:center_mix_level={_CENTRE:.4f}"
+    return f"{mixed},aformat=sample_fmts=flt:channel_layouts=mono|stereo"
 
 
 def _words(outputs: Any) -> list[str]:

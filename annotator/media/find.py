@@ -7,19 +7,23 @@ import hashlib
 import os
 import re
 import stat
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotator import sidecars as names
 from annotator.media.child import escaped  # noqa: TID251 - its own package
 from annotator.records import RecordingError, UsageError
 
 MEDIA_SUFFIXES: frozenset[str] = frozenset(
-    ".3g2 .3gp .aac .asf .avi .f4v .flac .flv .m2ts .m4a .m4b .m4v .mka .mkv .mov .mp2 .mp3 .mp4 .mpeg .mpg "
-    ".mts .oga .ogg .ogv .opus .ts .vob .wav .webm .wma .wmv".split()
+    ".3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .divx .dts .dtshd .dv "
+    ".eac3 .ec3 .f4a .f4v .flac .flv .m2t .m2ts .m2v .m4a .m4b .m4r .m4v .mka .mkv .mov .mp2 .mp3 .mp4 .mpeg "
+    ".mpg .mpga .mts .mxf .oga .ogg .ogv .opus .qt .rf64 .snd .ts .tta .vob .w64 .wav .wave .webm .wma .wmv "
+    ".wv".split()
 )
-SIDECAR_SUFFIXES: frozenset[str] = frozenset({".srt", ".vtt", ".json", ".ctm", ".rttm"})
+# A run's outputs by the name of its record, labels.run.json: they are no inputs of the next one.
+_RECORD = ".run.json"
+_OUTPUTS = (".parquet", ".csv", ".failures.csv", ".recordings.parquet", ".recordings.csv", _RECORD)
 _WORK_SUFFIX = ".work"  # our own folders of finished parts
 
 
@@ -32,32 +36,66 @@ class Found:
     problem: RecordingError | None = None
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """A file in the inputs that is neither a recording nor the transcript or speaker file of one."""
+
+    file: str  # named as recordings are
+    reason: str
+
+
 def find(inputs: Sequence[Path]) -> list[Found]:
     """Recordings among ``inputs``: files as they are, folders recursively. By ``file``, each path once.
 
     In folders a media suffix decides (in any case); hidden entries and ``*.work`` folders are passed over.
     A link counts when it stays inside the folder given; a linked folder is never entered, so there are no
-    loops.
+    loops. A transcript or speaker file that is named beside its recording is no recording.
 
     Raises:
         UsageError: an input does not exist.
     """
+    return look_through(inputs)[0]
+
+
+def look_through(inputs: Sequence[Path]) -> tuple[list[Found], list[PassedOver]]:
+    """The recordings among ``inputs`` as :func:`find` has them, and the files that are not used, by name."""
     roots = [_absolute(path) for path in inputs]
     for given, root in zip(inputs, roots, strict=True):
         if not os.path.lexists(root):
             raise UsageError(f"There is no file or folder {escaped(str(given))!r}: check the path.")
     if not roots:
-        return []
+        return [], []
     parents = [str(root if root.is_dir() else root.parent) for root in roots]
     base = os.path.commonpath(parents)
     found: dict[Path, Found] = {}
+    others: dict[Path, None] = {}
     for root in roots:
-        candidates = _walk(root) if root.is_dir() else iter([(root, _fault(root, None))])
+        candidates = _walk(root, others) if root.is_dir() else iter([(root, _fault(root, None))])
         for path, problem in candidates:
             # The same path may be outside one input and inside another: then it is usable.
             if path not in found or found[path].problem is not None:
                 found[path] = Found(path, _label(os.path.relpath(path, base)), problem)
-    return sorted(found.values(), key=lambda entry: entry.file)
+    beside = {sidecar for path in found if not _is_sidecar(path) for sidecar in sidecars(path)}
+    recordings = [entry for path, entry in found.items() if path not in beside]
+    passed_over = [
+        PassedOver(_label(os.path.relpath(path, base)), _why_not(path))
+        for path in others
+        if path not in found and path not in beside
+    ]
+    return (
+        sorted(recordings, key=lambda entry: entry.file),
+        sorted(passed_over, key=lambda other: other.file),
+    )
+
+
+def _is_sidecar(path: Path) -> bool:
+    return path.suffix.lower() in names.SUFFIXES
+
+
+def _why_not(path: Path) -> str:
+    if _is_sidecar(path):
+        return "no recording beside it has this name"
+    return "its ending is none of a recording or transcript"
 
 
 def content_hash(path: Path) -> str:
@@ -74,43 +112,54 @@ def content_hash(path: Path) -> str:
 
 
 def sidecars(path: Path) -> tuple[Path, ...]:
-    """Transcript and speaker files beside a recording, sorted.
+    """Transcript and speaker files beside a recording, sorted; ``annotator/sidecars.py`` says by what names.
 
-    For ``talk.mp4``: ``talk.srt``, ``talk.en.srt``, ``talk.mp4.srt``, and so for .vtt, .json, .ctm and .rttm.
     Regular files only; a link that leaves the folder is passed over.
     """
     folder = path.parent
-    stems = "|".join(re.escape(stem) for stem in sorted({path.name, path.stem}, key=len, reverse=True))
-    suffixes = "|".join(re.escape(suffix) for suffix in sorted(SIDECAR_SUFFIXES))
-    language = r"(?:\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)?(?:\.(?:forced|sdh|cc))?"
-    pattern = re.compile(f"(?:{stems}){language}(?i:{suffixes})", re.DOTALL)
-    real_folder = os.path.realpath(folder)
-    beside = []
     try:
-        names = _sidecar_names(folder, os.stat(folder).st_mtime_ns)
+        listed, owned = _beside(folder, os.stat(folder).st_mtime_ns)
     except OSError:
         return ()  # a folder may be passed through without being listed; then nothing lies visibly beside
-    for name in names[bisect_left(names, path.stem) :]:
-        if not name.startswith(path.stem):
-            break
+    if path.name not in listed:  # named outright, with an ending that no recording has in a folder
+        known = {stem: (path.name,) for stem in names.stems(path.name)}
+        candidates = [name for name in listed if names.owners(name, known)]
+    else:
+        candidates = owned.get(path.name, [])
+    real_folder = os.path.realpath(folder)
+    beside = []
+    for name in candidates:
         candidate = folder / name
-        if pattern.fullmatch(name) and name != path.name and candidate.is_file():
+        if name != path.name and candidate.is_file():
             if not candidate.is_symlink() or _inside(candidate, real_folder):
                 beside.append(candidate)
     return tuple(beside)
 
 
 @functools.lru_cache(maxsize=8)
-def _sidecar_names(folder: Path, changed_ns: int) -> list[str]:
-    """Sorted names that may be sidecars; listed once for a folder of many recordings while it is unchanged.
+def _beside(folder: Path, changed_ns: int) -> tuple[dict[str, None], dict[str, list[str]]]:
+    """Names in a folder that matter, and which may be the sidecars of each recording.
 
-    A run's own record (``talk.run.json`` beside ``talk.mp4``) is none: it changes with every run.
+    Made once for a folder of many recordings while it is unchanged. A run's own record (``talk.run.json``
+    beside ``talk.mp4``) is no sidecar: it changes with every run.
     """
-    return sorted(
-        name
-        for name in os.listdir(folder)
-        if os.path.splitext(name)[1].lower() in SIDECAR_SUFFIXES and not name.endswith(".run.json")
-    )
+    listed: dict[str, None] = {}
+    known: dict[str, list[str]] = {}
+    beside = []
+    for name in sorted(os.listdir(folder)):
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in MEDIA_SUFFIXES:
+            listed[name] = None
+            for stem in names.stems(name):
+                known.setdefault(stem, []).append(name)
+        elif suffix in names.SUFFIXES and not name.endswith(_RECORD):
+            listed[name] = None
+            beside.append(name)
+    owned: dict[str, list[str]] = {}
+    for name in beside:
+        for recording in names.owners(name, known):
+            owned.setdefault(recording, []).append(name)
+    return listed, owned
 
 
 def _absolute(path: Path) -> Path:
@@ -123,12 +172,17 @@ def _label(relative: str) -> str:
 
     A backslash that already stands before such a pattern is written ``\\x5c``, so no two names meet.
     """
-    plain = re.sub(r"\\(?=x[0-9a-f]{2})", lambda _: r"\x5c", relative.replace(os.sep, "/"))
+    return printable(relative.replace(os.sep, "/"))
+
+
+def printable(name: str) -> str:
+    """One name as :func:`_label` writes it."""
+    plain = re.sub(r"\\(?=x[0-9a-f]{2})", lambda _: r"\x5c", name)
     return os.fsencode(plain).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, RecordingError | None]]:
-    """What has a recording's name below a folder, with what is wrong with it."""
+def _walk(root: Path, others: dict[Path, None]) -> Iterator[tuple[Path, RecordingError | None]]:
+    """What has a recording's name below a folder, with what is wrong with it; ``others`` gets the rest."""
     real_root = os.path.realpath(root)
     waiting = [root]
     while waiting:
@@ -141,6 +195,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, RecordingError | None]]:
                 RecordingError("find", "no_permission", f"The folder can't be read: {error.strerror}."),
             )
             continue
+        runs = [entry.name.removesuffix(_RECORD) for entry in entries if entry.name.endswith(_RECORD)]
+        ours = {run + ending for run in runs for ending in _OUTPUTS}
         for entry in entries:
             path = folder / entry.name
             if entry.name.startswith("."):
@@ -153,6 +209,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, RecordingError | None]]:
                     yield path, _outside()
             elif path.suffix.lower() in MEDIA_SUFFIXES:
                 yield path, _fault(path, real_root)
+            elif entry.name not in ours and entry.is_file():
+                others[path] = None
 
 
 def _fault(path: Path, real_root: str | None) -> RecordingError | None:

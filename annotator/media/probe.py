@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from annotator.languages import iso_639_1
 from annotator.media.child import Limits, input_options, input_url, reason, run  # noqa: TID251 - its own package
 from annotator.media.find import sidecars  # noqa: TID251 - its own package
-from annotator.media.languages import iso_639_1  # noqa: TID251 - its own package
-from annotator.records import Media, RecordingError, SubtitleStream
+from annotator.media.streams import dispositions, title  # noqa: TID251 - its own package
+from annotator.records import AudioStream, Media, RecordingError, SubtitleStream
 
 _TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 _NO_CODEC = frozenset({"none", "unknown"})
@@ -26,6 +27,11 @@ _DURATION = re.compile(r"\s+Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)[,\s]")
 _SIZE = re.compile(
     r", (\d{1,5})x(\d{1,5})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?(?:, SAR (\d+):(\d+) DAR \d+:\d+)?"
 )
+# 44100 Hz, 5.1(side), fltp; "6 channels" is all that some files say, with the speakers in brackets others do.
+_LAYOUT = re.compile(r", (\d+) Hz, ([^,]+)")
+_COUNTED = re.compile(r"(\d+) channels")
+_NAMED = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "octagonal": 8, "cube": 8}
+_TAG = re.compile(r" {6}(\w+) *: (.*)")
 _ROTATION = re.compile(r"\s+(?:displaymatrix|Display Matrix): rotation of (-?\d+(?:\.\d+)?) degrees")
 _WIDEST_PIXEL = 4  # a stranger shape than 4:1 is a mistake in the file
 
@@ -52,9 +58,14 @@ class Description:
     """What ffmpeg says of a file."""
 
     duration_s: float | None
-    has_audio: bool
+    audio: tuple[AudioStream, ...]
     picture: Picture | None
     subtitles: tuple[SubtitleStream, ...]
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is a sound stream of a codec that ffmpeg knows."""
+        return any(stream.codec is not None for stream in self.audio)
 
 
 def probe(path: Path, limits: Limits | None = None) -> Media:
@@ -77,6 +88,7 @@ def probe(path: Path, limits: Limits | None = None) -> Media:
         has_video=seen.picture is not None,
         width=width,
         height=height,
+        audio=seen.audio,
         subtitles=seen.subtitles,
         sidecars=sidecars(path),
     )
@@ -107,21 +119,23 @@ def _option(name: str, value: str | int | None) -> list[str]:
 
 def _parse(lines: Sequence[str], estimated: bool) -> Description:
     duration_s: float | None = None
-    has_audio = False
+    audio: list[AudioStream] = []
     picture: Picture | None = None
     subtitles: list[SubtitleStream] = []
     turning = False  # whether a rotation now read belongs to the picture
+    tags: dict[str, str] | None = None  # of the sound stream that is being described
     for line in lines:
         if not estimated and duration_s is None and (match := _DURATION.match(line)):
             hours, minutes, seconds = match.groups()
             duration_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif match := _STREAM.match(line):
             index, language, kind, codec, rest = match.groups()
-            turning = False
-            if codec in _NO_CODEC:
-                continue
+            turning, tags = False, None
             if kind == "Audio":
-                has_audio = True
+                audio.append(_sound(int(index), len(audio) + 1, language, codec, rest))
+                tags = {}
+            elif codec in _NO_CODEC:
+                continue
             elif kind == "Subtitle" and codec in _TEXT_CODECS:
                 subtitles.append(SubtitleStream(int(index), iso_639_1(language)))
             elif kind == "Video" and picture is None and "(attached pic)" not in rest:
@@ -130,9 +144,39 @@ def _parse(lines: Sequence[str], estimated: bool) -> Description:
         elif turning and picture is not None and (match := _ROTATION.match(line)):
             turns = round(-float(match[1]) / 90) % 4
             picture = Picture(picture.index, picture.width, picture.height, picture.pixel_aspect, turns)
+        elif tags is not None and (match := _TAG.match(line)):
+            tags.setdefault(match[1].lower(), match[2])
+            audio[-1] = replace(audio[-1], title=title(tags))
+        elif not line.startswith("    "):  # a chapter, a program, or data of another kind
+            tags = None
     if duration_s is not None and duration_s <= 0:
         duration_s = None
-    return Description(duration_s, has_audio, picture, tuple(subtitles))
+    return Description(duration_s, tuple(audio), picture, tuple(subtitles))
+
+
+def _sound(index: int, number: int, language: str | None, codec: str, rest: str) -> AudioStream:
+    match = _LAYOUT.search(rest)
+    layout = match[2].strip() if match else None
+    return AudioStream(
+        index=index,
+        number=number,
+        codec=None if codec in _NO_CODEC else codec,
+        language=iso_639_1(language),
+        disposition=dispositions(rest),
+        layout=None if layout is None or _COUNTED.fullmatch(layout) else layout,
+        rate_hz=int(match[1]) if match else None,
+        channels=_channels(layout or ""),
+    )
+
+
+def _channels(layout: str) -> int | None:
+    """How many channels a layout has: ``10 channels (FL+FR+...)``, ``stereo``, ``5.1(side)``."""
+    if counted := _COUNTED.match(layout):
+        return int(counted[1])
+    name = layout.partition("(")[0]
+    if re.fullmatch(r"\d(?:\.\d){1,2}", name):
+        return sum(map(int, name.split(".")))
+    return _NAMED.get(name)
 
 
 def _picture(index: int, rest: str) -> Picture | None:

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.records import RATE_HZ, Audio, RecordingError, SetupError
+from annotator.records import RATE_HZ, Audio, ChannelLevels, RecordingError, SetupError
 
 _HEADER = struct.Struct(">4s5I")  # Sun/NeXT .au: magic, offset of the samples, size, encoding, rate, channels
 _FLOAT_ENCODING = 6
@@ -19,14 +19,17 @@ _SILENCE_CHUNK = RATE_HZ * 60
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 0.001  # of samples at full scale
 _SILENT_PEAK = 2 / 32768  # dither is not sound
-_CANCELLED_SHARE = 0.02  # of a channel's energy that is left in the mix of both
+_CANCELLED_SHARE = 0.08  # of what channels that have nothing in common would leave in their mix
+_MOST_CHANNELS = 256
+_STEP = RATE_HZ // 50  # samples for which the level of a channel is measured
 
 
 class Sound:
-    """Takes .au bytes of one or two channels at 16 kHz and writes a file of little-endian 16-bit mono.
+    """Takes .au bytes of any number of channels at 16 kHz and writes a file of little-endian 16-bit mono.
 
-    Channels are averaged. When they cancel each other out (one is the other upside down), ``better_channel``
-    says so afterwards, and a second pass with that ``channel`` recovers the sound.
+    Channels are averaged; how loud each is stays known. When they cancel each other out (one is the other
+    upside down), ``better_channel`` says so afterwards, and a second pass with that ``channel`` recovers the
+    sound.
 
     Args:
         file: where the samples go; replaced.
@@ -47,8 +50,12 @@ class Sound:
         self._peak = 0.0
         self._at_full_scale = 0
         self._bad = False
-        self._energy = np.zeros(2)  # of the channels
+        self._energy = np.zeros(1)  # of the channels
         self._mixed_energy = 0.0
+        self._first_two = 0.0  # the sum of the products of their samples
+        self._silence_s = 0.0  # written before the first sample
+        self._unmeasured = np.zeros((0, 1), np.float32)  # the begin of a step
+        self._levels: list[NDArray[np.float16]] = []
         try:
             self._file = open(file, "wb")
         except OSError as error:
@@ -93,10 +100,10 @@ class Sound:
     @property
     def better_channel(self) -> int | None:
         """The louder channel when mixing both has cancelled the sound, else None."""
-        loudest = int(np.argmax(self._energy))
         if self._channel is not None or self._channels < 2 or self._peak < _SILENT_PEAK:
             return None
-        return loudest if self._mixed_energy < _CANCELLED_SHARE * self._energy[loudest] else None
+        unrelated = float(self._energy.sum()) / self._channels**2
+        return int(np.argmax(self._energy)) if self._mixed_energy < _CANCELLED_SHARE * unrelated else None
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -116,16 +123,34 @@ class Sound:
             return None
         return Audio(np.memmap(self._path, dtype="<i2", mode="r"))
 
+    def levels(self) -> ChannelLevels | None:
+        """How loud each channel was from step to step; None for a single one."""
+        if self._channels < 2 or self._heard == 0:
+            return None
+        norm = float(np.sqrt(self._energy[0] * self._energy[1]))
+        return ChannelLevels(
+            level_db=np.concatenate([np.zeros((0, self._channels), np.float16), *self._levels]),
+            start_s=self._silence_s,
+            step_s=_STEP / RATE_HZ,
+            correlation=self._first_two / norm if norm > 0 else 0.0,
+        )
+
     def _read_header(self) -> bool:
         if len(self._pending) < _HEADER.size:
             return False
         magic, offset, _, encoding, rate, channels = _HEADER.unpack_from(self._pending)
-        if (magic, encoding, rate) != (b".snd", _FLOAT_ENCODING, RATE_HZ) or channels not in (1, 2):
+        if (magic, encoding, rate) != (
+            b".snd",
+            _FLOAT_ENCODING,
+            RATE_HZ,
+        ) or not 1 <= channels <= _MOST_CHANNELS:
             raise RecordingError("decode", "decoder_failed", "ffmpeg delivers sound in an unexpected form.")
         if len(self._pending) < offset:
             return False
         del self._pending[:offset]
         self._channels = channels
+        self._energy = np.zeros(channels)
+        self._unmeasured = np.zeros((0, channels), np.float32)
         return True
 
     def _write_whole_frames(self, start_s: float) -> None:
@@ -133,6 +158,7 @@ class Sound:
             first = round(start_s * RATE_HZ)
             self._skip = max(0, -first)
             self._write_silence(max(0, first))
+            self._silence_s = max(0, first) / RATE_HZ
             self._start_s = 0.0  # the offset is spent
         width = 4 * self._channels
         whole = len(self._pending) // width * width
@@ -156,9 +182,20 @@ class Sound:
         self._at_full_scale += int((magnitude >= _FULL_SCALE).any(axis=1).sum())
         samples = np.clip(samples, -1, 1)
         mixed = samples.mean(axis=1) if self._channel is None else samples[:, self._channel]
-        self._energy[: self._channels] += np.square(samples, dtype=np.float64).sum(axis=0)
+        self._energy += np.square(samples, dtype=np.float64).sum(axis=0)
+        if self._channels > 1:
+            self._first_two += float(np.dot(samples[:, 0].astype(np.float64), samples[:, 1]))
+            self._measure(samples)
         self._mixed_energy += float(np.square(mixed, dtype=np.float64).sum())
         self._store(np.clip(np.rint(mixed * 32768), -32768, 32767).astype("<i2"))
+
+    def _measure(self, samples: NDArray[np.float32]) -> None:
+        """Note the level of each whole step."""
+        waiting = np.concatenate([self._unmeasured, samples])
+        whole = len(waiting) // _STEP * _STEP
+        power = np.square(waiting[:whole]).reshape(-1, _STEP, self._channels).mean(axis=1)
+        self._levels.append((10 * np.log10(np.maximum(power, 1e-12))).astype(np.float16))
+        self._unmeasured = waiting[whole:]
 
     def _write_silence(self, count: int) -> None:
         self._make_room(count)

@@ -63,10 +63,11 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
     Raises: UsageError and SetupError; whatever is finished by then stays, and the same call goes on.
     """
     check_out(out)
-    found = media.find(inputs)
+    found, passed_over = media.look_through(inputs)
     if not found:
+        among = f" Its {len(passed_over)} files are of other kinds." if passed_over else ""
         raise UsageError(
-            f"There is no recording in {', '.join(map(str, inputs))}. "
+            f"There is no recording in {', '.join(map(str, inputs))}.{among} "
             f"Recordings are told by their ending: {' '.join(sorted(media.MEDIA_SUFFIXES))}."
         )
     folder = weights.checkpoint_folder(settings.model)
@@ -99,8 +100,9 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
                 },
             }
             # Shards of one output end side by side: the last one to merge must see all.
+            others = [{"file": other.file, "reason": other.reason} for other in passed_over]
             with output_merging(out):
-                work.write_json(work.manifest_file, manifest(job, plain, versions(), about))
+                work.write_json(work.manifest_file, manifest(job, plain, versions(), about, others))
                 result.table, result.failures = write_outputs(work_manifests(work), out)
     return result
 

@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from annotator import media, table, weights
+from annotator.pipeline.recordings import label
 from annotator.pipeline.signals import Stop
 from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, decoded_file, make_worker
 from annotator.pipeline.workdir import WorkDir, hash_json
@@ -92,6 +93,8 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "sidecars": [b.take_sidecar_turns, b.take_subtitles],
         "speakers": [s.speakers, s.min_speakers, s.max_speakers],
         "language": s.language,
+        "audio_track": s.audio_track,
+        "channels": s.channels,
         "dialogue_gap": s.dialogue_gap,
         "frame_rate": s.frame_rate,
         "modalities": s.modalities,
@@ -221,8 +224,8 @@ class Job:
             # By name and content: the name of a subtitle file tells its language.
             beside = []
             for path in media.sidecars(entry.path):
-                name = path.name.removeprefix(entry.path.stem)
-                beside.append([name, self.work.content_id(path, media.content_hash)])
+                content = self.work.content_id(path, media.content_hash)
+                beside.append([label(path.name, entry.path.name), content])
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"{media.escaped(path.name)} can't be read: {reason}"
@@ -355,7 +358,7 @@ class Job:
                 spending = recording.seconds if entry.key in self._prepared_now else {}
                 for stage, spent in spending.items():
                     self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-        self.work.save_inputs()
+        self.work.save_inputs(final=False)
         self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
 
     def next_ready(self) -> tuple[list[Entry], list[Prepared]]:
@@ -387,6 +390,8 @@ class Job:
             model=self.predictor.name,
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
-        facts = {"duration_s": round(recording.duration_s, 3), "rows": len(part), "flags": flags}
+        facts = recording.facts(entry.path.name) | {"rows": len(part), "flags": flags}
+        for kind, chosen in {**recording.streams, **recording.beside}.items():
+            log.debug("%s: %s: %s", media.escaped(entry.file), kind, media.escaped(chosen or "none"))
         table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)
         self.work.failure_file(entry.key).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,16 @@ import polars as pl
 
 from annotator import media, table
 from annotator.pipeline.people import linked, unpacked
+from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
 
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
 
-MANIFEST_FORMAT = 1  # raised when a manifest says something else
+log = logging.getLogger("annotator")
+
+MANIFEST_FORMAT = 2  # raised when a manifest says something else
 
 
 def check_out(out: Path) -> None:
@@ -75,7 +79,9 @@ def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> list[dict[str, A
 def write_outputs(
     manifests: Sequence[tuple[Path, dict[str, Any]]], out: Path
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Merge parts into the table; write it, the failures file and the record of the run beside it."""
+    """Merge parts into the table; write it and beside it that of the recordings, the failures file and the
+    record of the run.
+    """
     same_settings([m for _, m in manifests])
     files = gather(manifests)
     first = manifests[0][1]
@@ -96,8 +102,19 @@ def write_outputs(
     }
     table.write_table(whole, out, metadata)
     table.write_failures(out.with_suffix(".failures.csv"), failures)
-    table.write_json(out.with_suffix(".run.json"), record([m for _, m in manifests], files))
+    not_used = passed_over([m for _, m in manifests], {f["file"] for f in files})
+    write_recordings(out.with_suffix(f".recordings{out.suffix}"), files, not_used)
+    about = out.with_suffix(".run.json")
+    table.write_json(about, record([m for _, m in manifests], files) | {"not_used": not_used})
+    if not_used:
+        log.info("%s", not_used_line(not_used, about))
     return whole, failures
+
+
+def passed_over(manifests: Sequence[dict[str, Any]], recordings: set[str]) -> list[dict[str, str]]:
+    """Files that no run used and why, by name; shards that look through the same folders find the same."""
+    reasons = {other["file"]: other["reason"] for m in manifests for other in m["not_used"]}
+    return [{"file": f, "reason": reasons[f]} for f in sorted(reasons) if f not in recordings]
 
 
 def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -165,10 +182,24 @@ def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame
 
 
 def manifest(
-    job: Job, settings: dict[str, Any], versions: dict[str, str], run: dict[str, Any]
+    job: Job,
+    settings: dict[str, Any],
+    versions: dict[str, str],
+    run: dict[str, Any],
+    not_used: Sequence[dict[str, str]] = (),
 ) -> dict[str, Any]:
-    """Which file has which part, or why not, with the facts of each recording and of the run."""
+    """Which file has which part, or why not, with the facts of each recording and of the run.
+
+    Args:
+        not_used: files among the inputs that are no recordings.
+    """
     files = []
+    left = list(not_used)
+    backends = job.backends
+    asked = {
+        "transcript": backends.take_subtitles or backends.transcriber == "subtitles",
+        "speakers": backends.take_sidecar_turns,
+    }
     for entry in sorted(job.entries, key=lambda e: str(e.file)):
         line: dict[str, Any] = {"file": entry.file, "file_id": entry.file_id, "part": None}
         if entry.failure is not None:
@@ -187,6 +218,8 @@ def manifest(
                     f"The part of {entry.file} vanished from {job.work.root}: run the same command again."
                 )
             line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
+            line["beside"] = read_beside(entry.path, facts["beside"])
+            left += left_beside(entry.path, entry.file, line["beside"], asked)
         files.append(line)
     return {
         "format": MANIFEST_FORMAT,
@@ -198,6 +231,7 @@ def manifest(
         "model": job.predictor.name,
         "labels": list(job.predictor.labels),
         "files": files,
+        "not_used": left,
     }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 Voices = Mapping[str, NDArray[np.float32]]  # name of a speaker -> (d,) norm 1
-NUMBERED = re.compile(r"SPEAKER_\d+")
+NUMBERED = re.compile(r"(?:SPEAKER|CHANNEL)_\d+")
 
 
 def packed(voice: NDArray[np.float32]) -> str:

@@ -18,8 +18,10 @@ from safetensors.numpy import save_file
 from annotator import diarize, encode, faces, media, transcribe, utterances
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
+from annotator.pipeline.recordings import label
 from annotator.records import (
     Audio,
+    ChannelLevels,
     Conversation,
     Evidence,
     Features,
@@ -85,6 +87,10 @@ class Prepared:
     language: str | None
     flags: tuple[str, ...]  # of the whole recording
     duration_s: float
+    streams: Mapping[str, str | None] = field(default_factory=dict)  # what was chosen of those inside it
+    rate_hz: int | None = None  # of the sound as it is recorded, with so many channels
+    channels: int | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)  # files read: "speakers" and "transcript"
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
     voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
 
@@ -99,6 +105,24 @@ class Prepared:
             features = {m: Features(f.values[rows], f.present[rows]) for m, f in self.features.items()}
             result.append(Conversation(np.array(speakers, np.int64), features))
         return result
+
+    def facts(self, recording: str) -> dict[str, Any]:
+        """What the run's record and the table of recordings say of it, as JSON values.
+
+        Args:
+            recording: the file's name.
+        """
+        return {
+            "duration_s": round(self.duration_s, 3),
+            "speakers": len({u.speaker for u in self.utterances}),
+            "text_source": self.text_source,
+            "language": self.language if self.text_source is not None else None,
+            "streams": dict(self.streams),
+            "rate_hz": self.rate_hz,
+            "channels": self.channels,
+            "beside": {kind: label(name, recording) for kind, name in self.beside.items()},
+            "seconds": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
+        }
 
     def save(self, path: Path, scratch: Path) -> None:
         """Write it whole or not at all."""
@@ -153,14 +177,20 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
-    def diarized(recording: Media, audio: Audio) -> list[Turn]:
+    def diarized(
+        recording: Media, audio: Audio, levels: ChannelLevels | None, rttm: Path | None
+    ) -> list[Turn]:
         nonlocal diarizer
-        rttm = next((p for p in recording.sidecars if p.suffix.lower() == ".rttm"), None)
-        if backends.take_sidecar_turns and rttm is not None:
+        if rttm is not None:
             return diarize.read_rttm(rttm)
         if diarizer is None:
             diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
-        return diarizer(audio)
+        turns = diarizer(audio)
+        if levels is None or settings.channels == "mix":
+            return turns
+        if settings.channels is None and not diarize.one_speaker_a_channel(levels):
+            return turns
+        return diarize.by_channel(turns, levels)
 
     def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
         nonlocal transcriber
@@ -177,6 +207,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     def prepare(task: Task) -> dict[str, Any]:
         recording = task.media
         seconds: dict[str, float] = {}
+        beside: dict[str, str] = {}
         with_faces = "face" in encoders and recording.has_video
         audio_file = decoded_file(setup.scratch, task.key)
         tracker = faces.FaceTracker(face_settings) if with_faces else None
@@ -187,6 +218,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     audio_file,
                     tracker.add if tracker else None,
                     frame_rate_hz=settings.frame_rate,
+                    language=settings.language,
+                    audio_track=settings.audio_track,
+                    apart=settings.channels == "speakers",
                 )
             audio = decoded.audio
             stat = recording.path.stat()
@@ -196,10 +230,13 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 if task.given is not None:
                     turns = turns_of(task.given)
                 else:
-                    turns = diarized(recording, audio) if audio is not None else []
+                    rttm = speaker_file(recording) if backends.take_sidecar_turns else None
+                    beside |= {"speakers": rttm.name} if rttm is not None and audio is not None else {}
+                    turns = diarized(recording, audio, decoded.levels, rttm) if audio is not None else []
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
                 transcript = Transcript() if told else transcribed(recording, audio, turns)
+                beside |= {"transcript": transcript.file} if transcript.file is not None else {}
             if audio is None and not transcript.words and task.given is None:
                 raise RecordingError(
                     "diarize",
@@ -236,6 +273,10 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 language=transcript.language or settings.language,
                 flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
                 duration_s=decoded.duration_s,
+                streams={"audio": media.described(decoded.track) if decoded.track else None},
+                rate_hz=decoded.track.rate_hz if decoded.track else None,
+                channels=decoded.track.channels if decoded.track else None,
+                beside=beside,
                 seconds=seconds,
                 voices=voices,
             )
@@ -245,6 +286,12 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
         return {"duration_s": decoded.duration_s}
 
     return prepare
+
+
+def speaker_file(recording: Media) -> Path | None:
+    """The RTTM beside a recording: of several, the one with the shortest name."""
+    found = [path for path in recording.sidecars if path.suffix.lower() == ".rttm"]
+    return min(found, key=lambda path: (len(path.name), path.name), default=None)
 
 
 def decoded_file(scratch: Path, key: str) -> Path:

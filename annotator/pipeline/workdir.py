@@ -67,6 +67,7 @@ class WorkDir:
         self._suffix = f"-{shard[0]}-of-{shard[1]}" if shard else ""
         self._inputs_file = root / f"inputs{self._suffix}.json"
         self._inputs: dict[str, list[Any]] = {}
+        self._saved = 0  # how many of them were written
 
     @property
     def manifest_file(self) -> Path:
@@ -134,8 +135,14 @@ class WorkDir:
         self._inputs[name] = [*stamp, digest]
         return digest
 
-    def save_inputs(self) -> None:
-        self.write_json(self._inputs_file, dict(self._inputs))  # a copy: the scan goes on meanwhile
+    def save_inputs(self, final: bool = True) -> None:
+        """Write the cache of hashes; before the end only once it has grown by a third.
+
+        Else a run of many recordings would write all of them again after each batch.
+        """
+        if final or len(self._inputs) >= 4 / 3 * self._saved:
+            self._saved = len(self._inputs)
+            self.write_json(self._inputs_file, dict(self._inputs))  # a copy: the scan goes on meanwhile
 
     def write_json(self, path: Path, value: Any) -> None:
         """Write a file of this folder whole or not at all, leaving nothing else behind."""

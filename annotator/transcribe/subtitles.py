@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from annotator import sidecars
 from annotator.records import Media, RecordingError, SubtitleStream, Transcript
 
 from .cues import Cue, words_of  # noqa: TID251 - own package
@@ -132,7 +133,8 @@ def read_sidecar(path: Path, recording: str | None = None) -> Transcript:
 
     Args:
         recording: the recording's name without folder and ending: what follows it in the file's name may
-            be a language, and a CTM's lines are found by it. The file's own name by default.
+            be a language (``annotator/sidecars.py``), and a CTM's lines are found by it. By default
+            the file's own name.
 
     Raises: RecordingError if it can't be read, is over 50 MB, or is not what its ending says.
     """
@@ -146,8 +148,8 @@ def from_sidecars(paths: Sequence[Path], recording: str, language: str | None = 
     """The best of the files beside a recording that has words, or an empty transcript.
 
     Order: the wanted language, before one that is not told, before others; whole subtitles before forced ones
-    (which hold only the foreign lines); word times in JSON, then CTM, VTT, SRT, JSON without word times.
-    JSON that is no transcript is passed over.
+    (which hold only the foreign lines); word times in JSON, then CTM, VTT, SRT, JSON without word times;
+    those for the hard of hearing after plain ones; the default. JSON that is no transcript is passed over.
     """
     # JSON has to be read to know what it is; the rest is read in order until one has words.
     read: dict[Path, tuple[Transcript, bool]] = {}
@@ -157,14 +159,16 @@ def from_sidecars(paths: Sequence[Path], recording: str, language: str | None = 
             if transcript is not None:
                 read[path] = transcript, word_times
 
-    def rank(path: Path) -> tuple[int, bool, int, str]:
-        told = read[path][0].language if path in read else _name_language(path, recording)
-        forced = "forced" in path.name.lower().split(".")[1:-1]
+    def rank(path: Path) -> tuple[int, bool, int, bool, bool, str]:
+        name = sidecars.of(path.name, recording)
+        told = read[path][0].language if path in read else name.language
         form = SUFFIXES.index(path.suffix.lower())
         return (
             _distance(told, language),
-            forced,
+            name.forced,
             len(SUFFIXES) if path in read and not read[path][1] else form,
+            name.hearing_impaired,
+            not name.default,
             path.name,
         )
 
@@ -172,7 +176,7 @@ def from_sidecars(paths: Sequence[Path], recording: str, language: str | None = 
     for path in sorted(known, key=rank):
         found = read[path][0] if path in read else _read(path, recording)[0]
         if found is not None and found.words:
-            return found
+            return replace(found, file=path.name)
     return Transcript()
 
 
@@ -215,16 +219,8 @@ def _read(path: Path, recording: str | None) -> tuple[Transcript | None, bool]:
         found = parse_json(text, name)
         timed = found is not None and has_word_times(text)
     if found is not None and found.language is None:
-        found = replace(found, language=_name_language(path, recording))
+        found = replace(found, language=sidecars.of(path.name, recording).language)
     return found, timed
-
-
-def _name_language(path: Path, recording: str | None) -> str | None:
-    """The language in ``talk.en.srt`` or ``talk.en.sdh.srt``; a recording called ``talk.is`` tells none."""
-    known = recording is not None and path.name.startswith(recording + ".")
-    rest = path.name[len(recording or "") :] if known else path.name
-    codes = map(language_code, rest.split(".")[1:-1])
-    return next((code for code in reversed(list(codes)) if code), None)
 
 
 def _distance(told: str | None, wanted: str | None) -> int:

@@ -27,7 +27,7 @@ from annotator.weights import STARTER
 from model import CheckpointError, load_checkpoint
 from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
-from train.prepare import emorynlp, features, iemocap, meld, table
+from train.prepare import annotated, emorynlp, features, iemocap, meld, table
 from train.prepare.source import Source
 
 log = logging.getLogger("annotator")
@@ -38,8 +38,10 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "iemocap": iemocap.read,
     "features": features.read,
     "table": table.read,
+    **{kind: annotated.reader(kind) for kind in annotated.READERS},
 }
-WITH_MEDIA = ("meld", "iemocap", "table")
+LIKE_TABLES = ("table", *annotated.READERS)  # whose layout is told, and checked
+WITH_MEDIA = ("meld", "iemocap", *LIKE_TABLES)
 TEXT_ENCODER: dict[str, Any] = {"name": "minilm"}
 BLOCK = 512  # utterances that are encoded and kept at a time, rounded up to whole dialogues
 
@@ -168,7 +170,7 @@ def table_options(
         UsageError: an option that the source doesn't have, or that can't be read.
     """
     found: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if seed is not None and source not in ("table", "iemocap", "features"):
+    if seed is not None and source not in (*LIKE_TABLES, "iemocap", "features"):
         raise UsageError(f"{source} has its own splits: leave out --seed.")
     given = [
         name
@@ -180,14 +182,14 @@ def table_options(
         )
         if there
     ]
-    if source != "table":
+    if source not in LIKE_TABLES:
         if given:
             raise UsageError(f"Only a table has {', '.join(given)}; {source} has its own layout.")
         return found
     if split_by not in (None, "speaker", "dialogue"):
         raise UsageError(f"Splits keep apart speaker or dialogue, not {split_by!r}.")
     return found | {
-        "columns": named_values(columns, "--column"),
+        "columns": named_values(columns, "--column", may_be_empty=True),
         "split_by": split_by,
         "shared_speakers": shared_speakers,
         "skip_faulty": skip_faulty,

@@ -30,7 +30,7 @@ def need_columns(
         if "recording" not in found:
             needed.append("dialogue")
     for meaning in needed:
-        if meaning not in found and meaning not in told:
+        if meaning not in found and not told.get(meaning):
             faults.add(
                 f"there is no column for the {meaning} (looked for {', '.join(NAMES[meaning][:5])}, ...): "
                 f"name it with --column {meaning}=NAME"

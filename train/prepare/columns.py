@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from annotator.records import UsageError
 
@@ -28,12 +28,17 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def match_columns(columns: Sequence[str], told: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Meaning -> column, and what is wrong with what was told.
+def match_columns(
+    columns: Sequence[str],
+    told: Mapping[str, str],
+    misfit: Callable[[str, str], str | None] = lambda meaning, column: None,
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Meaning -> column, what is wrong with what was told, and lines that say which guesses were dropped.
 
     Args:
         columns: of the table.
-        told: meaning -> column, as the user names them.
+        told: meaning -> column, as the user names them; an empty name for a meaning that no column has.
+        misfit: a cell of a column that can't have a meaning, where that speaks against the guess.
 
     Raises:
         UsageError: a meaning that there isn't.
@@ -43,9 +48,11 @@ def match_columns(columns: Sequence[str], told: Mapping[str, str]) -> tuple[dict
             near = difflib.get_close_matches(meaning, NAMES, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UsageError(f"A column can't mean {meaning!r}: choose from {', '.join(NAMES)}.{hint}")
-    faults = []
+    faults, dropped = [], []
     found: dict[str, str] = {}
     for meaning, column in told.items():
+        if not column:
+            continue
         if column in columns:
             found[meaning] = column
             continue
@@ -57,10 +64,15 @@ def match_columns(columns: Sequence[str], told: Mapping[str, str]) -> tuple[dict
         if meaning in told:
             continue
         taken = {*found.values(), *told.values()}
-        fitting = [plain[name] for name in names if name in plain and plain[name] not in taken]
-        if fitting:
-            found[meaning] = fitting[0]
-    return found, faults
+        for column in (plain[name] for name in names if name in plain and plain[name] not in taken):
+            odd = misfit(meaning, column)
+            if odd is None:
+                found[meaning] = column
+                break
+            dropped.append(
+                f"column {column!r} is not the {meaning}: it holds {odd} (--column {meaning}=NAME names one)"
+            )
+    return found, faults, dropped
 
 
 def described(found: Mapping[str, str], told: Mapping[str, str], columns: Sequence[str]) -> list[str]:
@@ -70,7 +82,7 @@ def described(found: Mapping[str, str], told: Mapping[str, str], columns: Sequen
         for meaning in NAMES
         if meaning in found
     ]
-    unused = [column for column in columns if column not in found.values()]
+    unused = [column for column in columns if column and column not in found.values()]
     return [*lines, f"not used: {', '.join(unused)}"] if unused else lines
 
 

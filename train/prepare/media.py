@@ -40,6 +40,9 @@ from train.prepare.source import Recordings
 
 log = logging.getLogger("annotator")
 
+# A clip that is longer by both is not of its utterance alone: some of MELD's hold minutes of an episode.
+MOST_TIMES, MORE_S = 3.0, 5.0
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -60,7 +63,19 @@ class _Part:
     path: Path
     rows: list[int]
     given: tuple[Utterance, ...]
+    stated_s: float | None = None  # how long a recording that is one utterance is said to be
     key: str = ""
+
+    def check_length(self, duration_s: float | None) -> None:
+        """Raises: RecordingError for a clip that is several times as long as its utterance."""
+        if duration_s is None or self.stated_s is None:
+            return
+        if duration_s > max(MOST_TIMES * self.stated_s, self.stated_s + MORE_S):
+            raise RecordingError(
+                "probe",
+                "wrong_length",
+                f"it lasts {duration_s:.1f} s, its utterance {self.stated_s:.1f} s: it holds something else",
+            )
 
 
 def encode_recordings(
@@ -179,7 +194,11 @@ def _parts(table: pl.DataFrame, recordings: Recordings) -> list[_Part]:
                     text=found["text"] or None,
                 )
             )
-        parts.append(_Part(name, recordings.paths[name], rows, tuple(given)))
+        first = columns[rows[0]]
+        # A few of MELD's end before they start.
+        lasts = (first["end"] or 0.0) - (first["start"] or 0.0) if recordings.whole else 0.0
+        stated_s = lasts if lasts > 0 else None
+        parts.append(_Part(name, recordings.paths[name], rows, tuple(given), stated_s))
     return parts
 
 
@@ -235,6 +254,7 @@ def _task(part: _Part, recordings: Recordings, place: WorkDir) -> Task:
         RecordingError: it is no recording.
     """
     probed = recordings.probed.get(part.name) or media.probe(part.path)
+    part.check_length(probed.duration_s)
     stat = part.path.stat()
     out = place.prepared_file(part.key)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +286,12 @@ def _gathered(
             without |= set(part.rows)
             continue
         found = Prepared.load(place.prepared_file(part.key))
+        try:
+            part.check_length(found.duration_s)
+        except RecordingError as error:
+            problems += [(row, f"{part.name}: {error.message}") for row in part.rows]
+            without |= set(part.rows)
+            continue
         for modality, features in found.features.items():
             values, present = arrays[modality]
             values[part.rows], present[part.rows] = features.values, features.present

@@ -14,6 +14,7 @@ from annotator.records import UsageError
 from train.corpus import SENTIMENTS
 from train.prepare.prosody import ENCODER, read_prosody
 from train.prepare.source import Recordings, Source, chosen, read_rows, split_of
+from train.prepare.table import from_cells
 
 LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 FILES = {"train": "train_sent_emo.csv", "validation": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
@@ -27,6 +28,13 @@ NAMES = {
     "season": "Season",
     "episode": "Episode",
 }
+EXPORTED = "meld.csv"
+# Their meanings in any table.
+NAMED = {
+    "dialogue_id": "dialogue",
+    "utterance_id": "utterance",
+    **{name: name for name in ("speaker", "text", "start", "end")},
+}
 NEEDED = ("Dialogue_ID", "Utterance_ID", "Speaker", "Utterance", "Emotion", "Sentiment")
 
 
@@ -39,7 +47,8 @@ CLIPS = {
 
 
 def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) -> Source:
-    """Read the folder that holds ``train_sent_emo.csv``, ``dev_sent_emo.csv``, ``test_sent_emo.csv``.
+    """Read the folder that holds ``train_sent_emo.csv``, ``dev_sent_emo.csv``, ``test_sent_emo.csv``; or one
+    file with these columns, as ``annotate export --to meld-csv`` writes it, whose splits are made.
 
     Args:
         media: the folder with the clips in their published folders, ``train_splits`` and so on.
@@ -50,6 +59,9 @@ def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) 
     """
     if media is not None and prosody is not None:
         raise UsageError("The voice comes from the clips or from their prosody: leave out one of the two.")
+    alone = path / EXPORTED if path.is_dir() and not (path / FILES["train"]).exists() else path
+    if alone.is_file():
+        return _exported(alone, media, prosody)
     parts = []
     for split, name in FILES.items():
         file = path / name
@@ -75,6 +87,23 @@ def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) 
         labels=LABELS,
         provenance=provenance,
         recordings=Recordings(paths, whole=True),
+    )
+
+
+def _exported(file: Path, media: Path | None, prosody: Path | None) -> Source:
+    """One table in MELD's columns, with the column ``File`` for the recording that times are counted in."""
+    if prosody is not None:
+        raise UsageError(f"{file} names recordings: give them with --media, and leave out --prosody.")
+    rows = read_rows(file, (*NEEDED, "StartTime", "EndTime"))
+    told = {NAMED[key]: column for key, column in NAMES.items() if key in NAMED}
+    told |= {
+        "label": "Emotion",
+        "sentiment": "Sentiment",
+        "recording": "File" if "File" in rows.columns else "",
+    }
+    labels = {(cell or "").strip().lower() for cell in rows["Emotion"]} - {""}
+    return from_cells(
+        rows, file, source="meld", media=media, columns=told, labels=LABELS if labels <= set(LABELS) else None
     )
 
 

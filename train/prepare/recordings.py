@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from annotator import media
 from annotator.records import Media, RecordingError, UsageError
+from annotator.sidecars import folded
 
 SLACK_S = 1.0  # an utterance may end this much after its recording: containers declare their length roughly
 
@@ -35,8 +37,9 @@ class Index:
         for entry in found:
             path = PurePosixPath(entry.file)
             # A path, a path without ending, a name, a name without ending: whatever is unique.
+            # Umlauts may be taken apart on one side, and letter case changes between systems.
             for name in {entry.file, str(path.with_suffix("")), path.name, path.stem}:
-                index.by_name.setdefault(name, []).append(entry)
+                index.by_name.setdefault(folded(name), []).append(entry)
         return index
 
     def look_up(self, cell: str) -> media.Found | str:
@@ -44,8 +47,14 @@ class Index:
         name = cell.strip().replace("\\", "/").removeprefix("./")
         if os.path.isabs(name):
             name = os.path.relpath(name, os.path.abspath(self.root))
-        found = self.by_name.get(name) or self.by_name.get(PurePosixPath(name).name) or []
-        exact = [entry for entry in found if entry.file == name] or found
+        whole = re.sub(r"^(\d+)\.0$", r"\1", name)  # a number that a program made of a name
+        tried = (name, PurePosixPath(name).name, whole)
+        found = next((hits for n in tried if (hits := self.by_name.get(folded(n)))), [])
+        exact = (
+            [entry for entry in found if entry.file == name]
+            or [entry for entry in found if folded(entry.file) == folded(name)]
+            or found
+        )
         if not exact:
             return f"there is no recording {cell!r} in {self.root}"
         if len(exact) > 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from annotator.records import UsageError
 from annotator.spreadsheet import FORMULA_STARTS
@@ -54,6 +56,8 @@ def read_cells(
     columns = {meaning: column(meaning) for meaning in NAMES}
     for number in range(1, height + 1):
         cell = {meaning: found[number - 1] for meaning, found in columns.items()}
+        if not any(cell.values()):
+            continue  # spreadsheets part dialogues by empty rows
         speaker, label, text, sentiment = (cell[m] for m in ("speaker", "label", "text", "sentiment"))
         if speaker is None and "speaker" in values:
             faults.add("the speaker is empty", [number])
@@ -66,7 +70,7 @@ def read_cells(
         known = spelled.get(label.lower()) if label is not None else None
         row = Row(
             number=number,
-            speaker=speaker or "",
+            speaker=_id(speaker) or "",
             label=known,
             text=text,
             # By its name where there is no column for it; a column's empty cell is not known.
@@ -74,7 +78,7 @@ def read_cells(
             if "sentiment" in values
             else sentiment_of(known or ""),
             recording=cell["recording"],
-            dialogue=cell["dialogue"],
+            dialogue=_id(cell["dialogue"]),
             utterance=_whole_number(cell["utterance"], number, "utterance" in values, faults),
             start=_time(cell["start"], "start", number, faults),
             end=_time(cell["end"], "end", number, faults),
@@ -100,11 +104,42 @@ def _whole_number(cell: str | None, number: int, has_column: bool, faults: Fault
         if has_column:
             faults.add("the utterance's number is empty", [number])
         return None
-    try:
-        return int(cell)
-    except ValueError:
+    found = _as_whole(cell)
+    if found is None:
         faults.add(f"the utterance's number {cell!r} is no whole number", [number])
-        return None
+    return found
+
+
+def _as_whole(cell: str) -> int | None:
+    """A whole number, also as programs write it that know no others than ``1.0``."""
+    match = re.fullmatch(r"([+-]?\d+)(?:[.,]0*)?", cell, re.ASCII)
+    return int(match[1]) if match else None
+
+
+def _id(cell: str | None) -> str | None:
+    """A name; a number is the same as 1 and as 1.0."""
+    return re.sub(r"^(\d+)\.0$", r"\1", cell) if cell is not None else None
+
+
+def misfit(meaning: str, cells: Cells) -> str | None:
+    """Why a column that is called like a meaning can't have it: a cell like most. None where it can."""
+    filled = [cell.strip() for cell in cells if cell is not None and cell.strip()]
+    if meaning in ("split", "utterance") and len(filled) < len(cells) / 2:
+        return "mostly empty cells"
+    odd = [cell for cell in filled if not _fits(meaning, cell)]
+    return repr(odd[0]) if 2 * len(odd) > len(filled) else None
+
+
+def _fits(meaning: str, cell: str) -> bool:
+    if meaning == "sentiment":
+        return cell.lower() in SENTIMENTS
+    if meaning == "utterance":
+        return _as_whole(cell) is not None
+    if meaning == "split":
+        return _split(cell, 0, True, Faults(Path())) is not None
+    if meaning in ("start", "end"):
+        return _time(cell, meaning, 0, Faults(Path())) is not None
+    return True
 
 
 def _time(cell: str | None, name: str, number: int, faults: Faults) -> float | None:
@@ -114,7 +149,7 @@ def _time(cell: str | None, name: str, number: int, faults: Faults) -> float | N
     if found is None:
         # What a program wrote may have an exponent.
         try:
-            found = float(cell)
+            found = float(cell.replace(",", "."))
         except ValueError:
             found = float("nan")
         if found != found or found in (float("inf"), float("-inf")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from annotator.records import Features, Media, UsageError
+from train.prepare.sheets import EXCEL, read_sheet
 
 # A Windows-1252 byte that was decoded as Latin-1 leaves a control character where a quote,
 # a dash or an ellipsis was meant. The five bytes that Windows-1252 doesn't define stay.
@@ -55,38 +55,24 @@ def repair(text: str) -> str:
 
 
 def read_rows(path: Path, columns: Iterable[str]) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file with every cell as text, empty cells as null.
-
-    Text is UTF-8, or Windows-1252 where it isn't valid UTF-8.
+    """A table in any of the forms of ``sheets.py`` with every cell as text, empty cells as null.
 
     Raises:
         UsageError: the file is missing, unreadable, empty, or lacks one of ``columns``.
     """
-    try:
-        if path.suffix.lower() == ".parquet":
-            rows = pl.read_parquet(path, glob=False)
-        else:
-            raw = path.read_bytes()
-            try:
-                text = raw.decode("utf-8-sig")
-            except UnicodeDecodeError:
-                text = raw.decode("cp1252", errors="replace")
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            rows = pl.read_csv(io.BytesIO(repair(text).encode()), separator=separator, infer_schema=False)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} doesn't exist. Give the folder or file that holds it.") from error
-    except pl.exceptions.NoDataError as error:
-        raise UsageError(f"{path} is empty. Give a file with a header and rows.") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
+    rows = read_sheet(path)
+    if path.suffix.lower() not in (".parquet", *EXCEL):
+        rows = rows.with_columns(
+            pl.col(name).map_elements(repair, return_dtype=pl.String)
+            for name, kind in rows.schema.items()
+            if kind == pl.String and rows[name].str.contains("[\x80-\x9f]").any()
+        )
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise UsageError(f"{path} has no column {', '.join(missing)}; it has {', '.join(rows.columns)}.")
     if not rows.height:
         raise UsageError(f"{path} has a header and no rows: that would make an empty split.")
-    return rows.with_columns(
-        pl.col(name).cast(pl.String) for name, kind in rows.schema.items() if not kind.is_nested()
-    )
+    return rows
 
 
 def chosen(values: pl.Series, allowed: Mapping[str, str], path: Path) -> list[str | None]:

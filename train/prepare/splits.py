@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 SHARES = {"validation": 0.1, "test": 0.1}  # of the utterances; the rest trains
 DRAWS = 200  # of which the one with the most even labels is taken
-DIARIZED = re.compile(r"SPEAKER_\d+")  # such a name means nothing outside its recording
+DIARIZED = re.compile(r"(?:SPEAKER|CHANNEL)_\d+")  # such a name means nothing outside its recording
 MOST = 0.8  # share of all utterances in one group of people from which they can't be kept apart
 
 By = Literal["speaker", "dialogue"]

@@ -1,4 +1,4 @@
-"""Any table of labelled utterances: a CSV, TSV or Parquet file, as `annotate run` writes or as you make it.
+"""Any table of labelled utterances: text, Excel or Parquet, as `annotate run` writes or as you make it.
 
 Columns are told apart by name (``columns.py``) or as the user says. Needed are the speaker and the label;
 with recordings, which one and from when to when (or one recording an utterance); without, the text and the
@@ -25,12 +25,14 @@ from train.prepare.checks import (
 )
 from train.prepare.columns import described, match_columns
 from train.prepare.faults import Faults
-from train.prepare.rows import Cells, Row, read_cells
+from train.prepare.rows import Cells, Row, misfit, read_cells
+from train.prepare.sheets import without_missing
 from train.prepare.source import Source, in_order, read_rows
 from train.prepare.splits import By, made_splits, person
 
 log = logging.getLogger("annotator")
 
+TEXT = (".csv", ".tsv", ".txt")  # files in which a formula's cell may begin with an apostrophe
 SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
 
 
@@ -60,20 +62,53 @@ def read(
     Raises:
         UsageError: all that is wrong with the table; or there are too few dialogues to split.
     """
-    cells, told = read_rows(path, ()), dict(columns or {})
-    found, wrong = match_columns(cells.columns, told)
-    for line in described(found, told, cells.columns):
+    return from_cells(
+        read_rows(path, ()),
+        path,
+        media=media,
+        columns=columns,
+        labels=labels,
+        split_by=split_by,
+        shared_speakers=shared_speakers,
+        skip_faulty=skip_faulty,
+        seed=seed,
+    )
+
+
+def from_cells(
+    cells: pl.DataFrame,
+    path: Path,
+    *,
+    source: str = "table",
+    media: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    split_by: By | None = None,
+    shared_speakers: bool = False,
+    skip_faulty: bool = False,
+    seed: int = 0,
+) -> Source:
+    """The same of rows that were read already, every cell as text; ``path`` names them."""
+    cells, missing = without_missing(cells)
+    told = dict(columns or {})
+    found, wrong, dropped = match_columns(
+        cells.columns, told, lambda meaning, column: misfit(meaning, cells[column].to_list())
+    )
+    dropped += _numbered_twice(cells, found, told)
+    for line in [*described(found, told, cells.columns), *dropped]:
         log.info("%s", line)
+    if missing:
+        log.info("%d cells say NA, NaN, null or the like: they are taken as empty", missing)
     faults = Faults(path)
     for fault in wrong:
         faults.add(fault)
-    whole = media is not None and not {"start", "end"} & {*found, *told}
+    whole = media is not None and not {"start", "end"} & {*found, *(m for m, c in told.items() if c)}
     need_columns(found, told, media is not None, whole, faults)
     values: dict[str, Cells] = {meaning: cells[column].to_list() for meaning, column in found.items()}
     if labels is None:
         shown = [n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS]
         labels = shown or None
-    rows = read_cells(values, cells.height, labels, path.suffix.lower() == ".csv", faults)
+    rows = read_cells(values, cells.height, labels, path.suffix.lower() in TEXT, faults)
     check_labels(rows, labels, "label" in found, faults)
     check_times(rows, "start" in found or "end" in found, media is not None and not whole, faults)
     recordings = find_recordings(rows, media, whole, faults) if media is not None else None
@@ -98,7 +133,7 @@ def read(
         table=_table(kept),
         labels=tuple(names),
         provenance={
-            "source": "table",
+            "source": source,
             "files": [path.name],
             "seed": seed,
             "columns": found,
@@ -108,6 +143,25 @@ def read(
         recordings=recordings,
         unused=unused if unused.height else None,
     )
+
+
+def check_meanings(told: Mapping[str, str]) -> None:
+    """Raises: UsageError for a meaning that there isn't."""
+    match_columns((), {meaning: "" for meaning in told})
+
+
+def _numbered_twice(cells: pl.DataFrame, found: dict[str, str], told: Mapping[str, str]) -> list[str]:
+    """Drops a guessed column of utterances' numbers that come twice in a dialogue, and says so."""
+    if "utterance" not in found or "utterance" in told:
+        return []
+    within = [found[m] for m in ("recording", "dialogue", "utterance") if m in found]
+    filled = cells.select(within).drop_nulls(found["utterance"])
+    if not filled.is_duplicated().any():
+        return []
+    column = found.pop("utterance")
+    return [
+        f"column {column!r} is not the utterance: numbers come twice (--column utterance={column} if it is)"
+    ]
 
 
 def _make_splits(rows: Sequence[Row], path: Path, seed: int, by: By | None) -> str:

@@ -1,0 +1,149 @@
+"""Languages as files call them (ISO 639, tags such as ``en-US``, names such as ``English``) to ISO 639-1."""
+
+from __future__ import annotations
+
+import re
+
+# Two letters, then the three-letter codes: terminological, and bibliographic where it differs.
+_CODES = """
+aa aar ab abk ae ave af afr ak aka am amh an arg ar ara as asm av ava ay aym az aze ba bak be bel bg
+bul bi bis bm bam bn ben bo bod,tib br bre bs bos ca cat ce che ch cha co cos cr cre cs ces,cze cu
+chu cv chv cy cym,wel da dan de deu,ger dv div dz dzo ee ewe el ell,gre en eng eo epo es spa et est
+eu eus,baq fa fas,per ff ful fi fin fj fij fo fao fr fra,fre fy fry ga gle gd gla gl glg gn grn gu
+guj gv glv ha hau he heb hi hin ho hmo hr hrv ht hat hu hun hy hye,arm hz her ia ina id ind ie ile
+ig ibo ii iii ik ipk io ido is isl,ice it ita iu iku ja jpn jv jav ka kat,geo kg kon ki kik kj kua
+kk kaz kl kal km khm kn kan ko kor kr kau ks kas ku kur kv kom kw cor ky kir la lat lb ltz lg lug li
+lim ln lin lo lao lt lit lu lub lv lav mg mlg mh mah mi mri,mao mk mkd,mac ml mal mn mon mr mar ms
+msa,may mt mlt my mya,bur na nau nb nob nd nde ne nep ng ndo nl nld,dut nn nno no nor nr nbl nv nav
+ny nya oc oci oj oji om orm or ori os oss pa pan pi pli pl pol ps pus pt por qu que rm roh rn run ro
+ron,rum ru rus rw kin sa san sc srd sd snd se sme sg sag si sin sk slk,slo sl slv sm smo sn sna so
+som sq sqi,alb sr srp ss ssw st sot su sun sv swe sw swa ta tam te tel tg tgk th tha ti tir tk tuk
+tl tgl tn tsn to ton tr tur ts tso tt tat tw twi ty tah ug uig uk ukr ur urd uz uzb ve ven vi vie vo
+vol wa wln wo wol xh xho yi yid yo yor za zha zh zho,chi zu zul
+""".split()
+_TWO_LETTERS = {
+    long: short for short, longs in zip(_CODES[::2], _CODES[1::2], strict=True) for long in longs.split(",")
+}
+_KNOWN = frozenset(_CODES[::2])
+# Names in English, and in the language itself where many files have it.
+_NAMES = {
+    name.replace("_", " "): code
+    for code, names in (
+        line.split(maxsplit=1)
+        for line in """
+af afrikaans
+am amharic
+ar arabic
+az azerbaijani azeri
+be belarusian
+bg bulgarian
+bn bengali bangla
+bs bosnian
+ca catalan català
+cs czech čeština česky
+cy welsh
+da danish dansk
+de german deutsch
+el greek ελληνικά
+en english
+es spanish castilian español espanol castellano
+et estonian eesti
+eu basque euskara
+fa persian farsi
+fi finnish suomi
+fr french français francais
+ga irish
+gl galician galego
+gu gujarati
+he hebrew
+hi hindi
+hr croatian hrvatski
+hu hungarian magyar
+hy armenian
+id indonesian bahasa_indonesia
+is icelandic
+it italian italiano
+ja japanese 日本語
+ka georgian
+kk kazakh
+km khmer
+kn kannada
+ko korean 한국어
+lo lao
+lt lithuanian lietuvių
+lv latvian latviešu
+mk macedonian
+ml malayalam
+mn mongolian
+mr marathi
+ms malay
+mt maltese
+my burmese
+nb bokmål norwegian_bokmål
+ne nepali
+nl dutch flemish nederlands
+nn nynorsk norwegian_nynorsk
+no norwegian norsk
+pa punjabi
+pl polish polski
+ps pashto
+pt portuguese brazilian português portugues
+ro romanian moldavian română romana
+ru russian русский
+si sinhala sinhalese
+sk slovak slovenčina
+sl slovenian slovene slovenščina
+sq albanian
+sr serbian srpski
+sv swedish svenska
+sw swahili
+ta tamil
+te telugu
+th thai
+tl tagalog
+tr turkish türkçe turkce
+uk ukrainian українська
+ur urdu
+uz uzbek
+vi vietnamese
+yo yoruba
+zh chinese mandarin cantonese 中文 简体 繁體 繁体 chs cht
+zu zulu
+""".strip().split("\n")
+    )
+    for name in names.split()
+}
+
+
+def iso_639_1(tag: str | None) -> str | None:
+    """Two-letter code of a language tag; None when there is none (``und``, a dialect without one).
+
+    >>> iso_639_1("ger"), iso_639_1("pt-BR"), iso_639_1("und")
+    ('de', 'pt', None)
+    """
+    if not tag:
+        return None
+    code = tag.replace("_", "-").split("-")[0].lower()
+    return code if code in _KNOWN else _TWO_LETTERS.get(code)
+
+
+def named_language(name: str) -> str | None:
+    """ISO 639-1 of a code, a tag or a language's name; None for any other word.
+
+    Words around a name are understood (``Brazilian Portuguese``, ``Chinese (Simplified)``), but two letters
+    count only as a whole: ``no`` is Norwegian, ``Part no`` is not.
+
+    >>> named_language("en_US"), named_language("GERMAN"), named_language("Chinese (Simplified)")
+    ('en', 'de', 'zh')
+    >>> named_language("final"), named_language("x")
+    (None, None)
+    """
+    plain = name.strip().casefold()
+    if re.fullmatch(r"[a-z]{2,3}(?:[-_][a-z0-9]{1,8}){0,3}", plain, re.ASCII):
+        code = iso_639_1(plain)
+        if code is not None:
+            return code
+    if plain in _NAMES:
+        return _NAMES[plain]
+    found = {_NAMES[word] for word in re.findall(r"\w+", plain) if word in _NAMES}
+    return found.pop() if len(found) == 1 else None
