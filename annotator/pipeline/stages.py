@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator.levels import sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.records import (
@@ -149,11 +150,14 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
-    def diarized(recording: Media, audio: Audio) -> list[Turn]:
+    def given_turns(task: Task) -> list[Turn] | None:
+        if task.given is not None:
+            return turns_of(task.given)
+        rttm = next((p for p in task.media.sidecars if p.suffix.lower() == ".rttm"), None)
+        return diarize.read_rttm(rttm) if backends.take_sidecar_turns and rttm is not None else None
+
+    def diarized(audio: Audio) -> list[Turn]:
         nonlocal diarizer
-        rttm = next((p for p in recording.sidecars if p.suffix.lower() == ".rttm"), None)
-        if backends.take_sidecar_turns and rttm is not None:
-            return diarize.read_rttm(rttm)
         if diarizer is None:
             diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
         return diarizer(audio)
@@ -189,14 +193,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             if (stat.st_size, stat.st_mtime_ns) != task.stamp:
                 raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
             with timed(seconds, "diarize"):
-                if task.given is not None:
-                    turns = turns_of(task.given)
+                given = given_turns(task)
+                if given is not None:
+                    turns = given
                 else:
-                    turns = diarized(recording, audio) if audio is not None else []
+                    turns = diarized(audio) if audio is not None else []
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
                 transcript = Transcript() if told else transcribed(recording, audio, turns)
-            if audio is None and not transcript.words and task.given is None:
+            if audio is None and not transcript.words and given is None:
                 raise RecordingError(
                     "diarize",
                     "no_sound",
@@ -208,8 +213,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 if task.given is not None:
                     built = completed(task.given, transcript, decoded.duration_s)
                 else:
-                    alone = turns.alone if isinstance(turns, diarize.Diarized) else None
-                    built = utterances.build(turns, transcript, decoded.duration_s, build, alone)
+                    built = utterances.build(
+                        turns,
+                        transcript,
+                        decoded.duration_s,
+                        build,
+                        turns.alone if isinstance(turns, diarize.Diarized) else None,
+                        given=given is not None,
+                        levels=sound_levels(audio) if audio is not None else None,
+                    )
                 built = [with_sound_flags(u, audio) for u in built]
             voices = {}
             if voices_of is not None and audio is not None:
