@@ -11,7 +11,7 @@ Times are seconds from the start of the recording (presentation time 0).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +119,8 @@ class Turn:
     start: float
     end: float
     speaker: str
+    # Share of the evidence for this speaker against the next, 0-1; None where nobody weighed it.
+    confidence: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
