@@ -144,6 +144,11 @@ class Transcript:
     language: str | None = None  # ISO 639-1
     flags: tuple[str, ...] = ()
 
+    @property
+    def names_speakers(self) -> bool:
+        """Whether it tells who says each of its words."""
+        return bool(self.words) and all((word.speaker or "").strip() for word in self.words)
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -154,9 +159,11 @@ class Utterance:
     start: float
     end: float
     speaker: str
-    overlap: float  # share of the utterance during which someone else speaks
+    overlap: float | None  # share of it during which someone else speaks; None where no one listened for it
     text: str | None = None
     asr_confidence: float | None = None
+    # Share of the evidence for the speaker against the next, 0-1; None where a file named the speaker.
+    speaker_confidence: float | None = None
     flags: tuple[str, ...] = ()
 
 

@@ -32,7 +32,7 @@ MOST = 100_000  # utterances of a recording; ten hours of talk have about 10,000
 
 @dataclass(frozen=True)
 class UtteranceSettings:
-    """How speech is cut, all in seconds but ``overlapped``.
+    """How speech is cut, all in seconds but ``overlapped`` and ``uncertain``.
 
     Args:
         dialogue_gap_s: this long without an utterance, and a new dialogue starts.
@@ -48,6 +48,7 @@ class UtteranceSettings:
         same_turn_s: given turns of a speaker with a shorter pause between them are one.
         too_short_s: shorter utterances are flagged ``too_short``.
         overlapped: share of overlap above which an utterance is flagged ``overlapped``.
+        uncertain: confidence in the speaker below which an utterance is flagged ``speaker_uncertain``.
     """
 
     dialogue_gap_s: float = 60.0
@@ -63,6 +64,7 @@ class UtteranceSettings:
     same_turn_s: float = 0.3
     too_short_s: float = 0.4
     overlapped: float = 0.5
+    uncertain: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _Piece:
 
 
 def build(
-    turns: Sequence[Turn],
+    turns: Sequence[Turn] | None,
     transcript: Transcript,
     duration_s: float,
     settings: UtteranceSettings | None = None,
@@ -91,7 +93,8 @@ def build(
     clipped to the recording, except those of words that lie wholly after its end.
 
     Args:
-        turns: who speaks when, in any order, overlaps allowed.
+        turns: who speaks when, in any order, overlaps allowed; None where no one listened for it, as the
+            transcript names all speakers: utterances then have no ``overlap``.
         duration_s: length of the recording in seconds; 0 or less where it is not known.
         alone: the same turns with one speaker at a time, where the diarizer tells who speaks most: they give
             the words their speakers, ``turns`` the overlap.
@@ -101,7 +104,7 @@ def build(
     Raises: RecordingError (``too_many``) for more than 100,000 utterances.
     """
     settings = settings or UtteranceSettings()
-    turns = _sound(turns, duration_s)
+    heard, turns = turns is not None, _sound(turns or (), duration_s)
     words = sorted(transcript.words, key=lambda w: w.start)
     labels = _labels(words, turns if alone is None else _sound(alone, duration_s), settings.reach_s)
     names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
@@ -114,7 +117,7 @@ def build(
     if not given:
         pieces += _untold(turns, words, levels, settings)
     _check_number(len(pieces))
-    return _numbered(pieces, turns, duration_s, settings)
+    return _numbered(pieces, turns if heard else None, duration_s, settings)
 
 
 def _sound(turns: Sequence[Turn], duration_s: float) -> list[Turn]:
@@ -379,7 +382,7 @@ def _kept(
         at = bisect_left(starts.get(speaker, []), middle)
         near = mine[speaker][max(0, at - 1) : at + 1]
         best = min(near, key=lambda t: max(t.start - middle, middle - t.end, 0.0), default=None)
-        if best is None or max(best.start - middle, middle - best.end) > settings.reach_s:
+        if best is None or max(best.start - middle, middle - best.end) > settings.slack_s:
             left.append(i)
         else:
             inside[best].append(word)
@@ -467,7 +470,7 @@ def _joined(turns: Sequence[Turn], pause_s: float, longest_s: float) -> list[Tur
 
 
 def _numbered(
-    pieces: Sequence[_Piece], turns: Sequence[Turn], duration_s: float, settings: UtteranceSettings
+    pieces: Sequence[_Piece], turns: Sequence[Turn] | None, duration_s: float, settings: UtteranceSettings
 ) -> list[Utterance]:
     """Utterances with times clipped, overlap, flags and numbers."""
     clipped = sorted((_clip(p, duration_s) for p in pieces), key=lambda p: (p.start, p.end, p.speaker))
@@ -481,12 +484,14 @@ def _numbered(
         if out and piece.start - spoken >= settings.dialogue_gap_s:
             dialogue, number = dialogue + 1, 0
         spoken = max(spoken, piece.end)
-        overlap = _overlap(piece, around)
+        overlap = None if turns is None else _overlap(piece, around)
+        confidence = _confidence(piece, around)
         scores = [w.confidence for w in piece.words if w.confidence is not None]
         flags = {
             "no_transcript": not piece.words,
             "too_short": piece.end - piece.start < settings.too_short_s,
-            "overlapped": overlap > settings.overlapped,
+            "overlapped": overlap is not None and overlap > settings.overlapped,
+            "speaker_uncertain": confidence is not None and confidence < settings.uncertain,
         }
         out.append(
             Utterance(
@@ -498,6 +503,7 @@ def _numbered(
                 overlap=overlap,
                 text=" ".join(w.text for w in piece.words) if piece.words else None,
                 asr_confidence=sum(scores) / len(scores) if scores else None,
+                speaker_confidence=confidence,
                 flags=tuple(flag for flag, holds in flags.items() if holds),
             )
         )
@@ -514,6 +520,19 @@ def _clip(piece: _Piece, duration_s: float) -> _Piece:
         if 0 < duration_s and start < duration_s < end and duration_s > _MOMENT_S:
             start, end = duration_s - _MOMENT_S, duration_s
     return replace(piece, start=start, end=end)
+
+
+def _confidence(piece: _Piece, around: Sequence[Turn]) -> float | None:
+    """Mean confidence of the speaker's turns in an utterance; None where a transcript names the speaker."""
+    if any(_told(word) for word in piece.words):
+        return None
+    weighed = [
+        (min(piece.end, t.end) - max(piece.start, t.start), t.confidence)
+        for t in around
+        if t.speaker == piece.speaker and t.confidence is not None
+    ]
+    seconds = sum(length for length, _ in weighed)
+    return sum(length * value for length, value in weighed) / seconds if seconds > 0 else None
 
 
 def _overlap(piece: _Piece, around: Sequence[Turn]) -> float:

@@ -74,7 +74,7 @@ def by_query(query: str) -> pl.DataFrame:
 
 def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> None:
     columns = (
-        "file file_id dialogue_id utterance_id start end speaker overlap text text_source language "
+        "file file_id dialogue_id utterance_id start end speaker speaker_confidence overlap text text_source language "
         "asr_confidence emotion confidence p_neutral p_joy sentiment p_positive p_neutral_sentiment "
         "p_negative has_text has_audio has_face face_coverage quality model"
     ).split()
@@ -85,6 +85,7 @@ def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> Non
         "utterance_id": pl.Int32,
         "start": pl.Float64,
         "end": pl.Float64,
+        "speaker_confidence": pl.Float32,
         "overlap": pl.Float32,
         "asr_confidence": pl.Float32,
         "confidence": pl.Float32,

@@ -66,7 +66,7 @@ def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_
     for u in built:
         assert u.speaker
         assert 0 <= u.start < u.end
-        assert 0 <= u.overlap <= 1
+        assert u.overlap is not None and 0 <= u.overlap <= 1
         assert (u.text is None) == ("no_transcript" in u.flags)
         assert ("overlapped" in u.flags) == (u.overlap > 0.5)
         numbers = [int(t.split(":")[0]) for t in u.text.split(" ")] if u.text else []
@@ -142,7 +142,7 @@ def test_where_two_speak_at_once_words_go_to_who_is_alone() -> None:
         ("SPEAKER_01", "four five six"),
         ("SPEAKER_00", "seven eight"),
     ]
-    assert [round(u.overlap, 2) for u in built] == [0.33, 1.0, 0.0]
+    assert [u.overlap for u in built] == pytest.approx([1 / 3, 1.0, 0.0], abs=0.01)
 
 
 def test_a_word_outside_all_turns_goes_to_a_close_one_else_to_the_last_speaker() -> None:
@@ -388,6 +388,28 @@ def test_overlap_is_the_share_in_which_others_speak() -> None:
     # A name that no label goes with still has a voice of its own.
     words = spoken(0.0, "yes no", speaker="Anna")
     assert build([Turn(0, 3, "SPEAKER_00")], transcript(*words), 3.0)[0].overlap == 0
+
+
+def test_overlap_is_null_where_no_one_listened() -> None:
+    words = spoken(0.0, "this is what I say", speaker="A") + spoken(1.1, "and this", speaker="B")
+    said = transcript(*sorted(words, key=lambda w: w.start))
+    assert said.names_speakers and not transcript(*spoken(0.0, "who says this")).names_speakers
+    assert not transcript().names_speakers
+    built = build(None, said, 10.0)
+    assert [(u.speaker, u.overlap, u.flags) for u in built] == [("A", None, ()), ("B", None, ())]
+
+
+def test_an_utterance_has_the_confidence_of_its_speakers_turns() -> None:
+    turns = [Turn(0, 2, "A", 0.9), Turn(2.2, 3.2, "A", 0.6), Turn(3, 4, "B", 0.55), Turn(5, 6, "C")]
+    built = {u.speaker: u for u in build(turns, Transcript(), 10.0)}
+    assert built["A"].speaker_confidence == pytest.approx(0.8)
+    assert built["B"].speaker_confidence == pytest.approx(0.55)
+    assert built["C"].speaker_confidence is None
+    assert [s for s, u in built.items() if "speaker_uncertain" in u.flags] == ["B"]
+    words = [*spoken(0.0, "one two", speaker="Ann"), *spoken(3.3, "three")]
+    told = build(turns, transcript(*words), 10.0)
+    # Named by the transcript; by the turn; and the speech that has no words.
+    assert [u.speaker_confidence for u in told] == [None, pytest.approx(0.55)]
 
 
 def test_a_new_dialogue_after_the_gap() -> None:

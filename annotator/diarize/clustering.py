@@ -32,8 +32,10 @@ COMMON = 0.9  # share of the recording's mean that is taken off: the room, and w
 NEIGHBOURS = 0.2  # share of the stretches that each is tied to in spectral clustering
 NEARNESS = 10.0  # what a second of speech at cosine 1 is worth on a path ...
 MOST_S = 3.0  # ... of up to so many seconds of one stretch
-WORTH = 0.06  # mean cosine that the k-th voice must bring, times k
-SURELY_APART = 1.0  # deviations by which all voices must be apart to count all the same
+# Mean cosine that the k-th voice must bring, times k, in a long recording, and the seconds of speech at
+# which it is half of that: moods bring more the more is said.
+WORTH, HALF_WORTH_S = 0.09, 15.0
+SURELY_APART = 1.25  # deviations by which all voices must be apart to count all the same
 # Two parts of one voice, as long as one likes, have this mean cosine; half of what a stretch of so many
 # seconds says is its voice; deviation of the cosine of long parts, and what short ones add.
 ONE_COSINE, HALF_S, SPREAD, SPREAD_SHORT = 0.72, 1.8, 0.08, 0.12
@@ -194,14 +196,17 @@ def _best(heard: Stretches, space: VoiceSpace, plain: Floats, least: int, most: 
             return found[1]
     allowed = [count for count in found if min(least, top) <= count <= most]
     count = max(allowed, key=lambda k: worth[k])
-    sure = [k for k in allowed if k > 1 and _distance(plain, seconds, found[k])[0] >= SURELY_APART]
-    return found[max([count, *sure])]
+    while count + 1 in allowed and _distance(plain, seconds, found[count + 1])[0] >= SURELY_APART:
+        count += 1
+    return found[count]
 
 
 def _worth(voices: Floats, seconds: Floats, labels: Ints, count: int) -> float:
     """Mean cosine of the stretches to the rest of their voices, less what so many voices must bring."""
     own = np.take_along_axis(likeness(voices, seconds, labels), labels[:, None], axis=1)[:, 0]
-    return float((own * seconds).sum() / seconds.sum()) - WORTH * sum(1 / k for k in range(2, count + 1))
+    said = float(seconds.sum())
+    must = WORTH * said / (said + HALF_WORTH_S) * sum(1 / k for k in range(2, count + 1))
+    return float((own * seconds).sum()) / said - must
 
 
 def _distance(voices: Floats, seconds: Floats, labels: Ints) -> tuple[float, float]:

