@@ -85,7 +85,7 @@ def speak(
 
     def heard(samples: object, count: int, events: object) -> int:
         if samples:
-            sound.append(np.ctypeslib.as_array(samples, (count,)).copy())  # type: ignore[arg-type]
+            sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
         for number in range(10_000):
             event = events[number]  # type: ignore[index]
             if event.type == _END:

@@ -431,8 +431,9 @@ def test_made_meeting_and_no_memory_between_recordings(embedded, talk) -> None: 
     assert all(0 <= turn.start < turn.end <= talk.duration_s + 0.01 for turn in first)
     embedded(Audio(talk.samples[: RATE_HZ * 9]))
     assert embedded(talk) == first
+    heard = embedded.hear(talk)
     for count in (1, 2, 3):
-        turns = make_diarizer("embedded", DiarizerSettings(speakers=count))(talk)
+        turns = embedded.turns(heard, count, count)
         assert len({turn.speaker for turn in turns}) == count
         named = [turn.speaker for turn in turns]
         assert list(dict.fromkeys(named)) == [f"SPEAKER_{k:02d}" for k in range(count)]
