@@ -11,7 +11,7 @@ Times are seconds from the start of the recording (presentation time 0).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +145,8 @@ class Turn:
     start: float
     end: float
     speaker: str
+    # Share of the evidence for this speaker against the next, 0-1; None where nobody weighed it.
+    confidence: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,11 @@ class Transcript:
     flags: tuple[str, ...] = ()
     file: str | None = None  # the name of the file beside the recording that it was read from
 
+    @property
+    def names_speakers(self) -> bool:
+        """Whether it tells who says each of its words."""
+        return bool(self.words) and all((word.speaker or "").strip() for word in self.words)
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -179,9 +186,11 @@ class Utterance:
     start: float
     end: float
     speaker: str
-    overlap: float  # share of the utterance during which someone else speaks
+    overlap: float | None  # share of it during which someone else speaks; None where no one listened for it
     text: str | None = None
     asr_confidence: float | None = None
+    # Share of the evidence for the speaker against the next, 0-1; None where a file named the speaker.
+    speaker_confidence: float | None = None
     flags: tuple[str, ...] = ()
     words: tuple[Word, ...] = ()  # those of the text, in order of time; empty without a transcript
 

@@ -4,7 +4,9 @@
    by, else the speaker before. Diarized labels that clearly go with a transcript's name take that name.
 2. Words of one speaker form runs, broken at pauses and wherever someone else's word falls between two.
 3. Runs are split at ends of sentences when they get long, and at their best places when they are too long.
-4. Speech without words becomes an utterance without text.
+4. Speech without words becomes an utterance without text, cut at pauses and quiet places if it is too long.
+
+Turns that somebody gave (a speaker file) are utterances as they are; words then only fall into them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count, groupby, pairwise
 
+from annotator.levels import Levels, cut_times
 from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
 
 FIRST_SPEAKER = "SPEAKER_00"
@@ -29,7 +32,7 @@ MOST = 100_000  # utterances of a recording; ten hours of talk have about 10,000
 
 @dataclass(frozen=True)
 class UtteranceSettings:
-    """How speech is cut, all in seconds but ``overlapped``.
+    """How speech is cut, all in seconds but ``overlapped`` and ``uncertain``.
 
     Args:
         dialogue_gap_s: this long without an utterance, and a new dialogue starts.
@@ -43,8 +46,10 @@ class UtteranceSettings:
         snap_s: within a cue, a change of speaker moves to an end of a sentence no further away than this.
         glitch_s: a change of speaker for one word within a cue is ignored if it is shorter than this.
         break_s: a recognised sentence breaks between speakers at a pause of this length.
+        same_turn_s: given turns of a speaker with a shorter pause between them are one.
         too_short_s: shorter utterances are flagged ``too_short``.
         overlapped: share of overlap above which an utterance is flagged ``overlapped``.
+        uncertain: confidence in the speaker below which an utterance is flagged ``speaker_uncertain``.
     """
 
     dialogue_gap_s: float = 60.0
@@ -58,8 +63,10 @@ class UtteranceSettings:
     snap_s: float = 0.8
     glitch_s: float = 1.0
     break_s: float = 0.3
+    same_turn_s: float = 0.3
     too_short_s: float = 0.4
     overlapped: float = 0.5
+    uncertain: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,14 @@ class _Piece:
 
 
 def build(
-    turns: Sequence[Turn],
+    turns: Sequence[Turn] | None,
     transcript: Transcript,
     duration_s: float,
     settings: UtteranceSettings | None = None,
     alone: Sequence[Turn] | None = None,
+    *,
+    given: bool = False,
+    levels: Levels | None = None,
 ) -> list[Utterance]:
     """Utterances in order of start, numbered by dialogue and within it.
 
@@ -85,25 +95,32 @@ def build(
     clipped to the recording, except those of words that lie wholly after its end.
 
     Args:
-        turns: who speaks when, in any order, overlaps allowed.
+        turns: who speaks when, in any order, overlaps allowed; None where no one listened for it, as the
+            transcript names all speakers: utterances then have no ``overlap``.
         duration_s: length of the recording in seconds; 0 or less where it is not known.
         alone: the same turns with one speaker at a time, where the diarizer tells who speaks most: they give
             the words their speakers, ``turns`` the overlap.
+        given: the turns are somebody's, not a diarizer's: they are kept as utterances.
+        levels: how loud the recording is (levels.py), to cut where it is quiet; None where there is no sound.
 
     Raises: RecordingError (``too_many``) for more than 100,000 utterances.
     """
     settings = settings or UtteranceSettings()
-    turns = _sound(turns, duration_s)
+    heard, turns = turns is not None, _sound(turns or (), duration_s)
     words = sorted(transcript.words, key=lambda w: w.start)
     labels = _labels(words, turns if alone is None else _sound(alone, duration_s), settings.reach_s)
     names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
     turns = sorted(replace(t, speaker=names[t.speaker]) for t in turns)
-    heard = [None if label is None else names[label] for label in labels]
-    speakers = _speakers(words, heard, _overlaps(turns), settings)
-    pieces = [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
-    pieces += _untold(turns, words, settings)
+    by_label = [None if label is None else names[label] for label in labels]
+    speakers = _speakers(words, by_label, _overlaps(turns), settings)
+    pieces: list[_Piece] = []
+    if given:
+        pieces, words, speakers = _kept(turns, words, speakers, levels, settings)
+    pieces += [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
+    if not given:
+        pieces += _untold(turns, words, levels, settings)
     _check_number(len(pieces))
-    return _numbered(pieces, turns, duration_s, settings)
+    return _numbered(pieces, turns if heard else None, duration_s, settings)
 
 
 def _sound(turns: Sequence[Turn], duration_s: float) -> list[Turn]:
@@ -406,7 +423,64 @@ def _best_cut(words: Sequence[Word], first: int, length: float, settings: Uttera
     return best
 
 
-def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSettings) -> list[_Piece]:
+def _kept(
+    turns: Sequence[Turn],
+    words: Sequence[Word],
+    speakers: Sequence[str],
+    levels: Levels | None,
+    settings: UtteranceSettings,
+) -> tuple[list[_Piece], list[Word], list[str]]:
+    """Given turns as utterances, with the words that their speakers say in them or close by.
+
+    Returns: the utterances; the words that are in none, and their speakers.
+    """
+    joined = sorted(_joined(turns, settings.same_turn_s, settings.max_length_s))
+    mine: defaultdict[str, list[Turn]] = defaultdict(list)
+    for turn in joined:
+        mine[turn.speaker].append(turn)
+    starts = {speaker: [turn.start for turn in own] for speaker, own in mine.items()}
+    inside: defaultdict[Turn, list[Word]] = defaultdict(list)
+    left: list[int] = []
+    for i, (word, speaker) in enumerate(zip(words, speakers, strict=True)):
+        middle = (word.start + word.end) / 2
+        at = bisect_left(starts.get(speaker, []), middle)
+        near = mine[speaker][max(0, at - 1) : at + 1]
+        best = min(near, key=lambda t: max(t.start - middle, middle - t.end, 0.0), default=None)
+        if best is None or max(best.start - middle, middle - best.end) > settings.slack_s:
+            left.append(i)
+        else:
+            inside[best].append(word)
+    pieces: list[_Piece] = []
+    for turn in joined:
+        pieces += _parts(turn, inside[turn], levels, len(pieces), settings)
+    return pieces, [words[i] for i in left], [speakers[i] for i in left]
+
+
+def _parts(
+    span: Turn, words: Sequence[Word], levels: Levels | None, before: int, settings: UtteranceSettings
+) -> list[_Piece]:
+    """A stretch of one speaker's as a piece, or as several where it is too long; ``before`` were made."""
+    longest, shortest = settings.max_length_s, settings.min_length_s
+    # Before there are as many as a speaker file claims.
+    _check_number(before + max(1, math.ceil((span.end - span.start) / longest - 1e-9)))
+    spoken = [(w.start, w.end) for w in words]
+    edges = [
+        span.start,
+        *cut_times(span.start, span.end, levels, longest, shortest, spoken),
+        span.end,
+    ]
+    parts: list[list[Word]] = [[] for _ in edges[1:]]
+    for word in words:
+        parts[bisect_left(edges, (word.start + word.end) / 2, 1, len(edges) - 1) - 1].append(word)
+    return [
+        _Piece(start, end, span.speaker, tuple(part))
+        for start, end, part in zip(edges, edges[1:], parts, strict=False)
+    ]
+
+
+def _untold(
+    turns: Sequence[Turn], words: Sequence[Word], levels: Levels | None, settings: UtteranceSettings
+) -> list[_Piece]:
     """Speech that no word tells of. Without any words that is all speech, however short."""
     told: list[list[float]] = []
     for word in words:
@@ -418,7 +492,7 @@ def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSet
     least = settings.untold_s if words else 0.0
     pieces: list[_Piece] = []
     at = 0
-    for turn in sorted(_joined(turns, settings.pause_s)):
+    for turn in sorted(_joined(turns, settings.pause_s, settings.max_length_s)):
         while at < len(told) and told[at][1] <= turn.start:
             at += 1
         start, k = turn.start, at
@@ -430,20 +504,22 @@ def _untold(turns: Sequence[Turn], words: Sequence[Word], settings: UtteranceSet
         gaps.append((start, turn.end))
         for a, b in gaps:
             if b - a > 0 and b - a >= least:
-                parts = max(1, math.ceil((b - a) / settings.max_length_s - 1e-9))
-                _check_number(len(pieces) + parts)  # before there are as many as a speaker file claims
-                cuts = [a + (b - a) * i / parts for i in range(parts)] + [b]
-                pieces += [_Piece(cuts[i], cuts[i + 1], turn.speaker) for i in range(parts)]
+                pieces += _parts(Turn(a, b, turn.speaker), (), levels, len(pieces), settings)
     return pieces
 
 
-def _joined(turns: Sequence[Turn], pause_s: float) -> list[Turn]:
-    """Turns of a speaker without a long pause between become one, unless another's falls in the gap."""
+def _joined(turns: Sequence[Turn], pause_s: float, longest_s: float) -> list[Turn]:
+    """Turns of a speaker without a long pause between become one, unless another's falls in the gap.
+
+    None becomes longer than ``longest_s`` by that: it would be cut again, and not at the pause.
+    """
     out: list[Turn] = []
     latest: dict[str, tuple[int, int]] = {}  # speaker: where its last turn is in out, and among turns
     for i, turn in enumerate(turns):
         place, last = latest.get(turn.speaker, (-1, -1))
         joins = place >= 0 and turn.start - out[place].end <= pause_s
+        if joins and turn.end > out[place].end:
+            joins = turn.start < out[place].end or turn.end - out[place].start <= longest_s
         if joins:
             end = out[place].end
             between = (t for t in turns[last + 1 : i] if t.speaker != turn.speaker)
@@ -458,7 +534,7 @@ def _joined(turns: Sequence[Turn], pause_s: float) -> list[Turn]:
 
 
 def _numbered(
-    pieces: Sequence[_Piece], turns: Sequence[Turn], duration_s: float, settings: UtteranceSettings
+    pieces: Sequence[_Piece], turns: Sequence[Turn] | None, duration_s: float, settings: UtteranceSettings
 ) -> list[Utterance]:
     """Utterances with times clipped, overlap, flags and numbers."""
     clipped = sorted((_clip(p, duration_s) for p in pieces), key=lambda p: (p.start, p.end, p.speaker))
@@ -472,12 +548,14 @@ def _numbered(
         if out and piece.start - spoken >= settings.dialogue_gap_s:
             dialogue, number = dialogue + 1, 0
         spoken = max(spoken, piece.end)
-        overlap = _overlap(piece, around)
+        overlap = None if turns is None else _overlap(piece, around)
+        confidence = _confidence(piece, around)
         scores = [w.confidence for w in piece.words if w.confidence is not None]
         flags = {
             "no_transcript": not piece.words,
             "too_short": piece.end - piece.start < settings.too_short_s,
-            "overlapped": overlap > settings.overlapped,
+            "overlapped": overlap is not None and overlap > settings.overlapped,
+            "speaker_uncertain": confidence is not None and confidence < settings.uncertain,
         }
         out.append(
             Utterance(
@@ -490,6 +568,7 @@ def _numbered(
                 text=" ".join(w.text for w in piece.words) if piece.words else None,
                 asr_confidence=sum(scores) / len(scores) if scores else None,
                 words=piece.words,
+                speaker_confidence=confidence,
                 flags=tuple(flag for flag, holds in flags.items() if holds),
             )
         )
@@ -506,6 +585,19 @@ def _clip(piece: _Piece, duration_s: float) -> _Piece:
         if 0 < duration_s and start < duration_s < end and duration_s > _MOMENT_S:
             start, end = duration_s - _MOMENT_S, duration_s
     return replace(piece, start=start, end=end)
+
+
+def _confidence(piece: _Piece, around: Sequence[Turn]) -> float | None:
+    """Mean confidence of the speaker's turns in an utterance; None where a transcript names the speaker."""
+    if any(_told(word) for word in piece.words):
+        return None
+    weighed = [
+        (min(piece.end, t.end) - max(piece.start, t.start), t.confidence)
+        for t in around
+        if t.speaker == piece.speaker and t.confidence is not None
+    ]
+    seconds = sum(length for length, _ in weighed)
+    return sum(length * value for length, value in weighed) / seconds if seconds > 0 else None
 
 
 def _overlap(piece: _Piece, around: Sequence[Turn]) -> float:

@@ -1,6 +1,6 @@
 """How well voices tell people in different recordings apart: what ``--link-speakers`` decides by.
 
-Meetings are assembled as in diarization.py from known speakers, a speaker's vector is taken from their turns,
+Meetings are assembled (conversations.py) from known speakers, a speaker's vector is taken from their turns,
 and all pairs of vectors from two meetings are compared: of one person, and of two. The threshold was chosen
 on the actors 1 to 16, whom the voice space was learnt from too (``--tuning``); reported are RAVDESS actors 17
 to 20 and EmoDB.
@@ -26,7 +26,7 @@ import numpy as np
 from annotator.diarize import make_voices
 from annotator.records import Turn, Utterance
 from annotator.settings import RunSettings
-from benchmarks.diarization import DATA, REPORTED, TUNED_ON, Meeting, assemble, emodb, ravdess
+from benchmarks.conversations import DATA, REPORTED, TUNED_ON, Meeting, assemble, emodb, ravdess
 
 THRESHOLDS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 

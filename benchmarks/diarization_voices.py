@@ -1,6 +1,6 @@
 """Learns annotator/diarize/voices.safetensors: the directions in which one voice changes with its mood.
 
-Meetings are assembled from the acted sentences of RAVDESS (see diarization.py), so that each voice is
+Meetings are assembled from the acted sentences of RAVDESS (see conversations.py), so that each voice is
 heard in eight moods, with echo and noise. Stretches of one speaker are embedded; the directions of largest
 scatter within a voice, averaged over voices, are what the diarizer leaves out (nuisance attribute
 projection: Solomonoff et al., ICASSP 2005).
@@ -24,7 +24,7 @@ from annotator.diarize.clustering import directions
 from annotator.diarize.embedded import Embedded, gain, loudness, stretches_alone
 from annotator.diarize.networks import EMBEDDING
 from annotator.diarize.weights import VOICES
-from benchmarks.diarization import DATA, Meeting, assemble, ravdess
+from benchmarks.conversations import DATA, Meeting, assemble, ravdess
 
 MOODS = 6  # directions that are kept
 SPEAKERS = (2, 3, 4, 5, 6, 3, 4, 5, 6, 4, 5, 6)  # of the meetings that are assembled

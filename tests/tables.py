@@ -22,6 +22,7 @@ def utterance(**given: Any) -> dict[str, Any]:
         "start": 0.0,
         "end": 2.0,
         "speaker": "SPEAKER_00",
+        "speaker_confidence": 0.9,
         "overlap": 0.0,
         "text": "So good to see you.",
         "text_source": "sidecar",

@@ -15,8 +15,8 @@ import pytest
 from pyannote.database.util import load_rttm
 
 from annotator.export import FORMATS, export
-from annotator.read import WORDS
 from annotator.pipeline.recordings import write_recordings
+from annotator.read import WORDS
 from annotator.records import UsageError
 from annotator.table import write_table
 from annotator.transcribe.subtitles import read_sidecar

@@ -141,7 +141,7 @@ def holds_together(transcript: Transcript, turns: list[Turn]) -> None:
         assert sorted(told) == sorted(w.text for w in transcript.words)
         for u in built:
             assert u.speaker and math.isfinite(u.start) and math.isfinite(u.end) and 0 <= u.start < u.end
-            assert 0 <= u.overlap <= 1
+            assert u.overlap is not None and 0 <= u.overlap <= 1
 
 
 def read(path: Path, content: bytes) -> Transcript | None:

@@ -75,8 +75,9 @@ def by_query(query: str) -> pl.DataFrame:
 
 def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> None:
     columns = (
-        "file file_id dialogue_id utterance_id start end speaker overlap text words text_source language "
-        "asr_confidence emotion confidence p_neutral p_joy sentiment p_positive p_neutral_sentiment "
+        "file file_id dialogue_id utterance_id start end speaker speaker_confidence overlap text words "
+        "text_source language asr_confidence emotion confidence p_neutral p_joy sentiment p_positive "
+        "p_neutral_sentiment "
         "p_negative has_text has_audio has_face face_coverage quality model"
     ).split()
     read = pl.read_parquet(written[0])
@@ -86,6 +87,7 @@ def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> Non
         "utterance_id": pl.Int32,
         "start": pl.Float64,
         "end": pl.Float64,
+        "speaker_confidence": pl.Float32,
         "overlap": pl.Float32,
         "asr_confidence": pl.Float32,
         "confidence": pl.Float32,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 
-from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
+from annotator.levels import cut_times, sound_levels
+from annotator.records import RATE_HZ, Audio, RecordingError, Transcript, Turn, Utterance, Word
 from annotator.utterances import UtteranceSettings, build
 
 SECONDS = st.floats(0, 200, allow_nan=False, width=32)
@@ -48,15 +50,15 @@ def told(utterances: list[Utterance]) -> list[tuple[str, str | None]]:
 
 
 @runs(max_examples=150, deadline=None)
-@given(TURNS, WORDS, st.sampled_from([0.0, 50.0, 500.0]))
-def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_s: float) -> None:
+@given(TURNS, WORDS, st.sampled_from([0.0, 50.0, 500.0]), st.booleans())
+def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_s: float, kept: bool) -> None:
     # Numbered, so that each word can be told from every other.
     marked = tuple(
         Word(w.start, w.end, f"{i}:{w.text}", w.speaker, w.confidence, w.cue) for i, w in enumerate(words)
     )
-    built = build(turns, Transcript(marked, "sidecar"), duration_s)
-    assert built == build(turns, Transcript(marked, "sidecar"), duration_s)
-    assert built == build(turns[::-1], Transcript(marked, "sidecar"), duration_s)
+    built = build(turns, Transcript(marked, "sidecar"), duration_s, given=kept)
+    assert built == build(turns, Transcript(marked, "sidecar"), duration_s, given=kept)
+    assert built == build(turns[::-1], Transcript(marked, "sidecar"), duration_s, given=kept)
 
     landed = [text for u in built if u.text is not None for text in u.text.split(" ")]
     assert sorted(landed) == sorted(w.text for w in marked)
@@ -64,7 +66,7 @@ def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_
     for u in built:
         assert u.speaker
         assert 0 <= u.start < u.end
-        assert 0 <= u.overlap <= 1
+        assert u.overlap is not None and 0 <= u.overlap <= 1
         assert (u.text is None) == ("no_transcript" in u.flags)
         assert ("overlapped" in u.flags) == (u.overlap > 0.5)
         numbers = [int(t.split(":")[0]) for t in u.text.split(" ")] if u.text else []
@@ -90,9 +92,9 @@ def test_what_always_holds(turns: list[Turn], words: tuple[Word, ...], duration_
 
 
 @runs(max_examples=100, deadline=None)
-@given(TURNS)
-def test_turns_alone_keep_their_speech(turns: list[Turn]) -> None:
-    built = build(turns, Transcript(), 500.0)
+@given(TURNS, st.booleans())
+def test_turns_alone_keep_their_speech(turns: list[Turn], kept: bool) -> None:
+    built = build(turns, Transcript(), 500.0, given=kept)
     for turn in turns:
         if turn.end > turn.start:
             mine = [
@@ -140,7 +142,7 @@ def test_where_two_speak_at_once_words_go_to_who_is_alone() -> None:
         ("SPEAKER_01", "four five six"),
         ("SPEAKER_00", "seven eight"),
     ]
-    assert [round(u.overlap, 2) for u in built] == [0.33, 1.0, 0.0]
+    assert [u.overlap for u in built] == pytest.approx([1 / 3, 1.0, 0.0], abs=0.01)
 
 
 def test_a_word_outside_all_turns_goes_to_a_close_one_else_to_the_last_speaker() -> None:
@@ -281,6 +283,113 @@ def test_turns_without_words() -> None:
     assert built[2].flags == ("no_transcript", "too_short")
 
 
+def talk_with_pauses(length_s: float, pauses: list[tuple[float, float]], hum: float = 0.001) -> Audio:
+    """A loud noise with pauses in which there is a little hum; times in seconds."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(round(length_s * RATE_HZ)) * 0.1
+    for start, end in pauses:
+        part = slice(round(start * RATE_HZ), round(end * RATE_HZ))
+        x[part] *= hum / 0.1
+    return Audio((x.clip(-1, 1) * 32767).astype(np.int16))
+
+
+def test_levels_are_of_ten_milliseconds_each() -> None:
+    square = np.where(np.arange(RATE_HZ * 70) < RATE_HZ, 3277, 0).astype(np.int16)
+    found = sound_levels(Audio(square))
+    assert found.shape == (7000,)
+    assert found[:100] == pytest.approx(np.full(100, -20.0), abs=0.01)
+    assert (found[100:] == -120).all()
+    assert sound_levels(Audio(square[:100])).shape == (0,)
+
+
+def test_speech_without_words_is_cut_at_its_pauses() -> None:
+    pauses = [(3.0, 3.3), (9.1, 9.2), (11.0, 11.3), (20.4, 20.8), (31.0, 31.1)]
+    levels = sound_levels(talk_with_pauses(40.0, pauses))
+    built = build([Turn(0, 40, "A")], Transcript(), 40.0, levels=levels)
+    edges = [u.end for u in built[:-1]]
+    assert [u.start for u in built[1:]] == edges  # nothing between them is lost
+    assert edges == pytest.approx([11.15, 20.6, 31.05], abs=0.05)
+
+
+def test_a_quiet_place_serves_where_there_is_no_pause() -> None:
+    levels = sound_levels(talk_with_pauses(20.0, [(12.0, 12.1)], hum=0.05))
+    (cut,) = cut_times(0.0, 20.0, levels, 15.0, 1.0)
+    assert cut == pytest.approx(12.05, abs=0.05)
+
+
+@runs(max_examples=60, deadline=None)
+@given(
+    st.floats(0, 100),
+    st.floats(0.1, 200),
+    st.integers(0, 12_000),
+    st.sampled_from(["noise", "flat", "words"]),
+)
+def test_cuts_leave_parts_of_allowed_length(start: float, length: float, known: int, kind: str) -> None:
+    levels = np.full(known, -30, np.float32)
+    if kind != "flat":
+        levels += np.random.default_rng(known).standard_normal(known).astype(np.float32)
+    words = [(start, start + length)] if kind == "words" else []
+    edges = [start, *cut_times(start, start + length, levels, 15.0, 1.0, words), start + length]
+    parts = np.diff(edges)
+    assert (parts <= 15 + 1e-6).all()
+    assert len(parts) == 1 or (parts >= 1 - 1e-6).all()
+
+
+def test_given_turns_are_utterances_as_they_are() -> None:
+    turns = [
+        Turn(0.0, 1.0, "A"),
+        Turn(1.2, 2.0, "A"),  # the same turn: less than 0.3 s apart
+        Turn(2.5, 3.0, "A"),  # another, though no one speaks between
+        Turn(2.8, 5.0, "B"),
+        Turn(5.1, 5.3, "A"),
+        Turn(5.4, 8.0, "B"),  # A has spoken in between
+    ]
+    kept = build(turns, Transcript(), 10.0, given=True)
+    assert [(u.start, u.end, u.speaker) for u in kept] == [
+        (0.0, 2.0, "A"),
+        (2.5, 3.0, "A"),
+        (2.8, 5.0, "B"),
+        (5.1, 5.3, "A"),
+        (5.4, 8.0, "B"),
+    ]
+    words = transcript(*spoken(0.0, "one two three four five six seven eight. nine ten", each=0.3))
+    assert [(u.start, u.end, u.text) for u in build(turns[:4], words, 10.0, given=True)] == [
+        (0.0, 2.0, "one two three four five six seven eight."),
+        (2.5, 3.0, "nine ten"),
+        (2.8, 5.0, None),
+    ]
+
+
+def test_many_short_given_turns_stay_apart() -> None:
+    turns = [Turn(k * 3.5, k * 3.5 + 3.1, "AB"[k // 4 % 2]) for k in range(240)]
+    kept = build(turns, Transcript(), 900.0, given=True, levels=np.zeros(90_000, np.float32))
+    assert [(u.start, u.end, u.speaker) for u in kept] == [(t.start, t.end, t.speaker) for t in turns]
+
+
+def test_a_given_turn_is_cut_only_where_it_is_too_long_and_not_inside_a_word() -> None:
+    levels = sound_levels(talk_with_pauses(30.0, [(9.0, 9.1), (12.0, 12.6)]))
+    turn = [Turn(0.0, 20.0, "A")]
+    assert [u.end for u in build(turn, Transcript(), 30.0, given=True, levels=levels)] == [
+        pytest.approx(12.3, abs=0.05),
+        20.0,
+    ]
+    words = transcript(Word(11.9, 12.7, "pause", "A"), Word(1.0, 2.0, "first", "A"))
+    built = build(turn, words, 30.0, given=True, levels=levels)
+    assert [(u.text, u.end) for u in built] == [("first", pytest.approx(9.05, abs=0.05)), ("pause", 20.0)]
+
+
+def test_words_outside_given_turns_have_utterances_of_their_own() -> None:
+    words = transcript(*spoken(0.0, "in the turn"), *spoken(20.0, "far from it"))
+    built = build([Turn(0.0, 2.0, "A")], words, 30.0, given=True)
+    assert [(u.start, u.end, u.text, u.speaker) for u in built] == [
+        (0.0, 2.0, "in the turn", "A"),
+        (20.0, pytest.approx(21.2), "far from it", "A"),
+    ]
+    named = transcript(*spoken(0.5, "quite another", speaker="Ben"))
+    built = build([Turn(0.0, 2.0, "Ann")], named, 30.0, given=True)
+    assert {(u.speaker, u.text) for u in built} == {("Ann", None), ("Ben", "quite another")}
+
+
 def test_speech_that_the_transcript_leaves_out_is_an_utterance_without_text() -> None:
     turns = [Turn(0, 8, "A"), Turn(9, 10.5, "B")]
     built = build(turns, transcript(*spoken(0.0, "hello there", speaker="A")), 12.0)
@@ -297,6 +406,28 @@ def test_overlap_is_the_share_in_which_others_speak() -> None:
     # A name that no label goes with still has a voice of its own.
     words = spoken(0.0, "yes no", speaker="Anna")
     assert build([Turn(0, 3, "SPEAKER_00")], transcript(*words), 3.0)[0].overlap == 0
+
+
+def test_overlap_is_null_where_no_one_listened() -> None:
+    words = spoken(0.0, "this is what I say", speaker="A") + spoken(1.1, "and this", speaker="B")
+    said = transcript(*sorted(words, key=lambda w: w.start))
+    assert said.names_speakers and not transcript(*spoken(0.0, "who says this")).names_speakers
+    assert not transcript().names_speakers
+    built = build(None, said, 10.0)
+    assert [(u.speaker, u.overlap, u.flags) for u in built] == [("A", None, ()), ("B", None, ())]
+
+
+def test_an_utterance_has_the_confidence_of_its_speakers_turns() -> None:
+    turns = [Turn(0, 2, "A", 0.9), Turn(2.2, 3.2, "A", 0.6), Turn(3, 4, "B", 0.55), Turn(5, 6, "C")]
+    built = {u.speaker: u for u in build(turns, Transcript(), 10.0)}
+    assert built["A"].speaker_confidence == pytest.approx(0.8)
+    assert built["B"].speaker_confidence == pytest.approx(0.55)
+    assert built["C"].speaker_confidence is None
+    assert [s for s, u in built.items() if "speaker_uncertain" in u.flags] == ["B"]
+    words = [*spoken(0.0, "one two", speaker="Ann"), *spoken(3.3, "three")]
+    told = build(turns, transcript(*words), 10.0)
+    # Named by the transcript; by the turn; and the speech that has no words.
+    assert [u.speaker_confidence for u in told] == [None, pytest.approx(0.55)]
 
 
 def test_a_new_dialogue_after_the_gap() -> None:

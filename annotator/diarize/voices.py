@@ -40,7 +40,7 @@ class Voices:
         whole = (len(audio.samples) - WINDOW) // HOP + 1  # frames
         by_speaker: dict[str, list[NDArray[np.int64]]] = {}
         for utterance in utterances:
-            if utterance.overlap <= MOST_OVERLAP:
+            if (utterance.overlap or 0.0) <= MOST_OVERLAP:
                 frames = np.arange(round(utterance.start * 100), min(round(utterance.end * 100), whole))
                 by_speaker.setdefault(utterance.speaker, []).extend(in_pieces(frames, SHORTEST))
         for speaker, pieces in by_speaker.items():

@@ -155,6 +155,7 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
         ("pyannote", "embedded"),
         list(diarize.DIARIZERS),
         lambda name: diarize.available(name, for_turns),
+        may_be_spared=True,
     )
     transcriber = choose(
         "transcriber",
@@ -191,9 +192,19 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
 
 
 def choose(
-    stage: str, asked: str, order: Sequence[str], known: Sequence[str], lacks: Callable[[str], str | None]
+    stage: str,
+    asked: str,
+    order: Sequence[str],
+    known: Sequence[str],
+    lacks: Callable[[str], str | None],
+    may_be_spared: bool = False,
 ) -> str:
-    """The first backend of ``order`` that lacks nothing, or the one that was asked for."""
+    """The first backend of ``order`` that lacks nothing, or the one that was asked for.
+
+    Args:
+        may_be_spared: recordings may do without it: where none can run it is the last of ``order``, and the
+            run ends with what that lacks at the first recording that needs it.
+    """
     if asked != "auto":
         if asked not in known:
             raise UsageError(f"Unknown {stage} {asked!r}: choose from auto, {', '.join(known)}.")
@@ -210,4 +221,7 @@ def choose(
             log.info("%s: %s%s", stage, name, lacking)
             return name
         passed_over[name] = problem
+    if may_be_spared:
+        log.warning("%s: none can run; only recordings that need none can be annotated", stage)
+        return order[-1]
     raise SetupError(f"No {stage} can run. {' '.join(passed_over.values())}")

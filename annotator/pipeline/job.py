@@ -47,7 +47,7 @@ SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 LIMIT_S, LIMIT_S_PER_S, LIMIT_UNKNOWN_S = 3600.0, 60.0, 86_400.0
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
-NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped"}
+NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
 
 
 @dataclass

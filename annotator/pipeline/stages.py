@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator.levels import sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.pipeline.recordings import label
@@ -177,12 +178,8 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
     face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
 
-    def diarized(
-        recording: Media, audio: Audio, levels: ChannelLevels | None, rttm: Path | None
-    ) -> list[Turn]:
+    def diarized(audio: Audio, levels: ChannelLevels | None) -> list[Turn]:
         nonlocal diarizer
-        if rttm is not None:
-            return diarize.read_rttm(rttm)
         if diarizer is None:
             diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
         turns = diarizer(audio)
@@ -192,12 +189,12 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             return turns
         return diarize.by_channel(turns, levels)
 
+    def subtitled(recording: Media, audio: Audio | None) -> Transcript | None:
+        found = subtitles(recording, audio, ()) if backends.take_subtitles else Transcript()
+        return found if found.source is not None else None
+
     def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
         nonlocal transcriber
-        if backends.take_subtitles:
-            found = subtitles(recording, audio, turns)
-            if found.source is not None:
-                return found
         if transcriber is None:
             transcriber = transcribe.make_transcriber(
                 backends.transcriber, transcriber_settings(settings, backends.device, setup.threads)
@@ -226,18 +223,24 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             stat = recording.path.stat()
             if (stat.st_size, stat.st_mtime_ns) != task.stamp:
                 raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
-            with timed(seconds, "diarize"):
-                if task.given is not None:
-                    turns = turns_of(task.given)
-                else:
-                    rttm = speaker_file(recording) if backends.take_sidecar_turns else None
-                    beside |= {"speakers": rttm.name} if rttm is not None and audio is not None else {}
-                    turns = diarized(recording, audio, decoded.levels, rttm) if audio is not None else []
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
-                transcript = Transcript() if told else transcribed(recording, audio, turns)
+                transcript = Transcript() if told else subtitled(recording, audio)
+            with timed(seconds, "diarize"):
+                turns = given = turns_of(task.given) if task.given is not None else None
+                rttm = speaker_file(recording) if backends.take_sidecar_turns and turns is None else None
+                if rttm is not None and audio is not None:
+                    turns = given = diarize.read_rttm(rttm)
+                    beside |= {"speakers": rttm.name}
+                named = transcript is not None and transcript.names_speakers
+                # Whoever asks for a diarizer by name has it, for the overlap.
+                if turns is None and not (named and backends.take_sidecar_turns):
+                    turns = diarized(audio, decoded.levels) if audio is not None else []
+            with timed(seconds, "transcribe"):
+                if transcript is None:
+                    transcript = transcribed(recording, audio, turns or ())
                 beside |= {"transcript": transcript.file} if transcript.file is not None else {}
-            if audio is None and not transcript.words and task.given is None:
+            if audio is None and not transcript.words and given is None:
                 raise RecordingError(
                     "diarize",
                     "no_sound",
@@ -249,8 +252,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 if task.given is not None:
                     built = completed(task.given, transcript, decoded.duration_s)
                 else:
-                    alone = turns.alone if isinstance(turns, diarize.Diarized) else None
-                    built = utterances.build(turns, transcript, decoded.duration_s, build, alone)
+                    built = utterances.build(
+                        turns,
+                        transcript,
+                        decoded.duration_s,
+                        build,
+                        turns.alone if isinstance(turns, diarize.Diarized) else None,
+                        given=given is not None,
+                        levels=sound_levels(audio) if audio is not None else None,
+                    )
                 built = [with_sound_flags(u, audio) for u in built]
             voices = {}
             if voices_of is not None and audio is not None:
@@ -271,7 +281,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 face_coverage=coverage if coverage is not None else (None,) * len(built),
                 text_source=transcript.source,
                 language=transcript.language or settings.language,
-                flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags))),
+                flags=tuple(
+                    dict.fromkeys(
+                        (
+                            *decoded.flags,
+                            *transcript.flags,
+                            *(turns.flags if isinstance(turns, diarize.Diarized) else ()),
+                        )
+                    )
+                ),
                 duration_s=decoded.duration_s,
                 streams={"audio": media.described(decoded.track) if decoded.track else None},
                 rate_hz=decoded.track.rate_hz if decoded.track else None,
