@@ -136,7 +136,7 @@ def test_auto_says_in_a_line_a_stage_what_it_took(tmp_path: Path) -> None:
     assert ended.stderr.splitlines()[:3] == [
         "diarizer: embedded (pyannote not available: see `annotate doctor`)",
         "transcriber: none (whisper not available: see `annotate doctor`)",
-        "face detector: hog (yunet not available: see `annotate doctor`)",
+        "face detector: centerface (yunet not available: see `annotate doctor`)",
     ]
     wrong = annotate(*command, "--whisper-folder", tmp_path / "typo", timeout=SLOW_S)
     assert wrong.returncode == 1

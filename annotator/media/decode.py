@@ -16,6 +16,7 @@ sound starts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from annotator.media.probe import Picture, describe  # noqa: TID251 - its own pa
 from annotator.media.sound import Sound  # noqa: TID251 - its own package
 from annotator.records import RATE_HZ, Audio, Media, RecordingError, SubtitleStream
 
+THUMBNAIL_PX = (64, 36)  # width, height of the pictures in which cuts are looked for
+MIN_THUMBNAIL_RATE_HZ = 12.0  # at least: between two pictures closer than that, people hardly move
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
 _FIRST_FRAME = re.compile(r"\[Parsed_(a?)showinfo_\d+ @ \w+\] n: *0 pts: *\S+ +pts_time:(\S+)")
@@ -63,8 +66,9 @@ def decode(
     audio_file: Path,
     on_frame: OnFrame | None,
     *,
-    frame_rate_hz: float = 4.0,
+    frame_rate_hz: float = 8.0,
     max_width: int = 960,
+    on_thumbnail: OnFrame | None = None,
     limits: Limits | None = None,
 ) -> Decoded:
     """Decode sound to ``audio_file`` and hand pictures to ``on_frame`` as they come, one at a time.
@@ -76,6 +80,9 @@ def decode(
             raises, ffmpeg is killed and the exception goes on. None leaves the pictures undecoded.
         frame_rate_hz: pictures a second, at times 0, 1 / rate, 2 / rate ...
         max_width: wider pictures are scaled down to it; none is scaled up.
+        on_thumbnail: called with a time in seconds and the whole picture at (36, 64, 3), at the times of
+            ``on_frame`` and evenly between them, 12 a second or more. The two are not called in step: one may
+            be ahead of the other.
 
     Raises:
         RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``.
@@ -88,10 +95,18 @@ def decode(
     ]
     if not media.has_audio and picture is None:
         return Decoded(None, media.duration_s or 0.0, tuple(flags))
-    frames = _Frames(picture, on_frame, frame_rate_hz, max_width) if picture and on_frame else None
-    sound, ended = _pass(media, audio_file, frames, None, limits)
+    frames = (
+        _Frames(picture, on_frame, frame_rate_hz, _fitted(picture, max_width))
+        if picture and on_frame
+        else None
+    )
+    pictures = [frames] if frames is not None else []
+    if picture and on_thumbnail:
+        steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
+        pictures.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX))
+    sound, ended = _pass(media, audio_file, pictures, None, limits)
     if sound is not None and sound.better_channel is not None:
-        sound, _ = _pass(media, audio_file, None, sound.better_channel, limits)
+        sound, _ = _pass(media, audio_file, [], sound.better_channel, limits)
         flags.append("phase_inverted")
     audio = sound.audio() if sound is not None else None
     if audio is None and (frames is None or frames.count == 0):
@@ -154,11 +169,11 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
 
 
 def _pass(
-    media: Media, audio_file: Path, frames: _Frames | None, channel: int | None, limits: Limits
+    media: Media, audio_file: Path, pictures: Sequence[_Frames], channel: int | None, limits: Limits
 ) -> tuple[Sound | None, Ended]:
-    """One run of ffmpeg over the recording, for its sound and, if wanted, its pictures."""
+    """One run of ffmpeg over the recording, for its sound and the pictures that are wanted."""
     sound = Sound(audio_file, limits.audio_bytes, channel) if media.has_audio else None
-    sinks = [*([sound.feed] if sound is not None else []), *([frames.feed] if frames is not None else [])]
+    sinks = [*([sound.feed] if sound is not None else []), *(frames.feed for frames in pictures)]
 
     def on_line(line: str) -> None:
         match = _FIRST_FRAME.match(line)
@@ -166,12 +181,13 @@ def _pass(
             time_s = 0.0 if match[2] == "NOPTS" else float(match[2])
             if match[1] and sound is not None:
                 sound.starts(time_s)
-            elif not match[1] and frames is not None:
-                frames.starts(time_s)
+            elif not match[1]:
+                for frames in pictures:
+                    frames.starts(time_s)
 
     def read() -> Ended:
         return run(
-            lambda urls: _command(media.path, urls, sound is not None, frames, limits),
+            lambda urls: _command(media.path, urls, sound is not None, pictures, limits),
             sinks,
             read=media.path,
             wall_s=limits.decode_wall_s(media.duration_s),
@@ -186,19 +202,19 @@ def _pass(
         with sound:
             ended = read()
             sound.finish()
-    if frames is not None:
+    for frames in pictures:
         frames.finish()
     return sound, ended
 
 
 def _command(
-    path: Path, urls: Sequence[str], hear: bool, frames: _Frames | None, limits: Limits
+    path: Path, urls: Sequence[str], hear: bool, pictures: Sequence[_Frames], limits: Limits
 ) -> list[str]:
     """ffmpeg's arguments. The outputs that only log come first: times must be known before frames."""
     import ffmpeg
 
     options: dict[str, Any] = {**input_options(limits), "threads": DECODE_THREADS}
-    if frames is not None:
+    if pictures:
         # Turning happens after scaling, on a size that can't change: a stream may change its size midway, and
         # new filters at that point would put the time before them in a second time.
         options |= {"noautorotate": None, "reinit_filter:v": 0}
@@ -212,9 +228,10 @@ def _command(
         outputs.append(
             ffmpeg.output(source["a:0"], waiting.pop(0), format="au", acodec="pcm_f32be", af=heard)
         )
-    if frames is not None:
+    for frames in pictures:
         stream = source[str(frames.picture.index)]
-        logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
+        if frames is pictures[0]:
+            logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
         outputs.append(
             ffmpeg.output(stream, waiting.pop(0), format="rawvideo", pix_fmt="rgb24", vf=frames.filters)
         )
@@ -231,16 +248,22 @@ def _failure(ended: Ended, path: Path) -> str:
     return reason([line for line in ended.log if "rror" in line or "nvalid" in line], path)
 
 
+def _fitted(picture: Picture, max_width: int) -> tuple[int, int]:
+    """Width and height of a picture as shown, scaled down to ``max_width`` where it is wider."""
+    width, height = picture.shown
+    if width <= max_width:
+        return width, height
+    return max_width, max(1, round(height * max_width / width))
+
+
 class _Frames:
     """Cuts ffmpeg's raw RGB bytes into pictures and hands them on with their times."""
 
-    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, max_width: int) -> None:
+    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, size: tuple[int, int]) -> None:
         self.picture = picture
         self._on_frame = on_frame
         self._rate_hz = rate_hz
-        width, height = picture.shown
-        if width > max_width:
-            width, height = max_width, max(1, round(height * max_width / width))
+        width, height = size  # upright
         self._shape = (height, width, 3)
         self._size = height * width * 3
         stored_width, stored_height = (height, width) if picture.quarter_turns % 2 else (width, height)

