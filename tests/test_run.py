@@ -400,5 +400,5 @@ def test_help_loads_no_heavy_library() -> None:
 def test_doctor_names_every_stage() -> None:
     ended = annotate("doctor")
     assert ended.returncode == 0, ended.stderr
-    for word in ("ffmpeg", "pyannote", "embedded", "whisper", "yunet", "hog", "starter"):
+    for word in ("ffmpeg", "pyannote", "embedded", "whisper", "yunet", "centerface", "starter"):
         assert word in ended.stdout

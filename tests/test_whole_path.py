@@ -173,7 +173,7 @@ def test_auto_says_in_a_line_a_stage_what_it_took(tmp_path: Path) -> None:
         "diarizer: embedded (pyannote not available: see `annotate doctor`)",
         "transcriber: whisper",
         "recognition: whisper base",
-        "face detector: hog (yunet not available: see `annotate doctor`)",
+        "face detector: centerface (yunet not available: see `annotate doctor`)",
     ]
     wrong = annotate(*command, "--whisper-folder", tmp_path / "typo", timeout=SLOW_S)
     assert wrong.returncode == 1

@@ -179,3 +179,27 @@ def export(
 
     files = write(table, to, out)
     typer.echo(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
+
+
+@app.command()
+def faces(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="One recording with pictures.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="A table of a run over the recording, whose utterances are taken. [default: find them anew]",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings of the run, in a file.")
+    ] = None,
+) -> None:
+    """Show which face each utterance got: frames with boxes, the speaker's in green, and faces.csv."""
+    from annotator.pipeline.shown import show_faces
+    from annotator.settings import load_settings
+
+    set_up_logging(quiet=False, verbose=False)
+    count = show_faces(recording, out, load_settings(config, {}), table)
+    typer.echo(f"{count} {'frame' if count == 1 else 'frames'} and faces.csv in {out}")

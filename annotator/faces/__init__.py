@@ -1,14 +1,14 @@
 """Faces: find them in the sampled frames, follow them, and choose the speaker's.
 
-    frames -> FaceTracker -> FaceTracks;  FaceTracks + utterances + sound -> choose -> crops
+    frames -> FaceTracker -> FaceTracks;  FaceTracks + utterances + sound -> choose -> SpeakerFaces
 
-A detector looks now and then, a correlation tracker follows in between, a shot change
-cuts everything. Tracks that look alike become one person, and one assignment over the
-whole recording says which person is which speaker.
+A detector looks now and then, on the frames between two detections a face is on the way from
+one to the other, and a cut ends every track. Tracks that look alike become one person. What
+mouths do in an utterance and in the rest of the recording says who in view is the speaker.
 """
 
-from .detect import DETECTORS, FaceSettings, make_detector  # noqa: TID251 - its own package
-from .speaker import choose  # noqa: TID251 - its own package
+from .detect import DETECTORS, FaceSettings, make_detector, missing  # noqa: TID251 - its own package
+from .speaker import SpeakerFaces, choose  # noqa: TID251 - its own package
 from .track import FaceTracker  # noqa: TID251 - its own package
 
-__all__ = ["DETECTORS", "FaceSettings", "FaceTracker", "choose", "make_detector"]
+__all__ = ["DETECTORS", "FaceSettings", "FaceTracker", "SpeakerFaces", "choose", "make_detector", "missing"]

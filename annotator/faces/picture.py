@@ -1,4 +1,4 @@
-"""What is taken from a frame: the crop of a face, the colours around it, and whether the shot changed."""
+"""What is taken from a frame: the crop of a face, and the colours around it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from .detect import Face  # noqa: TID251 - its own package
 CROP_PX = 48  # side of a crop, as the face network takes it
 COLOURS = 64  # bins of a colour histogram, 4 a channel
 THUMBNAIL = (64, 36)  # width, height at which frames are compared
-
-# Two frames at a quarter of a second: within a shot the mean difference of five real
-# videos stays under 22 grey levels (95% under 20), across cuts it is 59 and more, with
-# half of the colours changed. A false cut costs little (the tracks join again by
-# appearance), so the bounds lean to the sensitive side.
-CUT_DIFFERENCE, CUT_COLOURS = 25.0, 0.3  # both: grey levels of 255, share of pixels in other bins
-CUT_DIFFERENCE_ALONE = 50.0
 
 
 def face_crop(frame: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
@@ -65,13 +58,6 @@ def surroundings(frame: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
     top, bottom = (int(np.clip(face.y + share * face.side, 0, height)) for share in (-0.8, 1.5))
     step = max(1, int(face.side) // 24)
     return colour_histogram(frame[top:bottom:step, left:right:step])
-
-
-def shot_changed(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """Whether a cut lies between two thumbnails."""
-    difference = float(np.abs(before.astype(np.int16) - after).mean())
-    colours = float(np.abs(colour_histogram(before) - colour_histogram(after)).sum()) / 2
-    return difference > CUT_DIFFERENCE_ALONE or difference > CUT_DIFFERENCE and colours > CUT_COLOURS
 
 
 def likeness(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -1,176 +1,189 @@
-"""Choose the face that belongs to each utterance: which person on the screen is which speaker.
+"""Choose the face that belongs to each utterance: who of those in view is the speaker.
 
-One assignment over the whole recording, from how long a person is seen while a speaker
-speaks, counted more where the mouth moves and the voice is loud. In doubt nobody is
-chosen: an utterance without a face loses little, a listener's face labels it wrongly.
+Two kinds of evidence: what the mouth does during the utterance itself, and what the rest of
+the recording says of the pair: whether the person's mouth moves in the speaker's other
+utterances, whether they are seen while the speaker speaks and not while others do, and
+whether they have turned out to be somebody else. Both are log-odds and add up. In doubt
+nobody is chosen: an utterance without a face loses little, a listener's face labels it wrongly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotator.records import Audio, FaceTracks, Utterance
 
-# By how much a pair must beat its rivals. Chance gives equal rates; shot and reverse shot
-# with a third of reaction shots gives 2.
-MARGIN = 1.5
-MIN_SEEN = 0.1  # of a speaker's frames: less is a glimpse of someone else
-STILL_MOUTH = 0.8  # mean mouth activity of a face in motion below which it listens
-MOVING_MOUTH = 1.3  # mean mouth activity that only speech (or eating) gives
-ACTIVITY_RANGE = (0.5, 2.0)  # squared, one odd frame must not outweigh a second of others
-MOTION_FLOOR = 0.05  # deviations of grey: what compression changes in a face that holds still
-MAX_GAP_S = 1.0  # observations further apart say nothing of movement
-BLOCK = 4096  # observations at a time
+from .mouth import mouth_activity, talking  # noqa: TID251 - its own package
 
-Chosen = tuple[tuple[NDArray[np.uint8], ...], tuple[float | None, ...]]
+SURE = 1.2  # log-odds from which a face is the speaker's, and by which it must beat any other
+MAX_UTTERANCE = 3.0  # log-odds that one utterance may add to what is known of a pair
+MAX_PRIOR = 4.0  # log-odds that the rest of the recording may add to what an utterance shows
+GLIMPSE = 0.05  # of a speaker's frames: a person seen in so few of them may be there by chance
+STILL = -0.15  # mean evidence an observation, below which a mouth in motion rests: that shot shows a listener
+STILL_FRAMES = 3
 
 
-def choose(tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | None) -> Chosen:
+@dataclass(frozen=True)
+class SpeakerFaces:
+    """The speaker's face in each of n utterances."""
+
+    rows: tuple[NDArray[np.intp], ...]  # of the face tracks; none where the speaker is not surely seen
+    coverage: tuple[float | None, ...]  # share of the sampled frames that show it; None where there are none
+    ambiguous: tuple[bool, ...]  # faces are in view, and none of them is surely the speaker's
+
+
+@dataclass(frozen=True)
+class _View:
+    """Who is in view during an utterance."""
+
+    frames: int  # sampled
+    heard: float  # their weights by loudness, summed
+    rows: NDArray[np.intp]  # of the tracks
+    loud: NDArray[np.float32]  # weight of each row
+    resting: NDArray[np.bool_]  # of each row: its track's mouth rests during the utterance
+    persons: NDArray[np.intp]
+    talks: NDArray[np.float64]  # evidence that each person talks: of their most telling track
+
+
+def choose(tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | None) -> SpeakerFaces:
     """The speaker's face during each utterance.
 
     An utterance between two sampled frames takes the nearest one, if that is no further
     off than frames are apart and no cut lies between.
 
-    Returns: for each utterance the crops ``(k_i, 48, 48)``, none where the speaker is not
-    known to be seen, and the share of sampled frames that show them: 0.0 where none does,
-    None where no frame was sampled.
+    A person is the speaker of an utterance if the log-odds of both kinds of evidence
+
+        talks(u, p) + bounded(known(s, p) - max(0, known(s', p)) - max(0, known(s, p')))
+
+    reach ``SURE``, and no other in view comes nearer than that. ``known`` sums over the other
+    utterances of a speaker; s' is the other speaker who fits p best, p' the person ever seen
+    beside p who fits s best, if p does not surely fit better. Persons that appearance failed to
+    join (never seen beside each other, both talking) count as one.
     """
-    persons = match_persons(tracks, utterances, audio)
-    frame_of = np.searchsorted(tracks.frame_times, tracks.times)
-    shown: list[NDArray[np.uint8]] = []
+    views = _views(tracks, utterances, audio)
+    prior = _Prior(tracks, utterances, views)
+    rows: list[NDArray[np.intp]] = []
+    ambiguous: list[bool] = []
     coverage: list[float | None] = []
-    for utterance in utterances:
-        first, last = _frames_of(tracks, utterance)
-        low, high = np.searchsorted(frame_of, (first, last))
-        mine = np.isin(tracks.persons[low:high], list(persons.get(utterance.speaker, ())))
-        rows = low + np.flatnonzero(mine)
-        shown.append(tracks.crops[rows])
-        frames = last - first
-        coverage.append(len(np.unique(frame_of[rows])) / frames if frames else None)
-    return tuple(shown), tuple(coverage)
+    for utterance, view in zip(utterances, views, strict=True):
+        speaks = prior.speakers.index(utterance.speaker)
+        odds = view.talks + [
+            prior.of(speaks, int(p), float(t)) for p, t in zip(view.persons, view.talks, strict=True)
+        ]
+        mine = _surely(view, odds, prior.beside)
+        shown = view.rows[np.isin(tracks.persons[view.rows], mine) & ~view.resting]
+        rows.append(shown)
+        ambiguous.append(len(view.rows) > 0 and len(shown) == 0)
+        coverage.append(len(np.unique(tracks.times[shown])) / view.frames if view.frames else None)
+    return SpeakerFaces(tuple(rows), tuple(coverage), tuple(ambiguous))
 
 
-def match_persons(
-    tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | None
-) -> dict[str, frozenset[int]]:
-    """The persons that are each speaker; speakers without one are left out.
+def _surely(view: _View, odds: NDArray[np.float64], beside: NDArray[np.bool_]) -> list[int]:
+    """The persons in view who are surely the speaker; usually one or none."""
+    order = np.argsort(-odds, kind="stable")
+    if len(order) == 0 or odds[order[0]] < SURE:
+        return []
+    mine = [int(view.persons[order[0]])]
+    for i in order[1:]:
+        person = int(view.persons[i])
+        if min(view.talks[i], odds[i]) >= SURE and not beside[person, mine].any():
+            mine.append(person)
+        elif odds[order[0]] - odds[i] < SURE:
+            return []
+    return mine
 
-    For speaker s and person p, W[s, p] is the time p is seen while s speaks, each frame
-    weighted by squared mouth activity and loudness, shared among those who speak at once. Each
-    speaker gets at most one person by the assignment that maximises the sum of
-    W[s, p] * W[s, p] / sum_s' W[s', p]. A pair stands only if
 
-    - p's rate W[s, p] / (time s speaks) is 1.5 times that with any other speaker,
-    - no other person who could be s comes near it,
-    - p is seen in a tenth of s's frames, and
-    - p does not visibly listen: a face in motion with a still mouth.
+class _Prior:
+    """What the whole recording says of speakers and persons: ``known`` ``(S, P)``, in log-odds."""
 
-    Persons that appearance failed to join are added to a speaker, and are no rivals, if
-    they pass the same tests, are never seen beside those already found, and all move
-    their mouths.
+    def __init__(self, tracks: FaceTracks, utterances: Sequence[Utterance], views: Sequence[_View]) -> None:
+        self.speakers = sorted({utterance.speaker for utterance in utterances})
+        n_persons = int(tracks.persons.max(initial=-1)) + 1
+        shape = len(self.speakers), n_persons
+        mouths, seen = np.zeros(shape), np.zeros(shape)
+        heard, turns = np.zeros(len(self.speakers)), np.zeros(len(self.speakers))
+        for utterance, view in zip(utterances, views, strict=True):
+            s = self.speakers.index(utterance.speaker)
+            mouths[s, view.persons] += np.clip(view.talks, -MAX_UTTERANCE, MAX_UTTERANCE)
+            np.add.at(seen[s], tracks.persons[view.rows], view.loud)
+            heard[s] += view.heard
+            turns[s] += view.frames > 0
+        self.known = mouths + _presence(seen, heard, turns)
+        self.beside = _seen_beside(tracks, n_persons)
+
+    def of(self, speaker: int, person: int, talks: float) -> float:
+        """The bounded log-odds that a person is a speaker, without the utterance in which they ``talk``."""
+        known = self.known[:, person].copy()
+        known[speaker] -= np.clip(talks, -MAX_UTTERANCE, MAX_UTTERANCE)
+        somebody_else = max(0.0, np.delete(known, speaker).max(initial=0.0))
+        another_face = max(0.0, self.known[speaker, self.beside[person]].max(initial=0.0))
+        if known[speaker] - another_face >= SURE:
+            another_face = 0.0  # this person fits better
+        return float(np.clip(known[speaker] - somebody_else - another_face, -MAX_PRIOR, MAX_PRIOR))
+
+
+def _presence(
+    seen: NDArray[np.float64], heard: NDArray[np.float64], turns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log-odds ``(S, P)`` of being seen while a speaker speaks, and less while any other does.
+
+    More turns are more chances for a director to show somebody else, so they count by their
+    square root, and one alone says little.
+
+    Args:
+        seen: ``(S, P)`` frames of each speaker in which a person is seen, weighed by loudness.
+        heard: ``(S,)`` all frames of each speaker, weighed alike. turns: ``(S,)`` utterances.
     """
-    from scipy.optimize import linear_sum_assignment
+    rate = seen / np.maximum(heard, 1e-6)[:, None]
+    others = np.array([np.delete(rate, s, axis=0).max(0, initial=0.0) for s in range(len(rate))])
+    ratio = np.log((rate + GLIMPSE) / (others.reshape(rate.shape) + GLIMPSE))
+    bound = 1 + turns[:, None] / 2
+    odds: NDArray[np.float64] = np.clip(ratio * np.sqrt(turns)[:, None], -bound, bound)
+    return odds
 
-    speakers = sorted({utterance.speaker for utterance in utterances})
-    if not speakers or len(tracks.times) == 0:
-        return {}
-    n_persons = int(tracks.persons.max()) + 1
+
+def _seen_beside(tracks: FaceTracks, n: int) -> NDArray[np.bool_]:
+    """Which persons are ever in the same frame ``(n, n)``; nobody is beside themselves."""
+    beside = np.zeros((n, n), np.bool_)
+    if n == 0:
+        return beside
+    starts = np.flatnonzero(np.r_[True, tracks.times[1:] != tracks.times[:-1]])
+    for start, stop in zip(starts, np.r_[starts[1:], len(tracks.times)], strict=True):
+        present = tracks.persons[start:stop]
+        beside[np.ix_(present, present)] = True
+    np.fill_diagonal(beside, False)
+    return beside
+
+
+def _views(tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | None) -> list[_View]:
+    """Who is in view, and what their mouths do, during each utterance."""
     frame_of = np.searchsorted(tracks.frame_times, tracks.times)
-    active = np.zeros((len(tracks.frame_times), len(speakers)), np.float32)
-    for utterance in utterances:
-        first, last = _frames_of(tracks, utterance)
-        active[first:last, speakers.index(utterance.speaker)] = 1
-    active /= np.maximum(active.sum(1, keepdims=True), 1)
-    active *= _loudness(tracks.frame_times, np.any(active, axis=1), audio)[:, None]
-
-    activity, moves = mouth_activity(tracks)
-    # A talker's mouth is on average only about 1.5 times as active as when they listen (YuNet's boxes and
-    # HOG's, two people in view); squared, that stands clear of chance.
-    weight = np.clip(activity, *ACTIVITY_RANGE) ** 2
-    while_speaking = active[frame_of]  # (k, S)
-
-    def by_pair(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Sums over each speaker's frames, by person ``(S, P)``."""
-        return np.stack(
-            [np.bincount(tracks.persons, column * values, n_persons) for column in while_speaking.T]
-        )
-
-    seen = by_pair(np.ones_like(weight))
-    evidence = by_pair(weight)  # W
-    spoken = np.maximum(active.sum(0, dtype=np.float64), 1e-9)[:, None]
-    rate = evidence / spoken
-    score = evidence * evidence / np.maximum(evidence.sum(0), 1e-9)
-    moving = by_pair(moves.astype(np.float32))
-    moving_activity = by_pair(activity * moves) / np.maximum(moving, 1e-9)
-    listens = (moving > seen / 2) & (moving_activity < STILL_MOUTH)
-
-    allowed = (seen / spoken >= MIN_SEEN) & (evidence > 0) & ~listens
-    for s in range(len(speakers)):
-        others = np.delete(rate, s, axis=0)
-        allowed[s] &= rate[s] >= MARGIN * others.max(0, initial=0.0)
-
-    rows, columns = linear_sum_assignment(-score)
-    pairs = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    taken = {p for s, p in pairs.items() if allowed[s, p]}
-    found: dict[str, frozenset[int]] = {}
-    for s, p in pairs.items():
-        rivals = [q for q in range(n_persons) if q != p and q not in taken - {p}]
-        if not allowed[s, p]:
-            continue
-        mine = {p}
-        speaking = allowed[s] & (moving_activity[s] >= MOVING_MOUTH)
-        for q in sorted(rivals, key=lambda q: -evidence[s, q]):
-            if speaking[p] and speaking[q] and not _seen_beside(tracks, q, mine):
-                mine.add(q)
-        if score[s, p] < MARGIN * score[s, [q for q in rivals if q not in mine]].max(initial=0.0):
-            continue
-        found[speakers[s]] = frozenset(mine)
-    return found
-
-
-def _seen_beside(tracks: FaceTracks, person: int, others: set[int]) -> bool:
-    """Whether a person is ever in the same frame as one of the others."""
-    times = tracks.times[tracks.persons == person]
-    return bool(np.isin(times, tracks.times[np.isin(tracks.persons, list(others))]).any())
-
-
-def mouth_activity(tracks: FaceTracks) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """How much more the mouth changes than the eyes and brow since the observation before.
-
-    The ratio cancels what moves both: the head, the light, a box that jitters. 1 where
-    nothing moves or nothing is known, such as a track's first frame and still pictures.
-
-    Returns: activity ``(k,)`` and whether the face moves at all ``(k,)``.
-    """
-    k = len(tracks.times)
-    activity = np.ones(k, np.float32)
-    moves = np.zeros(k, np.bool_)
-    order = np.lexsort((tracks.times, tracks.tracks))
-    before, after = order[:-1], order[1:]
-    linked = tracks.tracks[before] == tracks.tracks[after]
-    linked &= tracks.times[after] - tracks.times[before] <= MAX_GAP_S
-    before, after = before[linked], after[linked]
-    for start in range(0, len(after), BLOCK):
-        rows = after[start : start + BLOCK]
-        change = np.abs(
-            _standard(tracks.crops[rows]) - _standard(tracks.crops[before[start : start + BLOCK]])
-        )
-        side = change.shape[1]
-        mouth = change[:, side * 2 // 3 :, side // 4 : side * 3 // 4].mean((1, 2))
-        brow = change[:, side // 6 : side // 2, side // 6 : side * 5 // 6].mean((1, 2))
-        activity[rows] = (mouth + MOTION_FLOOR) / (brow + MOTION_FLOOR)
-        moves[rows] = np.maximum(mouth, brow) > MOTION_FLOOR
-    return activity, moves
-
-
-def _standard(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    x = crops.astype(np.float32)
-    x -= x.mean((1, 2), keepdims=True)
-    x /= np.maximum(x.std((1, 2), keepdims=True), 1.0)
-    return x
+    ranges = [_frames_of(tracks, utterance) for utterance in utterances]
+    spoken = np.zeros(len(tracks.frame_times), np.bool_)
+    for first, last in ranges:
+        spoken[first:last] = True
+    evidence = talking(*mouth_activity(tracks), _spacing(tracks.frame_times))
+    loudness = _loudness(tracks.frame_times, spoken, audio)
+    evidence = evidence * loudness[frame_of]
+    views = []
+    for first, last in ranges:
+        low, high = np.searchsorted(frame_of, (first, last))
+        rows = np.arange(low, high)
+        names, of_track, counts = np.unique(tracks.tracks[rows], return_inverse=True, return_counts=True)
+        sums = np.bincount(of_track, evidence[rows], len(names))
+        resting = (counts >= STILL_FRAMES) & (sums / np.maximum(counts, 1) < STILL)
+        owners = tracks.persons[rows[np.unique(of_track, return_index=True)[1]]]
+        persons, of_person = np.unique(owners, return_inverse=True)
+        talks = np.full(len(persons), -np.inf)
+        np.maximum.at(talks, of_person, sums)
+        heard, loud = float(loudness[first:last].sum()), loudness[frame_of[rows]]
+        resting = resting[of_track]
+        views.append(_View(last - first, heard, rows, loud, resting, persons.astype(np.intp), talks))
+    return views
 
 
 def _spacing(frame_times: NDArray[np.float64]) -> float:

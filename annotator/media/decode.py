@@ -16,6 +16,7 @@ sound starts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ from annotator.records import (
     SubtitleStream,
 )
 
+THUMBNAIL_PX = (64, 36)  # width, height of the pictures in which cuts are looked for
+MIN_THUMBNAIL_RATE_HZ = 12.0  # at least: between two pictures closer than that, people hardly move
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
 _FIRST_FRAME = re.compile(r"\[Parsed_(a?)showinfo_\d+ @ \w+\] n: *0 pts: *\S+ +pts_time:(\S+)")
@@ -77,11 +80,12 @@ def decode(
     audio_file: Path,
     on_frame: OnFrame | None,
     *,
-    frame_rate_hz: float = 4.0,
+    frame_rate_hz: float = 8.0,
     max_width: int = 960,
     language: str | None = None,
     audio_track: str | None = None,
     apart: bool = False,
+    on_thumbnail: OnFrame | None = None,
     limits: Limits | None = None,
 ) -> Decoded:
     """Decode sound to ``audio_file`` and hand pictures to ``on_frame`` as they come, one at a time.
@@ -96,6 +100,9 @@ def decode(
         language, audio_track: which sound stream is wanted, see ``streams.in_order``.
         apart: average the channels as they are, whatever their layout, and tell their levels. A layout that
             the file states is mixed as it says otherwise, with the centre before the rest.
+        on_thumbnail: called with a time in seconds and the whole picture at (36, 64, 3), at the times of
+            ``on_frame`` and evenly between them, 12 a second or more. The two are not called in step: one may
+            be ahead of the other.
 
     Raises:
         RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``, ``no_such_track``.
@@ -110,27 +117,28 @@ def decode(
     if not tracks and picture is None:
         return Decoded(None, media.duration_s or 0.0, tuple(flags))
     sound: Sound | None = None
-    frames: _Frames | None = None  # those that were handed over
+    pictures: list[_Frames] = []  # those that were handed over
     track: AudioStream | None = None
     ended = Ended(0, ())
     for track in [*tracks, None]:  # None: the pictures alone
-        if track is None and (picture is None or frames is not None):
+        if track is None and (picture is None or pictures):
             break
-        tried = (
-            _Frames(picture, on_frame, frame_rate_hz, max_width)
-            if picture is not None and on_frame is not None and frames is None
-            else None
-        )
+        tried: list[_Frames] = []
+        if picture is not None and on_frame is not None and not pictures:
+            tried.append(_Frames(picture, on_frame, frame_rate_hz, _fitted(picture, max_width)))
+            if on_thumbnail is not None:
+                steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
+                tried.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX))
         sound, ended = _pass(media, audio_file, tried, track, apart, None, limits)
-        if tried is not None and tried.count:
-            frames = tried
+        if tried and tried[0].count:
+            pictures = tried
         if sound is not None and sound.audio() is not None:
             break
     if sound is not None and sound.better_channel is not None:
-        sound, _ = _pass(media, audio_file, None, track, apart, sound.better_channel, limits)
+        sound, _ = _pass(media, audio_file, [], track, apart, sound.better_channel, limits)
         flags.append("phase_inverted")
     audio = sound.audio() if sound is not None else None
-    if audio is None and frames is None:
+    if audio is None and not pictures:
         raise RecordingError(
             "decode",
             "nothing_decoded",
@@ -142,7 +150,7 @@ def decode(
             flags.insert(0, "no_audio")
     elif track != preferred(media.audio, language, audio_track):
         flags.append("other_audio_track")
-    shown_s = frames.end_s(media.duration_s) if frames is not None else 0.0
+    shown_s = pictures[0].end_s(media.duration_s) if pictures else 0.0
     duration_s = max(audio.duration_s if audio is not None else 0.0, shown_s)
     if media.duration_s is not None:
         missing_s = media.duration_s - duration_s
@@ -200,15 +208,15 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
 def _pass(
     media: Media,
     audio_file: Path,
-    frames: _Frames | None,
+    pictures: Sequence[_Frames],
     track: AudioStream | None,
     apart: bool,
     channel: int | None,
     limits: Limits,
 ) -> tuple[Sound | None, Ended]:
-    """One run of ffmpeg over the recording, for one sound stream and, if wanted, its pictures."""
+    """One run of ffmpeg over the recording, for one sound stream and the pictures that are wanted."""
     sound = Sound(audio_file, limits.audio_bytes, channel) if track is not None else None
-    sinks = [*([sound.feed] if sound is not None else []), *([frames.feed] if frames is not None else [])]
+    sinks = [*([sound.feed] if sound is not None else []), *(frames.feed for frames in pictures)]
 
     def on_line(line: str) -> None:
         match = _FIRST_FRAME.match(line)
@@ -216,12 +224,13 @@ def _pass(
             time_s = 0.0 if match[2] == "NOPTS" else float(match[2])
             if match[1] and sound is not None:
                 sound.starts(time_s)
-            elif not match[1] and frames is not None:
-                frames.starts(time_s)
+            elif not match[1]:
+                for frames in pictures:
+                    frames.starts(time_s)
 
     def read() -> Ended:
         return run(
-            lambda urls: _command(media.path, urls, track, apart, frames, limits),
+            lambda urls: _command(media.path, urls, track, apart, pictures, limits),
             sinks,
             read=media.path,
             wall_s=limits.decode_wall_s(media.duration_s),
@@ -236,7 +245,7 @@ def _pass(
         with sound:
             ended = read()
             sound.finish()
-    if frames is not None:
+    for frames in pictures:
         frames.finish()
     return sound, ended
 
@@ -246,14 +255,14 @@ def _command(
     urls: Sequence[str],
     track: AudioStream | None,
     apart: bool,
-    frames: _Frames | None,
+    pictures: Sequence[_Frames],
     limits: Limits,
 ) -> list[str]:
     """ffmpeg's arguments. The outputs that only log come first: times must be known before frames."""
     import ffmpeg
 
     options: dict[str, Any] = {**input_options(limits), "threads": DECODE_THREADS}
-    if frames is not None:
+    if pictures:
         # Turning happens after scaling, on a size that can't change: a stream may change its size midway, and
         # new filters at that point would put the time before them in a second time.
         options |= {"noautorotate": None, "reinit_filter:v": 0}
@@ -266,9 +275,10 @@ def _command(
         outputs.append(
             ffmpeg.output(stream, waiting.pop(0), format="au", acodec="pcm_f32be", af=_heard(track, apart))
         )
-    if frames is not None:
+    for frames in pictures:
         stream = source[str(frames.picture.index)]
-        logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
+        if frames is pictures[0]:
+            logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
         outputs.append(
             ffmpeg.output(stream, waiting.pop(0), format="rawvideo", pix_fmt="rgb24", vf=frames.filters)
         )
@@ -303,16 +313,22 @@ def _failure(ended: Ended, path: Path) -> str:
     return reason([line for line in ended.log if "rror" in line or "nvalid" in line], path)
 
 
+def _fitted(picture: Picture, max_width: int) -> tuple[int, int]:
+    """Width and height of a picture as shown, scaled down to ``max_width`` where it is wider."""
+    width, height = picture.shown
+    if width <= max_width:
+        return width, height
+    return max_width, max(1, round(height * max_width / width))
+
+
 class _Frames:
     """Cuts ffmpeg's raw RGB bytes into pictures and hands them on with their times."""
 
-    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, max_width: int) -> None:
+    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, size: tuple[int, int]) -> None:
         self.picture = picture
         self._on_frame = on_frame
         self._rate_hz = rate_hz
-        width, height = picture.shown
-        if width > max_width:
-            width, height = max_width, max(1, round(height * max_width / width))
+        width, height = size  # upright
         self._shape = (height, width, 3)
         self._size = height * width * 3
         stored_width, stored_height = (height, width) if picture.quarter_turns % 2 else (width, height)

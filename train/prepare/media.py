@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator import media, transcribe, weights, whisper_files
+from annotator import media, transcribe, whisper_files
 from annotator.encode import make_encoder
-from annotator.pipeline.batch import choose
+from annotator.pipeline.batch import choose, choose_face_detector
 from annotator.pipeline.job import shaped_by, time_limit_s
 from annotator.pipeline.stages import (
     Backends,
@@ -214,12 +214,12 @@ def _backends(settings: RunSettings, device: str, needs_text: bool) -> Backends:
             list(transcribe.TRANSCRIBERS),
             lambda name: transcribe.available(name, for_words),
         )
-    yunet = weights.yunet_file() if settings.face_detector != "hog" else None
+    detector, yunet = choose_face_detector(settings)
     return Backends(
         diarizer="embedded",
         transcriber=transcriber,
         whisper=whisper_files.best(settings.whisper_folder, device) if transcriber == "whisper" else None,
-        face_detector="yunet" if yunet else "hog",
+        face_detector=detector,
         yunet_file=yunet,
         device=device,
         take_sidecar_turns=False,
