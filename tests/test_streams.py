@@ -252,6 +252,7 @@ def test_a_speaker_a_channel_is_found_and_told_by_the_channel(tmp_path: Path, le
     found = diarize.by_channel(speech, levels)
     assert {turn.speaker for turn in found} == {"CHANNEL_1", "CHANNEL_2"}
     assert share_right(found, TRUTH) > 0.9
+    assert found.alone is not None
     assert all(a.end <= b.start for a, b in zip(found.alone, found.alone[1:], strict=False))
 
 

@@ -110,7 +110,7 @@ def runs_in_loop(pieces: Sequence[Piece]) -> bool:
     return any(_round(texts, i) for i in range(len(texts)))
 
 
-def _round(texts: Sequence[str], i: int) -> int:
+def _round(texts: list[str], i: int) -> int:
     """How many pieces of text from ``i`` on come three times in a row; 0 if none do."""
     return next((n for n in range(1, 21) if texts[i : i + n] * 2 == texts[i + n : i + 3 * n]), 0)
 
