@@ -13,7 +13,8 @@ of ``--tuning``. The scenes are made on the first run and kept under ``--scenes`
 Prints a table, and as its last line one JSON object. Exits 1 when short of what is wanted, 2 without the
 videos of ``../shared``, espeak-ng or the dev packages.
 
-    python -m benchmarks.faces [--data FOLDER] [--scenes FOLDER] [--tuning] [--seeds N...] [--against-scenedetect]
+    python -m benchmarks.faces [--data FOLDER] [--scenes FOLDER] [--tuning] [--seeds N...]
+                               [--against-scenedetect]
 """
 
 from __future__ import annotations

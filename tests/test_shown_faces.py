@@ -65,6 +65,7 @@ def test_frames_show_which_face_was_used(recording: Path, table: Path, tmp_path:
     assert rows["speaker"].to_list() == ["'=A"] * 3, "no formula for a spreadsheet"
     assert sorted(path.name for path in out.iterdir()) == sorted([*rows["frame"].to_list()[:2], "faces.csv"])
     picture = cv2.imread(str(out / rows["frame"][0]))
+    assert picture is not None
     assert picture.shape == (360, 360, 3)
     blue, green, red = (picture[:, :, i].astype(int) for i in range(3))
     ys, xs = np.nonzero((green > 150) & (red < 90) & (blue < 90))
