@@ -40,6 +40,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.diarization_length
 	$(BIN)/python -m benchmarks.diarization_people
 	$(BIN)/python -m benchmarks.diarization
+	$(BIN)/python -m benchmarks.faces
 
 fuzz: $(READY)
 	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_tables.py

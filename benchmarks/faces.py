@@ -13,7 +13,8 @@ of ``--tuning``. The scenes are made on the first run and kept under ``--scenes`
 Prints a table, and as its last line one JSON object. Exits 1 when short of what is wanted, 2 without the
 videos of ``../shared``, espeak-ng or the dev packages.
 
-    python -m benchmarks.faces [--data FOLDER] [--scenes FOLDER] [--tuning] [--against-scenedetect]
+    python -m benchmarks.faces [--data FOLDER] [--scenes FOLDER] [--tuning] [--seeds N...]
+                               [--against-scenedetect]
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from benchmarks.face_scenes import HEIGHT, KINDS, WIDTH, Scene, make
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLIP = Path(__file__).resolve().parents[1] / "examples" / "recordings" / "tv_clip.mkv"
-REPORTED, TUNED_ON = range(4), range(100, 103)  # seeds of every kind
+REPORTED, TUNED_ON = range(6), range(100, 103)  # seeds of every kind
 LEAST = {"right": 0.97, "found": 0.95, "cut_recall": 0.9, "cut_precision": 0.9}
 NEAR_S = 0.13  # a twelfth of a second, a frame, and rounding
 IN_VIEW = 0.2  # share of an utterance's frames
@@ -177,7 +178,7 @@ def by_scenedetect(scenes: Sequence[Scene], folder: Path) -> dict[str, float]:
             media.probe(scene.path),
             folder / "sound.pcm",
             lambda *_: None,
-            on_thumbnail=lambda *p, kept=pictures: kept.append(p),  # type: ignore[misc]
+            on_thumbnail=lambda *p, kept=pictures: kept.append(p),
         )
         detector, found = AdaptiveDetector(min_scene_len=1), []
         for number, (_, picture) in enumerate(pictures):
@@ -192,6 +193,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--scenes", type=Path, default=Path(tempfile.gettempdir()) / "facescenes")
     parser.add_argument("--tuning", action="store_true", help="the scenes that settings were chosen on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=REPORTED, help="of every kind of scene")
     parser.add_argument("--against-scenedetect", action="store_true", help="also PySceneDetect's cuts")
     options = parser.parse_args()
     yunet = options.data / "models" / "yunet_n_320_320.onnx"
@@ -199,7 +201,7 @@ def main() -> int:
         print(f"There is no {yunet}: the public data are not beside the project.", file=sys.stderr)
         return 2
     cv2.setNumThreads(1)
-    seeds = TUNED_ON if options.tuning else REPORTED
+    seeds = TUNED_ON if options.tuning else options.seeds
     scenes = {kind: [make(kind, seed, options.scenes) for seed in seeds] for kind in KINDS}
     by_kind, total = {}, Counts()
     with tempfile.TemporaryDirectory() as folder:

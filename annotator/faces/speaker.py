@@ -22,6 +22,7 @@ from .mouth import mouth_activity, talking  # noqa: TID251 - its own package
 SURE = 1.2  # log-odds from which a face is the speaker's, and by which it must beat any other
 MAX_UTTERANCE = 3.0  # log-odds that one utterance may add to what is known of a pair
 MAX_PRIOR = 4.0  # log-odds that the rest of the recording may add to what an utterance shows
+TURN = 0.75  # log-odds that one turn may add to what being in view says
 GLIMPSE = 0.05  # of a speaker's frames: a person seen in so few of them may be there by chance
 STILL = -0.15  # mean evidence an observation, below which a mouth in motion rests: that shot shows a listener
 STILL_FRAMES = 3
@@ -132,7 +133,7 @@ def _presence(
     """Log-odds ``(S, P)`` of being seen while a speaker speaks, and less while any other does.
 
     More turns are more chances for a director to show somebody else, so they count by their
-    square root, and one alone says little.
+    square root, and one alone says little: less than ``SURE``, unless nobody else is heard.
 
     Args:
         seen: ``(S, P)`` frames of each speaker in which a person is seen, weighed by loudness.
@@ -141,7 +142,7 @@ def _presence(
     rate = seen / np.maximum(heard, 1e-6)[:, None]
     others = np.array([np.delete(rate, s, axis=0).max(0, initial=0.0) for s in range(len(rate))])
     ratio = np.log((rate + GLIMPSE) / (others.reshape(rate.shape) + GLIMPSE))
-    bound = 1 + turns[:, None] / 2
+    bound = TURN * (turns[:, None] + (len(turns) == 1))
     odds: NDArray[np.float64] = np.clip(ratio * np.sqrt(turns)[:, None], -bound, bound)
     return odds
 
@@ -175,11 +176,13 @@ def _views(tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | N
         rows = np.arange(low, high)
         names, of_track, counts = np.unique(tracks.tracks[rows], return_inverse=True, return_counts=True)
         sums = np.bincount(of_track, evidence[rows], len(names))
-        resting = (counts >= STILL_FRAMES) & (sums / np.maximum(counts, 1) < STILL)
         owners = tracks.persons[rows[np.unique(of_track, return_index=True)[1]]]
         persons, of_person = np.unique(owners, return_inverse=True)
         talks = np.full(len(persons), -np.inf)
         np.maximum.at(talks, of_person, sums)
+        resting = (counts >= STILL_FRAMES) & (sums / np.maximum(counts, 1) < STILL)
+        # Appearance may have taken the listener of one shot for the talker of another.
+        resting |= (talks[of_person] >= SURE) & (sums <= 0)
         heard, loud = float(loudness[first:last].sum()), loudness[frame_of[rows]]
         resting = resting[of_track]
         views.append(_View(last - first, heard, rows, loud, resting, persons.astype(np.intp), talks))

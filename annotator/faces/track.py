@@ -76,7 +76,9 @@ class _Store:
             firsts = [np.concatenate([chunk[i] for chunk in self._chunks])[: self.count] for i in (0, 1)]
         place = np.empty(self.count, np.intp)
         place[np.lexsort((firsts[1], firsts[0]))] = np.arange(self.count)
-        whole = tuple(np.empty((self.count, *shape), kind) for shape, kind in self.COLUMNS)
+        whole: tuple[NDArray[Any], ...] = tuple(
+            np.empty((self.count, *shape), kind) for shape, kind in self.COLUMNS
+        )
         for number, size in enumerate(sizes):
             for column, part in zip(whole, self._chunks[number], strict=True):
                 column[place[number * CHUNK : number * CHUNK + size]] = part[:size]
@@ -220,9 +222,9 @@ class FaceTracker:
     ) -> None:
         height, width = frame.shape[:2]
         half = face.side / 2
-        edges = (face.x - half) / width, (face.y - half) / height
-        edges += (face.x + half) / width, (face.y + half) / height
-        self._store.append(time_s, track, np.clip(edges, 0, 1), crop, surroundings(frame, face))
+        edges = np.array([face.x - half, face.y - half, face.x + half, face.y + half])
+        box = np.clip(edges / (width, height, width, height), 0, 1)
+        self._store.append(time_s, track, box, crop, surroundings(frame, face))
 
 
 def _between(a: Face, b: Face, share: float) -> Face:

@@ -65,7 +65,7 @@ def show_faces(recording: Path, out: Path, settings: RunSettings, table: Path | 
                 tracks, audio = _followed(about, settings, Path(folder) / "sound.pcm")
                 pictures, rows = _plan(tracks, utterances, faces.choose(tracks, utterances, audio))
                 _draw(about, settings, tracks, pictures, Path(folder) / "sound.pcm", scratch)
-            for_spreadsheet(pl.DataFrame(rows, schema=COLUMNS)).write_csv(scratch / "faces.csv")
+            for_spreadsheet(pl.DataFrame(rows, schema=COLUMNS, orient="row")).write_csv(scratch / "faces.csv")
             scratch.chmod(0o755)
             os.replace(scratch, out)
         finally:
