@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from annotator import table
+from annotator.pipeline.batch import without_words
 from annotator.read import WORDS
 from annotator.records import Prediction, SetupError, Utterance
 from annotator.spreadsheet import for_spreadsheet
@@ -201,3 +202,11 @@ def test_a_damaged_part_does_not_count_as_done(tmp_path: Path) -> None:
 def test_failures_file_has_a_header_when_nothing_failed(tmp_path: Path) -> None:
     table.write_failures(tmp_path / "f.csv", [])
     assert (tmp_path / "f.csv").read_text() == "file,stage,error,message,attempts\n"
+
+
+def test_a_line_tells_of_recordings_without_words() -> None:
+    rows = pl.DataFrame({"file": ["a", "a", "b", "c"], "text": [None, "Hi.", None, None]})
+    assert "2 of 3 recordings have no words" in str(without_words(rows, "whisper"))
+    assert "--transcriber auto" in str(without_words(rows, "none"))
+    assert without_words(rows.filter(pl.col("file") == "a"), "none") is None
+    assert without_words(rows.clear(), "none") is None

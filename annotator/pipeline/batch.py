@@ -105,7 +105,26 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
             with output_merging(out):
                 work.write_json(work.manifest_file, manifest(job, plain, versions(), about, others))
                 result.table, result.failures = write_outputs(work_manifests(work), out)
+            if line := without_words(result.table, backends.transcriber):
+                log.info("%s", line)
     return result
+
+
+def without_words(rows: pl.DataFrame, transcriber: str) -> str | None:
+    """How many recordings have speech and no words, why, and what would give them some; None if none has."""
+    if not len(rows):
+        return None
+    silent = rows.group_by("file").agg(pl.col("text").is_null().all()).get_column("text").sum()
+    if not silent:
+        return None
+    why, remedy = (
+        "Whisper understood none in them",
+        "a larger one may (`annotate download whisper`), or subtitles of the same name beside them",
+    )
+    if transcriber != "whisper":
+        why = f"they have no transcript, and the transcriber is {transcriber}"
+        remedy = "`--transcriber auto` recognises them, or put subtitles of the same name beside them"
+    return f"{silent} of {rows['file'].n_unique()} recordings have no words: {why}. {remedy[0].upper()}{remedy[1:]}."
 
 
 def versions() -> dict[str, str]:
