@@ -119,12 +119,12 @@ def without_words(rows: pl.DataFrame, transcriber: str) -> str | None:
         return None
     why, remedy = (
         "Whisper understood none in them",
-        "a larger one may (`annotate download whisper`), or subtitles of the same name beside them",
+        "A larger one may (`annotate download whisper`), or subtitles of the same name beside them",
     )
     if transcriber != "whisper":
         why = f"they have no transcript, and the transcriber is {transcriber}"
-        remedy = "`--transcriber auto` recognises them, or put subtitles of the same name beside them"
-    return f"{silent} of {rows['file'].n_unique()} recordings have no words: {why}. {remedy[0].upper()}{remedy[1:]}."
+        remedy = "`--transcriber auto` recognises them; or put subtitles of the same name beside them"
+    return f"{silent} of {rows['file'].n_unique()} recordings have no words: {why}. {remedy}."
 
 
 def versions() -> dict[str, str]:
