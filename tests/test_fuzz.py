@@ -202,7 +202,7 @@ def test_any_turns_and_words_make_utterances() -> None:
         from annotator.transcribe.recognised import parse_json
 
         try:
-            transcript = parse_json(json.dumps(segments))
+            transcript, _ = parse_json(json.dumps(segments))
         except RecordingError:
             return
         if transcript is not None:
