@@ -6,7 +6,7 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from annotator.records import Transcript, Word
@@ -45,15 +45,17 @@ class Cue:
 
 def plain(text: str) -> str:
     """Text that any file can hold: no lone surrogates, no control characters but newlines and tabs."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if text.isascii() and text.isprintable():
         return text
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
     return re.sub("[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]", "", "".join(kept))
 
 
 def tokens(text: str) -> list[str]:
     """Words of a line: pieces between white space, and between wide punctuation where there is none."""
+    if text.isascii():
+        return text.split()
     return [piece for chunk in text.split() for piece in _WIDE_BREAK.split(chunk)]
 
 
@@ -67,15 +69,17 @@ def spread(start: float, end: float, pieces: Sequence[str]) -> Iterator[tuple[fl
         first = last
 
 
-def words_of(cues: Sequence[Cue]) -> tuple[tuple[Word, ...], tuple[str, ...]]:
+def words_of(cues: Iterable[Cue]) -> tuple[tuple[Word, ...], tuple[str, ...]]:
     """Words in order of their start, and flags (``dropped_cues`` where a cue ended before it began).
 
     A cue's time is shared out over its characters. Each piece of a cue that one speaker says
     (``- Hi.``/``- Hello.`` are two) has its own cue number. Cues that overlap without two names to tell
     them apart are laid one after the other, so that their words don't mix.
     """
-    timed = sorted((c for c in cues if c.end > c.start), key=lambda c: c.start)
-    flags = ("dropped_cues",) if len(timed) < len(cues) else ()
+    listed = list(cues)
+    timed = sorted((c for c in listed if c.end > c.start), key=lambda c: c.start)
+    flags = ("dropped_cues",) if len(timed) < len(listed) else ()
+    del listed
     lines = _unrolled(timed, [_lines(cue.text) for cue in timed])
     labels = Labels(lines)
     pieces: list[Cue] = []
@@ -88,19 +92,24 @@ def words_of(cues: Sequence[Cue]) -> tuple[tuple[Word, ...], tuple[str, ...]]:
                 goes_on = piece.speaker if piece.change else None
             speaker = piece.speaker or cue.speaker or goes_on
             pieces.append(Cue(start, end, piece.text, speaker, piece.change))
-    words = []
+    del timed, lines, labels  # a large file is in memory only once
+    words: list[Word] = []
     for number, cue in enumerate(_in_turn(pieces)):
         parts, change = tokens(cue.text), cue.change
         for (start, end), part in zip(spread(cue.start, cue.end, parts), parts, strict=True):
-            words.append(Word(start, end, sys.intern(part), cue.speaker, cue=number, change=change))
+            words.append(Word(start, end, sys.intern(part), cue.speaker, None, number, change))
             change = False
-    return tuple(sorted(words, key=lambda w: w.start)), flags
+    words.sort(key=lambda w: w.start)
+    return tuple(words), flags
 
 
 def _lines(text: str) -> list[Line]:
     """Lines of a cue as spoken; a voice tag becomes ``\\x02Name\\x03`` at the begin of a line."""
-    text = _VOICE.sub("\n\x02\\1\x03", plain(text).replace("&gt;&gt;", ">>"))
-    text = _MARKUP.sub("", text)
+    text = plain(text).replace("&gt;&gt;", ">>")
+    if "<" in text:
+        text = _VOICE.sub("\n\x02\\1\x03", text)
+    if not text.isascii() or "<" in text or "{" in text:
+        text = _MARKUP.sub("", text)
     if "[" in text or "(" in text or "（" in text:
         text = _PARENTHESES.sub("", _BRACKETS.sub(" ", text))
     # Entities come last: what they stand for is text, not markup.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 # Words that stand before a colon without being a speaker.
 _NOT_NAMES = frozenset(
@@ -58,6 +58,7 @@ _INNER_DASH = re.compile(
     rf"(?<=[.!?…\"'”’»)\]。！？])[ \t]*[ \t。！？][{_DASHES}]+[ \t]?(?=[^\W\d_]|[\"“«¿¡(\[])"
 )
 _ANY_INNER_DASH = re.compile(rf"[ \t][{_DASHES}]+[ \t]?(?=[^\W\d_])")
+_COLON = re.compile("[:：]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -128,6 +129,8 @@ def _parsed(raw: str) -> Iterator[Line]:
 
 def _bare(text: str) -> str:
     """A line without what stands in square brackets, and without white space twice."""
+    if "[" not in text and "【" not in text:
+        return " ".join(text.split())
     return " ".join(re.sub(r"\[[^\[\]]*\]|【[^【】]*】", " ", text).split())
 
 
@@ -146,8 +149,12 @@ class Labels:
             for key in [name.casefold()]
         }
 
+        self._any = bool(self._names or self._loose or self._brackets)
+
     def split(self, cue: Sequence[Line]) -> list[Piece]:
         """Who says what in one cue: a new piece at each voice, label, ``>>`` and dash of a dialogue."""
+        if len(cue) == 1 and not self._any and cue[0] == Line(cue[0].text):  # as most are
+            return [Piece(cue[0].text)] if _says(cue[0].text) else []
         pieces: list[Piece] = []
         parts: list[list[str]] = []
 
@@ -166,8 +173,13 @@ class Labels:
             for other in others:
                 speaker, text = self._speaker(Line(other))
                 begin(text, speaker, True)
-        joined = (replace(p, text=" ".join(t).strip()) for p, t in zip(pieces, parts, strict=True))
-        return [p for p in joined if _says(p.text)]
+        dialogue = bool(cue) and cue[0].dash and any(piece.change for piece in pieces)
+        out = []
+        for i, (piece, texts) in enumerate(zip(pieces, parts, strict=True)):
+            text = " ".join(texts).strip()
+            if _says(text):
+                out.append(Piece(text, piece.speaker, piece.change or (dialogue and i == 0)))
+        return out
 
     def _speaker(self, line: Line) -> tuple[str | None, str]:
         """The speaker that a line names, and the line without the label."""
@@ -200,7 +212,9 @@ class Labels:
 
 def _says(text: str) -> bool:
     """Whether there is a word in it that is no description in round brackets."""
-    return any(map(str.isalnum, text)) and not re.fullmatch(r"[(（][^()（）]*[)）][ \t.,!?]*", text)
+    if not any(map(str.isalnum, text)):
+        return False
+    return text[0] not in "(（" or not re.fullmatch(r"[(（][^()（）]*[)）][ \t.,!?]*", text)
 
 
 def _aside_dropped(text: str) -> str:
@@ -265,7 +279,8 @@ def _bracketed(line: Line) -> tuple[str, str] | None:
 
 
 def _colon(line: str) -> int | None:
-    return next((i for i, c in enumerate(line[:81]) if c in ":："), None)
+    match = _COLON.search(line, 0, 81)
+    return match.start() if match else None
 
 
 def _common(
@@ -297,15 +312,20 @@ def _strict_names(cues: Sequence[Sequence[Line]]) -> dict[str, str]:
     """
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    prefixed = upper = lower = 0
+    prefixed = 0
     for cue in cues:
         for i, line in enumerate(cue):
-            found = _prefix(line.text)
-            said = found[1] if found else line.text
-            if found:
+            if found := _prefix(line.text):
                 first.setdefault(found[0].casefold(), found[0])
                 counts[found[0].casefold()] += 1
                 prefixed += i == 0
+    if not first:
+        return {}
+    upper = lower = 0
+    for cue in cues:
+        for line in cue:
+            found = _prefix(line.text)
+            said = found[1] if found else line.text
             upper += sum(map(str.isupper, said))
             lower += sum(map(str.islower, said))
     in_capitals = upper > 2 * lower

@@ -18,11 +18,12 @@ from .cues import Cue, plain, words_of  # noqa: TID251 - own package
 from .subrip import bad, parse_subviewer, text_lines  # noqa: TID251 - own package
 
 if TYPE_CHECKING:
-    from pysubs2 import SSAFile
+    from pysubs2 import SSAEvent
 
 _FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text")
 _CLOCK = re.compile(r"[ \t]*-?\d{1,2}:\d{1,2}:\d{1,2}(?:[.,]\d{1,3})?[ \t]*", re.ASCII)
 _LONGEST_LINE = 10_000  # characters
+_PART = 5_000  # lines
 _FRAME_S = 0.1  # what is shown shorter belongs to a picture that moves
 # Text that crosses the picture, and what Aegisub's karaoke makes of syllables.
 _NOT_SPEECH = ("fx", "banner", "scroll", "code", "template")
@@ -48,7 +49,7 @@ def parse_ass(text: str, name: str = "the subtitles") -> Transcript:
     cues: list[Cue] = []
     places: dict[tuple[int, int, str], int] = {}
     moving: dict[tuple[str, str], int] = {}  # text and style: where the cue is that its next picture goes on
-    for event in _read("[Events]\n" + "\n".join(dialogue), "ass"):
+    for event in _read(dialogue, "ass"):
         said = _said(event.text)
         if not said or event.effect.strip().casefold().startswith(_NOT_SPEECH):
             continue
@@ -65,8 +66,10 @@ def parse_ass(text: str, name: str = "the subtitles") -> Transcript:
             continue
         places[start, end, said] = moving[said, event.style] = len(cues)
         cues.append(Cue(start / 1000, end / 1000, said, speaker))
+    complete = len(dialogue) == count
+    del lines, dialogue, places, moving, text  # a large file is in memory only once
     words, flags = words_of(cues)
-    if len(dialogue) < count and "dropped_cues" not in flags:
+    if not complete and "dropped_cues" not in flags:
         flags = (*flags, "dropped_cues")
     return Transcript(words, "sidecar", None, flags)
 
@@ -87,32 +90,36 @@ def parse_sub(text: str, name: str = "the subtitles", frame_rate: float | None =
     form = "microdvd" if _MICRODVD.match(first) else "mpl2" if _MPL2.match(first) else None
     if form is None:
         return parse_subviewer(text, name)
-    body = "\n".join(lines)
+    told = re.match(r"[ \t]*\{1\}\{1\}[ \t]*\d", first, re.ASCII)
     try:
-        try:
-            events = _read(body, form)
-        except UnknownFPSError:
-            if frame_rate is None:
-                raise bad(
-                    name,
-                    "it counts frames and tells no frame rate; write it into the first line, such as "
-                    "{1}{1}25, or save it as .srt",
-                ) from None
-            events = _read(body, form, frame_rate)
+        events = _read(lines, form, None if told else frame_rate)
+        spans = ((e.start / 1000, e.end / 1000, _said(e.text)) for e in events)
+        del lines  # a large file is in memory only once
+        words, flags = words_of(
+            Cue(max(0.0, start), end, said) for start, end, said in spans if said and end < _LAST_S
+        )
+    except UnknownFPSError:
+        raise bad(
+            name,
+            "it counts frames and tells no frame rate; write it into the first line, such as {1}{1}25, or "
+            "save it as .srt",
+        ) from None
     except (ValueError, OverflowError, ZeroDivisionError):
         raise bad(name, "it counts frames that can't be made times") from None
-    spans = ((e.start / 1000, e.end / 1000, _said(e.text)) for e in events)
-    cues = [Cue(max(0.0, start), end, said) for start, end, said in spans if said and end < _LAST_S]
-    words, flags = words_of(cues)
     return Transcript(words, "sidecar", None, flags)
 
 
-def _read(text: str, form: str, frame_rate: float | None = None) -> SSAFile:
+def _read(lines: Sequence[str], form: str, frame_rate: float | None = None) -> Iterator[SSAEvent]:
+    """Events of a file, which pysubs2 gets in parts: it makes much of each line."""
     from pysubs2 import SSAFile
 
-    with warnings.catch_warnings():  # of margins that are no numbers
-        warnings.simplefilter("ignore")
-        return SSAFile.from_string(text, format_=form, fps=frame_rate)
+    for at in range(0, len(lines), _PART):
+        text = "\n".join(lines[at : at + _PART])
+        with warnings.catch_warnings():  # of margins that are no numbers
+            warnings.simplefilter("ignore")
+            part = SSAFile.from_string(text, format_=form, fps=frame_rate)
+        frame_rate = part.fps  # as the first line may tell it
+        yield from part.events
 
 
 def _dialogue(lines: Sequence[str]) -> Iterator[str]:
@@ -135,6 +142,8 @@ def _dialogue(lines: Sequence[str]) -> Iterator[str]:
 
 def _said(text: str) -> str:
     """The text of an event without overrides and drawings."""
+    if "{" not in text:
+        return re.sub(r"\\[Nn]", "\n", text.replace(r"\h", " ")).strip() if "\\" in text else text.strip()
     out: list[str] = []
     at, drawing = 0, False
     while at < len(text):
