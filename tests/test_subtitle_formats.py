@@ -130,7 +130,7 @@ def test_pictures_of_text_are_named_as_such(tmp_path: Path) -> None:
 def test_ttml(namespace: str) -> None:
     xmlns = f'xmlns="{namespace}"' if namespace else ""
     found = parse_ttml(
-        f'<?xml version="1.0" encoding="UTF-16"?>\n<tt {xmlns}'
+        f'<?xml version="1.0" encoding="UTF-16"?>\n<tt {xmlns} '
         f'xmlns:ttm="{namespace}#metadata" xml:lang="de-DE" '
         f'xmlns:ttp="{namespace}#parameter" ttp:frameRate="25" ttp:tickRate="10000000">'
         '<head><metadata><ttm:agent xml:id="a1"><ttm:name>John B.</ttm:name></ttm:agent></metadata></head>'

@@ -129,6 +129,7 @@ def _events(text: str, name: str) -> Iterator[tuple[str, ElementTree.Element]]:
     """Begins and ends of elements. Line ends in the text are spaces: ``<br/>`` makes a line."""
     parser: Any = ElementTree.XMLPullParser(("start", "end"))  # its events are typed as those it could have
     depth = 0
+    above = text[: len(text) - len(text.lstrip())].count("\n")
     text = text.lstrip().replace("&nbsp;", "\u00a0")
     try:
         for at in range(0, len(text), 65_536):
@@ -141,7 +142,7 @@ def _events(text: str, name: str) -> Iterator[tuple[str, ElementTree.Element]]:
         parser.close()
         yield from parser.read_events()
     except ElementTree.ParseError as error:
-        raise bad(name, f"line {error.position[0]} is no well-formed XML") from None
+        raise bad(name, f"line {above + error.position[0]} is no well-formed XML") from None
 
 
 def _span(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pysubs2 import SSAEvent
 
 _FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text")
-_CLOCK = re.compile(r"[ \t]*-?\d{1,2}:\d{1,2}:\d{1,2}(?:[.,]\d{1,3})?[ \t]*", re.ASCII)
+_CLOCK = re.compile(r"[ \t]*-?\d{1,2}:(?:\d{1,2}:\d{1,2}[.,]\d{1,3}|\d\d:\d\d)[ \t]*", re.ASCII)
 _LONGEST_LINE = 10_000  # characters
 _PART = 5_000  # lines
 _FRAME_S = 0.1  # what is shown shorter belongs to a picture that moves
