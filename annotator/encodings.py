@@ -201,7 +201,9 @@ def _share(sample: bytes, encoding: str, first: str, last: str) -> float:
 def _strange_lines(raw: bytes) -> list[bytes]:
     """Lines that are not ASCII, up to the size of a sample, cut between lines."""
     lines, size = [], 0
-    for match in re.finditer(rb"[^\r\n]*[\x80-\xff\x1b][^\r\n]*", raw):
+    for match in re.finditer(rb"[^\r\n]+", raw):
+        if match[0].isascii():
+            continue
         lines.append(match[0][:_SAMPLE_BYTES])
         size += len(lines[-1])
         if size >= _SAMPLE_BYTES:

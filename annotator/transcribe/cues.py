@@ -20,10 +20,8 @@ _HOLD_S = 0.02  # a shorter cue only keeps on the screen what the one before sho
 # No pattern here backtracks over a run of spaces twice: subtitles come from strangers.
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+([^<>\s][^<>\n]*)>", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|</?>|<\d[\d:.]*>|\{\\[^{}]*\}|[♩♪♫♬]")
-_BRACKETS = re.compile(r"\[[^\[\]]*\n[^\[\]]*\]")  # over two lines: a description
-_PARENTHESES = re.compile(
-    r"^[ \t]*(?:[-‐–—]+[ \t]*)?[(（][^()（）]*\n[^()（）]*[)）][ \t.,!?]*$", re.MULTILINE
-)
+_BRACKETS = re.compile(r"\[[^\[\]]*\]")
+_PARENTHESES = re.compile(r"^[ \t]*(?:[-‐–—]+[ \t]*)?[(（][^()（）]*[)）][ \t.,!?]*$", re.MULTILINE)
 # Scripts without spaces get their word borders from punctuation.
 _WIDE_PUNCTUATION = "。，、！？；：…"
 _WIDE_BREAK = re.compile(f"(?<=[{_WIDE_PUNCTUATION}])(?=[^\\s{_WIDE_PUNCTUATION}」』”’）)])")
@@ -111,11 +109,16 @@ def _lines(text: str) -> list[Line]:
     if not text.isascii() or "<" in text or "{" in text:
         text = _MARKUP.sub("", text)
     if "[" in text or "(" in text or "（" in text:
-        text = _PARENTHESES.sub("", _BRACKETS.sub(" ", text))
+        text = _PARENTHESES.sub(_of_one_line, _BRACKETS.sub(_of_one_line, text))
     # Entities come last: what they stand for is text, not markup.
     if "&" in text:
         text = "\n".join(map(_resolved, text.split("\n")))
     return list(lines_of(text))
+
+
+def _of_one_line(brackets: re.Match[str]) -> str:
+    """What brackets hold, unless they go over several lines: that describes a sound."""
+    return " " if "\n" in brackets[0].strip("\n") else brackets[0]
 
 
 def _resolved(line: str) -> str:
