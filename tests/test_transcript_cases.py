@@ -63,11 +63,14 @@ def ass(names: list[str]) -> str:
 class Run:
     """What the command left."""
 
+    inputs: Path
+    out: Path
     status: int
     said: str
     rows: pl.DataFrame
     failures: list[dict[str, str]]
     recordings: dict[str, dict[str, Any]]
+    not_used: list[dict[str, str]]
 
     def of(self, file: str) -> pl.DataFrame:
         return self.rows.filter(pl.col("file") == file)
@@ -201,7 +204,16 @@ def annotated(inputs: Path, out: Path, *options: str) -> Run:
         failures = list(csv.DictReader(file))
     record = json.loads(out.with_suffix(".run.json").read_text())
     recordings = {entry["file"]: entry for entry in record["recordings"]}
-    return Run(done.returncode, done.stderr, pl.read_parquet(out), failures, recordings)
+    return Run(
+        inputs=inputs,
+        out=out,
+        status=done.returncode,
+        said=done.stderr,
+        rows=pl.read_parquet(out),
+        failures=failures,
+        recordings=recordings,
+        not_used=record["not_used"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,16 +272,22 @@ def test_a_bad_transcript_costs_the_transcript_and_is_told(run: Run) -> None:
 
 
 def test_a_kind_of_json_that_is_not_known_is_named(run: Run) -> None:
-    assert "unknown.wav: not used: unknown.json (it is JSON, but of no kind of transcript" in run.said
-    assert run.recordings["unknown.wav"]["not_used"][0]["name"] == "unknown.json"
+    (line,) = [line for line in run.said.splitlines() if line.startswith("not used: ")]
+    assert "unknown.json" in line and "frames.srt" in line
+    reasons = {other["file"]: other["reason"] for other in run.not_used}
+    assert reasons["unknown.json"] == "it is JSON, but of no kind of transcript that is known"
+    assert reasons["frames.srt"] == "it can't be read: the failures file says why"
     assert run.texts("unknown.wav") == [] and len(run.of("unknown.wav"))
     assert not [f for f in run.failures if f["file"] == "unknown.wav"]
 
 
 def test_what_was_chosen_is_in_the_record(run: Run) -> None:
-    assert run.recordings["chevrons.wav"]["streams"]["text"] == "chevrons.srt"
-    assert run.recordings["forced-first.mka"]["streams"]["text"] == "subtitle track 2 (subrip)"
-    (passed_over,) = run.recordings["forced-first.mka"]["not_used"]
+    assert run.recordings["chevrons.wav"]["beside"] == {
+        "speakers": "chevrons.rttm",
+        "transcript": "chevrons.srt",
+    }
+    assert run.recordings["forced-first.mka"]["streams"]["subtitles"] == "subtitle track 2 (subrip)"
+    (passed_over,) = run.recordings["forced-first.mka"]["passed_over"]
     assert "forced" in passed_over["name"]
 
 
@@ -285,7 +303,13 @@ def test_speaker_files(run: Run) -> None:
     assert {f["file"] for f in run.failures} == {"frames.wav", "neither.wav"}
 
 
-def test_a_second_run_gives_the_same_and_a_track_is_asked_for(ffmpeg: str, tmp_path: Path) -> None:
+def test_the_same_command_again_gives_the_same(run: Run) -> None:
+    again = annotated(run.inputs, run.out)
+    assert again.rows.equals(run.rows)
+    assert (again.failures, again.not_used, again.status) == (run.failures, run.not_used, 3)
+
+
+def test_a_track_is_asked_for(ffmpeg: str, tmp_path: Path) -> None:
     inputs, scratch = tmp_path / "in", tmp_path / "scratch"
     inputs.mkdir()
     scratch.mkdir()
@@ -293,12 +317,7 @@ def test_a_second_run_gives_the_same_and_a_track_is_asked_for(ffmpeg: str, tmp_p
     for film in ("forced-first", "ass-inside"):
         (inputs / f"{film}.mka").unlink()
     (inputs / "other-language-first.srt").write_text("1\n00:00:00:15 --> 00:00:03:00\nFrames.\n")
-    out = tmp_path / "labels.parquet"
-    first = annotated(inputs, out)
-    assert first.texts("other-language-first.mka") and first.status == 3  # the track inside is taken
-    again = annotated(inputs, out)
-    assert again.rows.equals(first.rows) and again.failures == first.failures and again.status == 3
-    asked = annotated(inputs, out, "--subtitle-track", "Russian")
+    asked = annotated(inputs, tmp_path / "labels.parquet", "--subtitle-track", "Russian")
     assert asked.words("other-language-first.mka") == " ".join(RUSSIAN)
     assert asked.status == 0  # what is asked for lies inside: the file beside it is not looked at
 
