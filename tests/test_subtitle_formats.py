@@ -268,7 +268,7 @@ def test_a_file_that_cannot_be_read_costs_itself_alone(tmp_path: Path) -> None:
     assert ([w.text for w in found.words], found.origin) == (["Hi"], "talk.srt")
     assert [p.error for p in found.problems] == ["bad_subtitles"] and "talk.vtt" in found.problems[0].message
     assert found.flags == ("unreadable_transcript",)
-    assert [name for name, _ in found.unused] == ["talk.json"]
+    assert [name for name, _ in found.unused] == ["talk.json", "talk.vtt"]
     alone = from_sidecars([bad], "talk")
     assert (alone.words, alone.source, alone.flags) == ((), None, ("unreadable_transcript",))
 

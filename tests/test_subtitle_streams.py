@@ -123,7 +123,8 @@ def test_a_stream_that_cannot_be_read_gives_way_to_the_next() -> None:
     found = from_streams(Media(Path("film.mkv"), 10.0, True, True, subtitles=streams), extract)
     assert (number(found), found.flags) == (2, ("unreadable_transcript",))
     assert [p.error for p in found.problems] == ["subtitles_unreadable"]
-    assert found.unused == ((described(streams[2]), "subtitle track 2 (en, subrip) is taken"),)
+    assert found.unused[1:] == ((described(streams[2]), "subtitle track 2 (en, subrip) is taken"),)
+    assert found.unused[0][0] == described(streams[0]) and "can't be read" in found.unused[0][1]
     pictures = from_streams(Media(Path("film.mkv"), 10.0, True, True, subtitles=streams[2:]), extract)
     assert pictures.words == () and "no text" in pictures.unused[0][1]
 
