@@ -50,7 +50,7 @@ def report() -> str:
     for_turns, for_words = diarizer_settings(settings, device), transcriber_settings(settings, device)
     lines += backends(("pyannote", "embedded"), lambda n: diarize.available(n, for_turns))
     lines.append(
-        "  words        sidecar .srt .vtt .json .ctm, or subtitles in the file: taken when there are"
+        "  words        sidecar .srt .vtt .ass .json .ctm ..., or subtitles in the file: taken when there are"
     )
     lines += backends(("whisper", "none"), lambda n: transcribe.available(n, for_words))
     lines.append("  faces")

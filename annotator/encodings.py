@@ -1,14 +1,17 @@
-"""Bytes of a text file from anywhere to text: by its mark, as UTF-8 or UTF-16, else by what reads best.
+"""Bytes of a text file to text, whoever wrote it.
 
-Old subtitles and tables are in the code page of whoever wrote them and say nothing about it. A detector
-(charset-normalizer) then weighs the code pages that such files have; the language, where a file's name tells
-it, leaves only those that it is written in.
+A mark (BOM) is believed. Without one, UTF-8 is known by its strict form and UTF-16 and UTF-32 by their zero
+bytes. What is left was written before Unicode, and the caller is told that it was guessed: of the encodings
+of the file's language (of all, where nothing tells it) the one that gives the most letters of one alphabet,
+with capitals where capitals stand. Among those of Chinese and Korean charset-normalizer chooses; of a short
+subtitle file's few accents alone it takes one script for another (tests/test_encodings.py has such texts).
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -17,45 +20,74 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SAMPLE_BYTES = 32 << 10  # about what the detector weighs, of the file's first 2 MB
-_UTF8_SHARE = 0.95  # of the bytes above ASCII: from here on it is UTF-8 with damage, not a code page
-_LIKE_BEST = 0.02  # of messiness or coherence by which the detector's candidates count as equal
-_TOO_MESSY = 0.2  # the detector's own threshold for text in another code page
+_SAMPLE_BYTES = 16_384  # of lines that are not ASCII: enough to tell an encoding by
+_ZEROS = 0.02  # share of zero bytes from which text is UTF-16: digits, spaces and line ends have one each
 
-# Code pages that text files are found in, the commonest first: of equal candidates, that one is taken.
-_WESTERN = ("cp1252", "cp850", "mac_roman")
-_CENTRAL = ("cp1250", "iso8859_2", "cp852")
-_CYRILLIC = ("cp1251", "koi8_r", "cp866", "iso8859_5", "mac_cyrillic")
-_CHINESE = ("gb18030", "big5")
-_ANY = (
-    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"),
-    *("cp874", "gb18030", "big5", "cp932", "euc_jp", "cp949", "iso8859_2"),
-)
-_BY_LANGUAGE = {
-    **dict.fromkeys("en de fr es it pt nl sv da no nb nn fi is ca gl eu ga af sq id ms".split(), _WESTERN),
-    **dict.fromkeys("pl cs sk hu sl hr bs ro".split(), _CENTRAL),
-    **dict.fromkeys("ru be bg mk".split(), _CYRILLIC),
-    "uk": ("cp1251", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic"),
-    "sr": ("cp1251", "cp1250", "iso8859_5", "iso8859_2"),
-    **dict.fromkeys("et lv lt".split(), ("cp1257", "iso8859_13", "cp775")),
-    "el": ("cp1253", "iso8859_7", "cp737", "mac_greek"),
-    "tr": ("cp1254", "iso8859_9", "cp857", "mac_turkish"),
-    "az": ("cp1254", "cp1251"),
-    "he": ("cp1255", "iso8859_8", "cp862"),
-    **dict.fromkeys("ar fa ur".split(), ("cp1256", "iso8859_6", "cp720")),
-    "vi": ("cp1258",),
-    "th": ("cp874",),
-    "zh": _CHINESE,
-    "ja": ("cp932", "euc_jp"),
-    "ko": ("cp949", "johab"),
+_WESTERN = ("cp1252", "mac_roman", "cp850")
+_CENTRAL = ("cp1250", "iso8859_2", "cp852", "mac_latin2")
+_CYRILLIC = ("cp1251", "koi8_r", "cp866", "mac_cyrillic", "iso8859_5")
+_BALTIC = ("cp1257", "iso8859_13", "iso8859_4", "cp775")
+_ARABIC = ("cp1256", "iso8859_6", "mac_arabic")
+_RUSSIAN = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
+_ARABIC_LETTERS = "".join(map(chr, range(0x60C, 0x653)))
+# By language: its letters beyond ASCII, and what its texts were written in, the likeliest first.
+_ALPHABETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "en": ("éèêëïöçñüàâî£", _WESTERN),
+    "de": ("äöüß", _WESTERN),
+    "fr": ("àâæçéèêëîïôœùûüÿ", _WESTERN),
+    "es": ("áéíñóúü¿¡ªº", _WESTERN),
+    "it": ("àèéìíîòóùú", _WESTERN),
+    "pt": ("áâãàçéêíóôõúüªº", _WESTERN),
+    "ca": ("àçèéíïòóúü·", _WESTERN),
+    "nl": ("éëïöüáèó", _WESTERN),
+    "sv": ("åäöéà", _WESTERN),
+    "da": ("æøåé", _WESTERN),
+    "no": ("æøåéòôê", _WESTERN),
+    "nb": ("æøåéòôê", _WESTERN),
+    "fi": ("äöåšž", _WESTERN),
+    "is": ("áðéíóúýþæö", _WESTERN),
+    "pl": ("ąćęłńóśźż", _CENTRAL),
+    "cs": ("áčďéěíňóřšťúůýž", _CENTRAL),
+    "sk": ("áäčďéíĺľňóôŕšťúýž", _CENTRAL),
+    "hu": ("áéíóöőúüű", _CENTRAL),
+    "sl": ("čšž", _CENTRAL),
+    "hr": ("čšžćđ", _CENTRAL),
+    "bs": ("čšžćđ", _CENTRAL),
+    "ro": ("ăâîșțşţ", _CENTRAL),
+    "sq": ("ëç", ("cp1252", *_CENTRAL)),
+    "tr": ("çğıöşüâîûi\u0307", ("cp1254", "cp857", "mac_turkish")),
+    "lt": ("ąčęėįšųūž", _BALTIC),
+    "lv": ("āčēģīķļņšūž", _BALTIC),
+    "et": ("äõöüšž", _BALTIC),
+    "vi": ("àâáãăèéêìíòóôõùúýđơư\u0300\u0301\u0303\u0309\u0323₫", ("cp1258",)),
+    "he": ("אבגדהוזחטיךכלםמןנסעףפץצקרשת", ("cp1255", "iso8859_8", "cp862")),
+    "ru": (_RUSSIAN, _CYRILLIC),
+    "uk": ("абвгґдеєжзиіїйклмнопрстуфхцчшщьюя", ("cp1251", "koi8_u", "cp1125", "mac_cyrillic", "iso8859_5")),
+    "be": ("абвгдеёжзійклмнопрстуўфхцчшыьэюя", _CYRILLIC),
+    "bg": (_RUSSIAN, _CYRILLIC),
+    "mk": ("абвгдѓежзѕијклљмнњопрстќуфхцчџш", _CYRILLIC),
+    "sr": ("абвгдђежзијклљмнњопрстћуфхцчџшčšžćđ", ("cp1251", "cp1250", "iso8859_2", "iso8859_5")),
+    "el": ("αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ", ("cp1253", "iso8859_7", "mac_greek", "cp737")),
+    "ar": (_ARABIC_LETTERS, _ARABIC),
+    "fa": (_ARABIC_LETTERS + "پچژگکی\u200c", _ARABIC),
+    "ur": (_ARABIC_LETTERS + "پچژگکیےںہھٹڈڑ", _ARABIC),
+    "th": ("".join(map(chr, range(0xE01, 0xE5C))), ("cp874",)),
 }
+_LATIN = [name for name, (letters, _) in _ALPHABETS.items() if any(c < "\u0250" for c in letters)]
+_OF_PAIRS = {  # two bytes a character
+    "zh": ("gb18030", "big5hkscs"),
+    "ko": ("cp949", "johab"),
+    "ja": ("cp932", "euc_jp"),
+}
+_THAI_MARKS = frozenset("ะัาำิีึืฺุู็่้๊๋์ํ๎ๅๆ")
+_PUNCTUATION = frozenset("“”‘’„‚«»‹›–—…•·°§©®™´ \xa0\xad\u200e\u200f♪")
 
 
 def decode(raw: bytes, language: str | None = None) -> tuple[str, bool]:
     """The text of a file, without its mark, and whether its encoding was guessed.
 
     Args:
-        language: ISO 639-1 of the text where it is known. It decides between code pages that all read well.
+        language: ISO 639-1, of the text, where something tells it.
 
     Raises:
         UnicodeDecodeError: a mark promises an encoding that the file breaks (``object`` and ``start`` of
@@ -64,97 +96,123 @@ def decode(raw: bytes, language: str | None = None) -> tuple[str, bool]:
     for mark, encoding in _MARKS:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(encoding), False
-    if b"\x1b$" in raw and raw.isascii():  # escapes that only Japanese mail and its programs write
-        try:
-            return raw.decode("iso2022_jp"), True
-        except UnicodeDecodeError:
-            pass
-    if b"\0" in raw:
-        wide = _without_mark(raw)
-        if wide is not None:
-            return wide, False
+    wide = _wide(raw)
+    if wide is not None:
+        return raw.decode(wide, "replace"), False
+    if re.search(rb"\x1b\$[@B]", raw):
+        return raw.decode("iso2022_jp", "replace"), True
     try:
         return raw.decode("utf-8"), False
     except UnicodeDecodeError:
-        pass
-    kept = raw.decode("utf-8", "ignore")
-    above = sum(raw.translate(_ABOVE_ASCII))
-    if len(kept.encode("utf-8").translate(None, _ASCII)) >= _UTF8_SHARE * above:
-        return raw.decode("utf-8", "replace"), True
-    return _by_code_page(raw, language), True
+        nearly = raw.decode("utf-8", "replace")
+    # A file that was cut or joined has few broken characters among many.
+    if 20 * nearly.count("\ufffd") < sum(c > "\x7f" for c in nearly):
+        return nearly, True
+    return raw.decode(_guessed(raw, language), "replace"), True
 
 
-_ASCII = bytes(range(128))
-_ABOVE_ASCII = bytes(int(value >= 128) for value in range(256))
-
-
-def _without_mark(raw: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark; None when the zero bytes don't lie as theirs do.
-
-    Spaces, digits and line ends, which every transcript and table has, are half zeros in them, always on
-    the same side.
-    """
-    zeros = [raw[place::4].count(0) for place in range(4)]
-    units = len(raw) // 4
-    # The upper half of each unit of UTF-32 is zero, or one in rare signs.
-    if zeros[2] + zeros[3] > 1.9 * units > 0:
-        encoding = "utf-32-le"
-    elif zeros[0] + zeros[1] > 1.9 * units > 0:
-        encoding = "utf-32-be"
-    else:
-        even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-        if max(even, odd) < 0.05 * len(raw) / 2 or min(even, odd) > max(even, odd) / 10:
-            return None
-        encoding = "utf-16-le" if odd > even else "utf-16-be"
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError:
+def _wide(raw: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark, by where the zero bytes of ASCII characters stand."""
+    zeros = [raw[i::4].count(0) for i in range(4)]
+    if sum(zeros) <= _ZEROS * len(raw):
         return None
+    if len(raw) % 4 == 0 and 2 * sum(zeros) > len(raw):
+        for encoding, empty in (("utf-32-le", 3), ("utf-32-be", 0)):
+            if zeros[empty] == len(raw) // 4:
+                return encoding
+    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
+    if odd > 10 * even:
+        return "utf-16-le"
+    return "utf-16-be" if even > 10 * odd else None
 
 
-def _by_code_page(raw: bytes, language: str | None) -> str:
-    """The text as the likeliest code page has it; signs that the page lacks become U+FFFD."""
-    pages = _BY_LANGUAGE.get(language or "", ())
-    for candidates in (pages, _ANY):
-        for page in _ranked(raw, candidates):
-            try:
-                return raw.decode(page)
-            except UnicodeDecodeError:
-                continue
-    return raw.decode(pages[0] if pages else _ANY[0], "replace")
+def _guessed(raw: bytes, language: str | None) -> str:
+    """The likeliest encoding of text that is neither ASCII nor Unicode."""
+    sample = b"\n".join(_strange_lines(raw))
+    # A language that the text can't be in is not its own.
+    if language in _ALPHABETS and (likeliest := _likeliest(sample, [language]))[0] > 0.6:
+        return likeliest[1]
+    if language in _OF_PAIRS and (fitting := _of_pairs(sample, _OF_PAIRS[language])):
+        return fitting
+    if _is_latin(sample):
+        return _likeliest(sample, _LATIN)[1]
+    for name in _OF_PAIRS["ja"]:
+        if _share(sample, name, "\u3041", "\u30ff") > 0.25:
+            return name
+    runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", sample)]
+    in_pairs = sum(n for n in runs if n % 2 == 0) >= 0.95 * sum(runs)
+    if in_pairs and _share(sample, "cp949", "\uac00", "\ud7a3") > 0.8:
+        return "cp949"
+    score, best = _likeliest(sample, list(_ALPHABETS))
+    if in_pairs and sum(runs) > 16 or score < 0.8:
+        return _of_pairs(sample, _OF_PAIRS["zh"]) or best
+    return best
 
 
-def _ranked(raw: bytes, pages: tuple[str, ...]) -> list[str]:
-    """Those of ``pages`` that the text reads well in, the best first."""
-    if not pages:
-        return []
-    from charset_normalizer import CharsetMatch, from_bytes
-
-    matches = from_bytes(
-        _sample(raw),
-        cp_isolation=list(pages),
-        threshold=1.0,  # all are wanted with their figures
-        preemptive_behaviour=False,  # a line "coding: utf-8" in a talk about code says nothing
-        enable_fallback=False,
-    )
-    read_well = [m for m in matches if m.chaos <= _TOO_MESSY]
-    if not read_well:
-        return []
-    best = read_well[0]
-
-    def page(match: CharsetMatch) -> str:
-        # Of pages that give the same text for the sample, the match names one and lists the others.
-        return next((p for p in pages if p in match.could_be_from_charset), match.encoding)
-
-    def rank(match: CharsetMatch) -> tuple[bool, int]:
-        worse = match.chaos - best.chaos > _LIKE_BEST or best.coherence - match.coherence > _LIKE_BEST
-        return worse, pages.index(page(match)) if page(match) in pages else len(pages)
-
-    return [page(match) for match in sorted(read_well, key=rank)]
+def _likeliest(sample: bytes, languages: Sequence[str]) -> tuple[float, str]:
+    """The score and the encoding of the best reading in the alphabet of one of these languages."""
+    best, chosen = -1.0, _ALPHABETS[languages[0]][1][0]
+    letters: dict[str, list[tuple[str, str]]] = {}
+    for language in languages:
+        alphabet, encodings = _ALPHABETS[language]
+        for place, name in enumerate(encodings):
+            if name not in letters:
+                letters[name] = _strange_letters(sample, name)
+            # Of equals the likelier encoding, then the language that comes first.
+            score = _score(letters[name], frozenset(alphabet)) - 0.01 * place
+            score -= 0.3 * any(letter == "\ufffd" for _, letter in letters[name][:-1])
+            if score > best + 1e-9:
+                best, chosen = score, name
+    return best, chosen
 
 
-def _sample(raw: bytes) -> bytes:
-    """Lines that are not ASCII, as times and numbers tell the detector nothing."""
-    lines = [line for line in re.split(rb"[\r\n]+", raw[: _SAMPLE_BYTES * 64]) if not line.isascii()]
-    step = max(1, sum(map(len, lines)) // _SAMPLE_BYTES)
-    return b"\n".join(lines[::step])[: _SAMPLE_BYTES * 2]
+def _strange_letters(sample: bytes, encoding: str) -> list[tuple[str, str]]:
+    """Characters beyond ASCII, each with the one before; unreadable bytes as U+FFFD."""
+    text = "\n" + sample.decode(encoding, "replace")
+    return [(text[i - 1], c) for i, c in enumerate(text) if c > "\x7f"]
+
+
+def _score(letters: Sequence[tuple[str, str]], alphabet: frozenset[str]) -> float:
+    """The share of letters of an alphabet, but for capitals after small letters and accents after none."""
+    good = 0.0
+    for before, letter in letters:
+        misplaced = (letter.isupper() and before.islower()) or (letter in _THAI_MARKS and before < "ก")
+        good += 0.0 if misplaced else 1.0 if letter.lower() in alphabet else 0.9 * (letter in _PUNCTUATION)
+    return good / max(1, len(letters))
+
+
+def _of_pairs(sample: bytes, encodings: Sequence[str]) -> str | None:
+    """The likeliest of encodings that write a character as two bytes; None if the text is in none."""
+    fitting = [name for name in encodings if "\ufffd" not in sample.decode(name, "replace")[:-1]]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(sample, cp_isolation=fitting, preemptive_behaviour=False).best()
+    return best.encoding if best is not None else fitting[0]
+
+
+def _share(sample: bytes, encoding: str, first: str, last: str) -> float:
+    """The share of characters beyond ASCII within a range; 0 where the bytes don't fit the encoding."""
+    strange = [c for c in sample.decode(encoding, "replace")[:-1] if c > "\x7f"]
+    return 0.0 if "\ufffd" in strange else sum(first <= c <= last for c in strange) / max(1, len(strange))
+
+
+def _strange_lines(raw: bytes) -> list[bytes]:
+    """Lines that are not ASCII, up to the size of a sample, cut between lines."""
+    lines, size = [], 0
+    for match in re.finditer(rb"[^\r\n]+", raw):
+        if match[0].isascii():
+            continue
+        lines.append(match[0][:_SAMPLE_BYTES])
+        size += len(lines[-1])
+        if size >= _SAMPLE_BYTES:
+            break
+    return lines
+
+
+def _is_latin(sample: bytes) -> bool:
+    """Whether bytes above ASCII stand alone among ASCII letters, as accents do."""
+    runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", sample)]
+    letters = len(re.findall(rb"[A-Za-z]", sample))
+    return sum(n for n in runs if n <= 2) >= 0.7 * sum(runs) and letters > sum(runs)

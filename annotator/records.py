@@ -61,10 +61,14 @@ class RecordingError(AnnotateError):
 
 @dataclass(frozen=True)
 class SubtitleStream:
-    """A text subtitle stream inside a recording: ffmpeg's stream index and ISO 639 language, if told."""
+    """A subtitle stream inside a recording, as the file describes it."""
 
-    index: int
-    language: str | None
+    index: int  # ffmpeg's, among all streams
+    language: str | None  # ISO 639
+    number: int = 1  # among the subtitle streams, from 1, as players count
+    codec: str = "subrip"
+    title: str | None = None
+    disposition: tuple[str, ...] = ()  # default, forced, comment, hearing impaired, dub, original, ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Media:
     width: int | None = None  # upright, pixels
     height: int | None = None
     audio: tuple[AudioStream, ...] = ()  # also those that can't be decoded
+    frame_rate: float | None = None  # pictures a second
     subtitles: tuple[SubtitleStream, ...] = ()
     sidecars: tuple[Path, ...] = ()  # transcript and speaker files that lie beside it
 
@@ -149,7 +154,7 @@ class Turn:
     confidence: float | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """A word (or any piece of text without inner spaces) with its times."""
 
@@ -159,6 +164,7 @@ class Word:
     speaker: str | None = None  # as the transcript names it
     confidence: float | None = None  # 0-1, from recognition
     cue: int | None = None  # the subtitle cue or segment that it came from, for punctuation-free splitting
+    change: bool = False  # the transcript marks a change of speaker before it
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,9 @@ class Transcript:
     source: str | None = None  # sidecar, embedded, whisper, ...
     language: str | None = None  # ISO 639-1
     flags: tuple[str, ...] = ()
-    file: str | None = None  # the name of the file beside the recording that it was read from
+    origin: str | None = None  # the file or stream that it was read from
+    problems: tuple[RecordingError, ...] = ()  # transcripts of the recording that can't be read
+    unused: tuple[tuple[str, str], ...] = ()  # files and streams that were passed over, and why
 
     @property
     def names_speakers(self) -> bool:

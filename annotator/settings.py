@@ -29,6 +29,7 @@ class RunSettings(BaseModel):
     max_speakers: int | None = Field(default=None, ge=1)
     language: str | None = None
     audio_track: str | None = None  # number among the sound streams, language or title
+    subtitle_track: str | None = None  # the same among the subtitle streams
     channels: Literal["mix", "speakers"] | None = None  # None: speakers where two channels hold one each
     modalities: tuple[str, ...] = MODALITIES
     dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
@@ -78,7 +79,7 @@ class RunSettings(BaseModel):
             raise ValueError(f"{value!r} is no device: choose auto, cpu, cuda, cuda:N or mps")
         return value
 
-    @field_validator("audio_track", mode="before")
+    @field_validator("audio_track", "subtitle_track", mode="before")
     @classmethod
     def _track(cls, value: Any) -> Any:
         if value is not None and not str(value).strip():

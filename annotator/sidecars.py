@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from annotator.languages import named_language
 
 SUFFIXES: frozenset[str] = frozenset(
-    {".srt", ".vtt", ".json", ".ctm", ".rttm", ".ass", ".ssa", ".sub", ".ttml", ".smi"}
+    ".srt .vtt .json .ctm .rttm .ass .ssa .sub .sbv .ttml .dfxp .smi .sami".split()
 )
 
 _FORCED = frozenset({"forced", "foreign"})

@@ -92,7 +92,7 @@ def build(
     """Utterances in order of start, numbered by dialogue and within it.
 
     Each word is in exactly one utterance, in order; each utterance has a speaker and start < end. Times are
-    clipped to the recording, except those of words that lie wholly after its end.
+    clipped to the recording.
 
     Args:
         turns: who speaks when, in any order, overlaps allowed; None where no one listened for it, as the
@@ -356,13 +356,15 @@ def _ends(word: Word, marks: tuple[str, ...]) -> bool:
 def _runs(words: Sequence[Word], speakers: Sequence[str], pause_s: float) -> list[tuple[str, list[Word]]]:
     """Words of one speaker in a row, without a long pause and without someone else's word in a gap.
 
+    A change of speaker that the transcript marks ends them, even where one voice is heard.
+
     Words that sound at the same time, as in two cues that overlap, are not between each other.
     """
     runs: list[tuple[str, list[Word]]] = []
     latest: dict[str, tuple[int, int, float]] = {}  # speaker: its run, the index of its last word, its end
     for i, (word, speaker) in enumerate(zip(words, speakers, strict=True)):
         run, last, end = latest.get(speaker, (-1, -1, -math.inf))
-        joins = run >= 0 and word.start - end <= pause_s
+        joins = run >= 0 and word.start - end <= pause_s and not word.change
         if joins:
             between = (words[k] for k in range(last + 1, i) if speakers[k] != speaker)
             joins = not any(end <= (w.start + w.end) / 2 <= word.start for w in between)

@@ -22,6 +22,7 @@ LONGEST = (
     "test_people",
     "test_whole_path",
     "test_prepare",
+    "test_transcript_cases",
     "test_finetune",
     "test_talking_faces",
     "test_other_encoders",

@@ -23,7 +23,7 @@ from annotator.transcribe import read_sidecar
 from annotator.utterances import build
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))  # in all; 0: the short run
-READERS = 13  # of this file and test_fuzz_tables.py
+READERS = 18  # of this file and test_fuzz_tables.py
 
 # What such files are made of, and what their writers and attackers get wrong.
 NUMBERS = [*"0 1 -1 00 1.5 1e308 1e-320 nan -inf infinity 0x1f 1_000 12:30 0,5 ٣".split(), "9" * 400, ""]
@@ -88,8 +88,64 @@ def cues(draw: st.DrawFn, head: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+@st.composite
+def markup(draw: st.DrawFn, head: str, tags: list[str], foot: str) -> bytes:
+    """TTML or SAMI with elements in any order, some of them open."""
+    parts = draw(st.lists(st.sampled_from(tags) | st.sampled_from(TEXTS) | SECONDS, max_size=30))
+    return (head + "".join(parts) + foot).encode(
+        draw(st.sampled_from(["utf-8", "utf-16", "cp1251"])), "replace"
+    )
+
+
+TTML_TAGS = [
+    '<p begin="1s" end="2s">', '<p begin="00:00:01.5" dur="3s" ttm:agent="a">', '<p begin="5t" end="9f">',
+    "<p>", "</p>", '<span begin="1s" end="x">', "<span>", "</span>", "<br/>", '<div begin="9h">', "</div>",
+    "&nbsp;", "&#0;", "<x:y/>",
+]  # fmt: skip
+TTML_HEAD = '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="m" xmlns:x="x"><body>'
+TTML = markup(TTML_HEAD, TTML_TAGS, "</body></tt>") | markup(
+    "", [*TTML_TAGS, "<tt>", "</tt>", "<!ENTITY"], ""
+)
+SAMI_TAGS = [
+    *("<SYNC Start=1000>", '<sync start="-5">', "<SYNC Start=999999999999>", "<P Class=ENCC>", "<SYNC"),
+    *("<P Class=KRCC ID=Source>", "<P>", "</P>", "<br>", "&nbsp;", "<!--", "-->", "<i>"),
+    ".ENCC {lang: en-US}",
+]  # fmt: skip
+SAMI = markup("<SAMI>", SAMI_TAGS, "")
+CLOCK = st.sampled_from([*CLOCKS, "0:00:01.00", "0:00:03.50", "9:59:59.99"])
+ASS_FIELDS = (st.just("Dialogue: 0"), CLOCK, CLOCK, NAMES, NAMES, st.just("0,0,0"), WORDS)
+ASS_TEXTS = st.sampled_from(
+    [*TEXTS, r"{\p1}m 0 0 l 1 1{\p0}", r"a\Nb\hc", "{", "}", r"{\p99999999999}x", "{a}{b"]
+)
+ASS = st.lists(
+    st.tuples(st.tuples(*ASS_FIELDS).map(",".join), ASS_TEXTS).map(",".join)
+    | st.sampled_from(
+        ["Format: Start, End, Text", "[Events]", "[Script Info]", "Style: a,&Hxx", "Comment: 0"]
+    )
+    | PIECES,
+    max_size=30,
+).map(lambda lines: "\n".join(["[Script Info]", *lines]).encode("utf-8", "replace"))
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from(["{1}{1}25", "{25}{75}", "{1}{1}nan", "[10][20]", "{9}{0}", "{" + "9" * 30 + "}{1}"]),
+        WORDS,
+    ).map("".join)
+    | st.tuples(CLOCK, CLOCK).map(",".join)
+    | PIECES,
+    max_size=30,
+).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
+
+
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*TEXTS, *NUMBERS])
-JSON_KEYS = st.sampled_from("start end text word words speaker score probability segments language".split())
+JSON_KEYS = st.sampled_from(
+    [
+        *"start end text word words speaker score probability segments language chunks".split(),
+        *"timestamp transcription offsets from to tokens results channels alternatives channel".split(),
+        *"utterances transcript items type content start_time end_time startTime phrases".split(),
+        *"recognizedPhrases nBest NBest offset duration offsetInTicks Offset Duration videos".split(),
+        *"insights instances monologues elements ts result response".split(),
+    ]
+)
 ANY_JSON = st.recursive(
     VALUES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(JSON_KEYS, inner, max_size=5),
@@ -160,6 +216,11 @@ def read(path: Path, content: bytes) -> Transcript | None:
         (".vtt", cues("WEBVTT") | RAW.map(lambda raw: b"WEBVTT\n\n" + raw)),
         (".json", JSON | RAW),
         (".ctm", CTM | RAW),
+        (".ass", ASS | RAW),
+        (".sub", FRAMES | RAW),
+        (".sbv", cues("") | FRAMES),
+        (".ttml", TTML | RAW),
+        (".smi", SAMI | RAW),
     ],
 )
 def test_any_transcript_is_read_or_refused(
@@ -202,7 +263,7 @@ def test_any_turns_and_words_make_utterances() -> None:
         from annotator.transcribe.recognised import parse_json
 
         try:
-            transcript = parse_json(json.dumps(segments))
+            transcript, _ = parse_json(json.dumps(segments))
         except RecordingError:
             return
         if transcript is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 from annotator import transcribe
+from annotator.encodings import decode
 from annotator.records import (
     RecordingError,
     SetupError,
@@ -22,8 +24,11 @@ from annotator.records import (
 )
 from annotator.transcribe import TranscriberSettings, make_transcriber, read_sidecar
 from annotator.transcribe.language import language_code
+from annotator.transcribe.markup import parse_sami, parse_ttml
 from annotator.transcribe.recognised import parse_ctm, parse_json
-from annotator.transcribe.subtitles import decode, from_sidecars, parse_srt, parse_vtt
+from annotator.transcribe.subrip import parse_srt, parse_subviewer, parse_vtt
+from annotator.transcribe.substation import parse_ass, parse_sub
+from annotator.transcribe.subtitles import from_sidecars
 from tests.transcripts import is_sound, media, no_streams
 
 
@@ -244,7 +249,8 @@ def test_whisper_json() -> None:
         {"start": 3.0, "end": 2.0, "text": " gone"},
         {"start": 2.0, "end": 3.0, "text": " No times"},
     ]
-    found = parse_json(json.dumps({"text": "...", "segments": segments, "language": "en"}))
+    found, timed = parse_json(json.dumps({"text": "...", "segments": segments, "language": "en"}))
+    assert timed
     assert found is not None
     assert [(w.text, w.start, w.end, w.confidence) for w in found.words[:3]] == [
         ("Hello", 0.0, 0.5, 0.9),
@@ -264,7 +270,7 @@ def test_whisperx_json() -> None:
     data = {
         "segments": [{"start": 0, "end": 2, "text": "In 2014 I", "speaker": "SPEAKER_00", "words": words}]
     }
-    found = parse_json(json.dumps(data))
+    found, _ = parse_json(json.dumps(data))
     assert found is not None
     assert found.words == (
         Word(0.0, 0.4, "In", "SPEAKER_01", 1.0, 0),
@@ -276,7 +282,7 @@ def test_whisperx_json() -> None:
 def test_characters_without_spaces_are_joined() -> None:
     text = "你好，世界。"
     words = [{"word": c, "start": i * 0.2, "end": i * 0.2 + 0.2} for i, c in enumerate(text)]
-    found = parse_json(json.dumps({"segments": [{"start": 0, "end": 2, "text": text, "words": words}]}))
+    found, _ = parse_json(json.dumps({"segments": [{"start": 0, "end": 2, "text": text, "words": words}]}))
     assert found is not None
     assert [w.text for w in found.words] == ["你好，", "世界。"]
 
@@ -285,9 +291,11 @@ def test_characters_without_spaces_are_joined() -> None:
     "text", ["{}", "[]", "3", '{"segments": 1}', '{"segments": [{"start": 1, "end": 2}]}']
 )
 def test_other_json_is_no_transcript(text: str, tmp_path: Path) -> None:
-    assert parse_json(text) is None
+    assert parse_json(text) == (None, False)
     (tmp_path / "talk.json").write_text(text)
-    assert from_sidecars([tmp_path / "talk.json"], "talk") == Transcript()
+    found = from_sidecars([tmp_path / "talk.json"], "talk")
+    assert found == Transcript(unused=(("talk.json", found.unused[0][1]),))
+    assert "no kind of transcript that is known" in found.unused[0][1]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +328,7 @@ def test_ctm() -> None:
     assert found.words == (
         Word(0.5, 0.9, "hello", "Anna"),
         Word(1.2, 1.5, "there", "Anna", 0.9),
-        Word(3.0, 3.2, "you"),
+        Word(3.0, 3.2, "you", "Anna"),  # as the words around it
     )
 
 
@@ -363,7 +371,15 @@ def test_broken_ctm_says_where(line: str) -> None:
     ).map("\n".join)
 )  # fmt: skip
 def test_any_text_gives_words_or_a_reason(text: str) -> None:
-    for parse in (parse_srt, parse_vtt, parse_ctm, parse_json):
+    parsers: list[Callable[[str], Transcript | None]] = [
+        parse_srt,
+        parse_vtt,
+        parse_ctm,
+        parse_ass,
+        parse_sub,
+    ]
+    parsers += [parse_ttml, parse_sami, parse_subviewer, lambda text: parse_json(text)[0]]
+    for parse in parsers:
         for given_text in (text, "WEBVTT\n\n" + text):
             try:
                 found = parse(given_text)
@@ -398,7 +414,7 @@ def test_any_json_gives_words_or_a_reason(data: object, more: object) -> None:
         {"segments": [{"start": 0, "end": 4, "text": "a b", "words": more}]},
     ):
         try:
-            found = parse_json(json.dumps(value))
+            found, _ = parse_json(json.dumps(value))
         except RecordingError as error:
             assert error.error == "bad_subtitles"
         else:
@@ -409,9 +425,9 @@ def test_any_json_gives_words_or_a_reason(data: object, more: object) -> None:
 @given(st.binary(max_size=100))
 def test_any_bytes_are_text_or_a_reason(raw: bytes) -> None:
     try:
-        assert isinstance(decode(raw), str)
-    except RecordingError as error:
-        assert error.error == "bad_subtitles"
+        assert isinstance(decode(raw)[0], str)
+    except UnicodeDecodeError as error:
+        assert error.start < len(raw)
 
 
 @runs(max_examples=100, deadline=None)
@@ -506,7 +522,7 @@ def test_sidecar_first_then_the_stream_inside(tmp_path: Path) -> None:
     recording = tmp_path / "talk.mkv"
     streams = (SubtitleStream(2, "eng"), SubtitleStream(3, "ger"), SubtitleStream(4, "fre"))
     texts = {2: "", 3: srt("Guten Tag"), 4: "WEBVTT\n\n00:01.000 --> 00:02.000\nBonjour"}
-    extract = lambda media, stream: texts[stream.index]  # noqa: E731
+    extract = lambda media, stream: texts[stream.index].encode()  # noqa: E731
     found = make_transcriber("subtitles", TranscriberSettings(extract))(
         media(recording, subtitles=streams), None, []
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from annotator.records import Media, SubtitleStream, Transcript
 
 
-def no_streams(media: Media, stream: SubtitleStream) -> str:
+def no_streams(media: Media, stream: SubtitleStream) -> bytes:
     raise AssertionError("no stream should be read")
 
 

@@ -34,6 +34,10 @@ def run(
         str | None,
         typer.Option(metavar="TRACK", help="Of several sound tracks: its number, language or title."),
     ] = None,
+    subtitle_track: Annotated[
+        str | None,
+        typer.Option(metavar="TRACK", help="Of several subtitle tracks: its number, language or title."),
+    ] = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +101,7 @@ def run(
         "max_speakers": max_speakers,
         "language": language,
         "audio_track": audio_track,
+        "subtitle_track": subtitle_track,
         "channels": channels,
         "modalities": modalities,
         "dialogue_gap": dialogue_gap,
@@ -122,7 +127,8 @@ def run(
         typer.echo(f"{len(result.table)} utterances of {files} recordings: {out}")
         if result.failures:
             failures = out.with_suffix(".failures.csv")
-            typer.echo(f"{len(result.failures)} of the inputs failed: {failures}", err=True)
+            what = "of the inputs failed, or went on without their transcript"
+            typer.echo(f"{len(result.failures)} {what}: {failures}", err=True)
         if settings.report is not None:
             from annotator.report import write_report
 

@@ -7,11 +7,14 @@ pyannote   pyannote.audio's community-1 pipeline, when its (gated) weights are a
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from annotator.encodings import decode
 from annotator.records import Audio, ChannelLevels, RecordingError, SetupError, Turn, UsageError, Utterance
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ __all__ = [
     "read_rttm",
 ]
 
+_NOT_AVAILABLE = "<NA>"
 RTTM_LIMIT_BYTES = 64 * 2**20  # far above any real file; keeps a stray one out of memory
 
 
@@ -179,53 +183,113 @@ def make_voices(device: str) -> Callable[[Audio, Sequence[Utterance]], dict[str,
     return Voices(device)
 
 
-def read_rttm(path: Path) -> list[Turn]:
+def read_rttm(path: Path, recording: str | None = None) -> list[Turn]:
     """Turns from a speaker file in NIST's RTTM format, in time order; an empty file gives none.
 
-    Lines ``SPEAKER file channel start duration <NA> <NA> name ...``; other kinds of line are passed over,
-    as are turns that last no time. Speaker names stay as they are. Text that is no UTF-8 is read as
-    Latin-1.
+    Lines ``SPEAKER file channel start duration <NA> <NA> name <NA> <NA>``; other kinds of line are passed
+    over, as are turns that last no time. File and speaker may hold spaces: fields are told by the numbers
+    between them. Turns without a name (``<NA>``) are one speaker's with a free number, or one's for each
+    channel if no turn has a name. Of several recordings in a file the turns of one are taken.
 
-    Raises: RecordingError (``bad_rttm``) that names the line at fault, or says that it can't be read.
+    Args:
+        recording: its name without folder and ending, to find it by; the file's own by default.
+
+    Raises: RecordingError (``bad_rttm``) that names the line at fault, says that it can't be read, or that
+    none of its recordings is this one.
     """
     try:
         if path.stat().st_size > RTTM_LIMIT_BYTES:
-            raise RecordingError("diarize", "bad_rttm", f"{path.name} is too large for a speaker file.")
+            raise _bad_rttm(f"{path.name} is too large for a speaker file.")
         raw = path.read_bytes()
     except OSError as error:
-        raise RecordingError(
-            "diarize", "bad_rttm", f"{path.name} can't be read: {error.strerror}."
-        ) from error
+        raise _bad_rttm(f"{path.name} can't be read: {error.strerror}.") from error
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    turns = []
+        text, _ = decode(raw)
+    except UnicodeDecodeError as error:
+        raise _bad_rttm(f"{path.name} is not {error.encoding.upper()}, as its first bytes promise.") from None
+    turns: list[tuple[str, str, Turn]] = []  # recording, channel
     # Not splitlines(): it would also break at rare separators inside a name.
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith((";", "#")) or fields[0] != "SPEAKER":
-            if fields and not fields[0].isprintable():
-                raise RecordingError("diarize", "bad_rttm", f"{path.name}, line {number}: this is not RTTM.")
+        line = line.strip("\ufeff \t")
+        if not line or line.startswith((";", "#")):
             continue
-        if len(fields) < 8:
-            raise RecordingError(
-                "diarize",
-                "bad_rttm",
-                f"{path.name}, line {number}: {len(fields)} fields where RTTM has 8 or more.",
-            )
-        start, duration = _seconds(fields[3]), _seconds(fields[4])
-        if start is None or duration is None:
-            raise RecordingError(
-                "diarize",
-                "bad_rttm",
-                f"{path.name}, line {number}: start {fields[3]!r} and duration {fields[4]!r} "
-                "must be numbers of seconds, 0 or more.",
-            )
-        end = start + duration
-        if start < end < math.inf:  # a small duration can vanish in the sum
-            turns.append(Turn(start, end, fields[7]))
-    return sorted(turns)
+        kind = line.split(maxsplit=1)[0]
+        if kind != "SPEAKER":
+            if not kind.isprintable():
+                raise _bad_rttm(f"{path.name}, line {number}: this is not RTTM.")
+            continue
+        turns += _rttm_turn(line, f"{path.name}, line {number}")
+    turns = _of_recording(turns, path.stem if recording is None else recording, path.name)
+    channels = {channel for _, channel, _ in turns}
+    named = {turn.speaker for _, _, turn in turns} - {_NOT_AVAILABLE}
+    if not named and len(channels) > 1:  # nothing else tells them apart
+        return sorted(replace(turn, speaker=f"CHANNEL_{channel}") for _, channel, turn in turns)
+    nobody = next(name for i in count() if (name := f"SPEAKER_{i:02d}") not in named)
+    return sorted(
+        replace(turn, speaker=nobody) if turn.speaker == _NOT_AVAILABLE else turn for _, _, turn in turns
+    )
+
+
+def _rttm_turn(line: str, where: str) -> list[tuple[str, str, Turn]]:
+    """Recording, channel and turn of a SPEAKER line; none if it lasts no time.
+
+    Raises: RecordingError (``bad_rttm``).
+    """
+    fields = line.partition(";;")[0].split()
+    if len(fields) < 8:
+        raise _bad_rttm(f"{where}: {len(fields)} fields where RTTM has 8 or more.")
+    # Behind the recording's name come channel, start, duration and two fields that are <NA> as a rule.
+    at = next((i for i in range(3, len(fields) - 4) if _is_head(fields, i)), 3)
+    start, duration = _seconds(fields[at]), _seconds(fields[at + 1])
+    if start is None or duration is None:
+        raise _bad_rttm(
+            f"{where}: start {fields[at]!r} and duration {fields[at + 1]!r} "
+            "must be numbers of seconds, 0 or more."
+        )
+    # Confidence and look-ahead time close a whole line; some leave one or both out.
+    rest = fields[at + 4 :]
+    for _ in range(2):
+        if len(rest) > 1 and (rest[-1] == _NOT_AVAILABLE or _seconds(rest[-1]) is not None):
+            rest.pop()
+    end = start + duration
+    if not start < end < math.inf:  # a small duration can vanish in the sum
+        return []
+    return [(" ".join(fields[1 : at - 1]), fields[at - 1], Turn(start, end, " ".join(rest)))]
+
+
+def _is_head(fields: Sequence[str], at: int) -> bool:
+    """Whether start and duration stand at a place, with two empty fields behind them."""
+    return (
+        fields[at + 2 : at + 4] == [_NOT_AVAILABLE] * 2
+        and _seconds(fields[at]) is not None
+        and _seconds(fields[at + 1]) is not None
+    )
+
+
+def _of_recording(
+    turns: list[tuple[str, str, Turn]], recording: str, name: str
+) -> list[tuple[str, str, Turn]]:
+    """Those of one recording, where a file holds several; names are compared without folder and ending."""
+    names = {file for file, _, _ in turns}
+    if len(names) < 2:
+        return turns
+
+    def plain(file: str, ending: bool) -> str:
+        file = unicodedata.normalize("NFC", file.replace("\\", "/").rpartition("/")[2]).casefold()
+        return file.rpartition(".")[0] if ending and "." in file else file
+
+    wanted = plain(recording, ending=False)
+    for ending in (False, True):
+        fitting = {file for file in names if plain(file, ending) == wanted}
+        if fitting:
+            return [turn for turn in turns if turn[0] in fitting]
+    raise _bad_rttm(
+        f"{name} has {len(names)} recordings and none is called {recording!r}: rename one of them."
+    )
+
+
+def _bad_rttm(message: str) -> RecordingError:
+    return RecordingError("diarize", "bad_rttm", message)
 
 
 def _seconds(field: str) -> float | None:

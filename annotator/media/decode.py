@@ -58,6 +58,12 @@ _HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
 _MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
 _ORDER = ("no_audio", "no_video", "other_audio_track", "truncated_media", "damaged_media", "phase_inverted")
 _CENTRE = 2**0.5  # of a stated layout, where the dialogue is, by its sides: ffmpeg's own is half of it
+# By codec: the format of a file of its own, and whether the text goes into it as it is.
+_SUBTITLE_FORMS = {
+    **dict.fromkeys(("ass", "ssa"), ("ass", True)),
+    "webvtt": ("webvtt", True),
+    **dict.fromkeys(("subrip", "srt"), ("srt", True)),
+}
 _TURNS = {0: "", 1: ",transpose=clock", 2: ",hflip,vflip", 3: ",transpose=cclock"}
 
 
@@ -169,8 +175,11 @@ def decode(
     )
 
 
-def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | None = None) -> str:
-    """A text subtitle stream of a recording, as SRT. Empty when it has no cues.
+def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | None = None) -> bytes:
+    """A text subtitle stream of a recording: SubStation Alpha and WebVTT as they are, others as SubRip.
+
+    Nothing is converted where the container holds what a file would: speakers, styles and layers stay, and an
+    encoding that is not what the container promises is for the reader to tell. Empty when it has no cues.
 
     Raises:
         RecordingError: ``subtitles_unreadable``, ``timeout``, ``decoder_killed``.
@@ -188,8 +197,10 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
                 "decode", "subtitles_unreadable", "The subtitle stream is too large to be one."
             )
 
+    form, copied = _SUBTITLE_FORMS.get(stream.codec, ("srt", False))
+    options = {"format": form} | ({"scodec": "copy"} if copied else {})
     ended = run(
-        lambda urls: _words(ffmpeg.output(source, urls[0], format="srt")),
+        lambda urls: _words(ffmpeg.output(source, urls[0], **options)),
         [take],
         read=media.path,
         wall_s=limits.decode_wall_s(media.duration_s),
@@ -202,7 +213,7 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
             "subtitles_unreadable",
             f"A subtitle stream can't be read: {_failure(ended, media.path)}.",
         )
-    return text.decode("utf-8", "replace")
+    return bytes(text)
 
 
 def _pass(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from annotator.languages import iso_639_1
 from annotator.media.child import Limits, input_options, input_url, reason, run  # noqa: TID251 - its own package
@@ -18,7 +19,6 @@ from annotator.media.find import sidecars  # noqa: TID251 - its own package
 from annotator.media.streams import dispositions, title  # noqa: TID251 - its own package
 from annotator.records import AudioStream, Media, RecordingError, SubtitleStream
 
-_TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 _NO_CODEC = frozenset({"none", "unknown"})
 _STREAM = re.compile(
     r"\s+Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\(([^)]*)\))?: (Audio|Video|Subtitle): (\w+)(.*)"
@@ -32,6 +32,9 @@ _LAYOUT = re.compile(r", (\d+) Hz, ([^,]+)")
 _COUNTED = re.compile(r"(\d+) channels")
 _NAMED = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "octagonal": 8, "cube": 8}
 _TAG = re.compile(r" {6}(\w+) *: (.*)")
+_RATE = re.compile(r", (\d+(?:\.\d+)?) fps,")
+# Two digits are printed of rates that are a thousandth below a whole number.
+_TELEVISION = {"23.98": 24_000 / 1001, "29.97": 30_000 / 1001, "59.94": 60_000 / 1001}
 _ROTATION = re.compile(r"\s+(?:displaymatrix|Display Matrix): rotation of (-?\d+(?:\.\d+)?) degrees")
 _WIDEST_PIXEL = 4  # a stranger shape than 4:1 is a mistake in the file
 
@@ -45,6 +48,7 @@ class Picture:
     height: int
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel by its height
     quarter_turns: int = 0  # clockwise, to bring it upright
+    frame_rate: float | None = None  # pictures a second
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -89,6 +93,7 @@ def probe(path: Path, limits: Limits | None = None) -> Media:
         width=width,
         height=height,
         audio=seen.audio,
+        frame_rate=seen.picture.frame_rate if seen.picture is not None else None,
         subtitles=seen.subtitles,
         sidecars=sidecars(path),
     )
@@ -123,7 +128,8 @@ def _parse(lines: Sequence[str], estimated: bool) -> Description:
     picture: Picture | None = None
     subtitles: list[SubtitleStream] = []
     turning = False  # whether a rotation now read belongs to the picture
-    tags: dict[str, str] | None = None  # of the sound stream that is being described
+    tags: dict[str, str] | None = None  # of the stream that is being described
+    tagged: list[Any] = []  # and that stream, the last of its kind
     for line in lines:
         if not estimated and duration_s is None and (match := _DURATION.match(line)):
             hours, minutes, seconds = match.groups()
@@ -133,25 +139,36 @@ def _parse(lines: Sequence[str], estimated: bool) -> Description:
             turning, tags = False, None
             if kind == "Audio":
                 audio.append(_sound(int(index), len(audio) + 1, language, codec, rest))
-                tags = {}
+                tagged, tags = audio, {}
+            elif kind == "Subtitle":
+                subtitles.append(_subtitles(int(index), len(subtitles) + 1, language, codec, rest))
+                tagged, tags = subtitles, {}
             elif codec in _NO_CODEC:
                 continue
-            elif kind == "Subtitle" and codec in _TEXT_CODECS:
-                subtitles.append(SubtitleStream(int(index), iso_639_1(language)))
             elif kind == "Video" and picture is None and "(attached pic)" not in rest:
                 picture = _picture(int(index), rest)
                 turning = picture is not None
         elif turning and picture is not None and (match := _ROTATION.match(line)):
             turns = round(-float(match[1]) / 90) % 4
-            picture = Picture(picture.index, picture.width, picture.height, picture.pixel_aspect, turns)
+            picture = replace(picture, quarter_turns=turns)
         elif tags is not None and (match := _TAG.match(line)):
             tags.setdefault(match[1].lower(), match[2])
-            audio[-1] = replace(audio[-1], title=title(tags))
+            tagged[-1] = replace(tagged[-1], title=title(tags))
         elif not line.startswith("    "):  # a chapter, a program, or data of another kind
             tags = None
     if duration_s is not None and duration_s <= 0:
         duration_s = None
     return Description(duration_s, tuple(audio), picture, tuple(subtitles))
+
+
+def _subtitles(index: int, number: int, language: str | None, codec: str, rest: str) -> SubtitleStream:
+    return SubtitleStream(
+        index=index,
+        number=number,
+        language=iso_639_1(language),
+        codec=codec,
+        disposition=dispositions(rest),
+    )
 
 
 def _sound(index: int, number: int, language: str | None, codec: str, rest: str) -> AudioStream:
@@ -191,4 +208,6 @@ def _picture(index: int, rest: str) -> Picture | None:
     wide, tall = (int(match[3] or match[5] or 0), int(match[4] or match[6] or 0))
     if wide and tall and Fraction(1, _WIDEST_PIXEL) <= Fraction(wide, tall) <= _WIDEST_PIXEL:
         aspect = Fraction(wide, tall)
-    return Picture(index, width, height, aspect)
+    rate = _RATE.search(rest)
+    frame_rate = _TELEVISION.get(rate[1], float(rate[1])) if rate else None
+    return Picture(index, width, height, aspect, frame_rate=frame_rate or None)

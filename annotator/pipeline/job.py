@@ -94,6 +94,7 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "speakers": [s.speakers, s.min_speakers, s.max_speakers],
         "language": s.language,
         "audio_track": s.audio_track,
+        "subtitle_track": s.subtitle_track,
         "channels": s.channels,
         "dialogue_gap": s.dialogue_gap,
         "frame_rate": s.frame_rate,
@@ -391,6 +392,9 @@ class Job:
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
         facts = recording.facts(entry.path.name) | {"rows": len(part), "flags": flags}
+        for problem in recording.problems:
+            said = media.escaped(problem["message"])
+            log.warning("%s goes on without a transcript: %s", media.escaped(entry.file), said)
         for kind, chosen in {**recording.streams, **recording.beside}.items():
             log.debug("%s: %s: %s", media.escaped(entry.file), kind, media.escaped(chosen or "none"))
         table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)

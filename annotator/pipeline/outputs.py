@@ -94,6 +94,8 @@ def write_outputs(
         }
         whole = linked(whole, voices, first["settings"]["link_threshold"])
     failures = [{"file": f["file"], **f["failure"]} for f in files if "path" not in f]
+    # A recording is annotated without its transcript when that can't be read; the file is to be mended.
+    failures += [{"file": f["file"], "attempts": 1, **p} for f in files for p in f.get("problems", ())]
     metadata = {
         "conversation-annotator": first["versions"]["conversation-annotator"],
         "settings": json.dumps(first["settings"], sort_keys=True),
@@ -219,7 +221,8 @@ def manifest(
                 )
             line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
             line["beside"] = read_beside(entry.path, facts["beside"])
-            left += left_beside(entry.path, entry.file, line["beside"], asked)
+            reasons = {other["name"]: other["reason"] for other in facts["passed_over"]}
+            left += left_beside(entry.path, entry.file, line["beside"], asked, reasons)
         files.append(line)
     return {
         "format": MANIFEST_FORMAT,

@@ -52,7 +52,11 @@ def read_beside(path: Path, labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def left_beside(
-    path: Path, file: str, read: Mapping[str, str], asked: Mapping[str, bool]
+    path: Path,
+    file: str,
+    read: Mapping[str, str],
+    asked: Mapping[str, bool],
+    reasons: Mapping[str, str],
 ) -> list[dict[str, str]]:
     """Files beside a recording that were not read, and why.
 
@@ -60,6 +64,7 @@ def left_beside(
         file: the recording's name in the table.
         read: those that were, by what they gave: ``transcript`` and ``speakers``.
         asked: whether such files are wanted at all.
+        reasons: why some were passed over, by their name without that of the recording.
     """
     left = []
     for beside in media.sidecars(path):
@@ -68,10 +73,10 @@ def left_beside(
         kind = "speakers" if beside.suffix.lower() == ".rttm" else "transcript"
         if not asked[kind]:
             reason = "the settings ask for none"
-        elif kind in read:
+        elif kind in read and label(beside.name, path.name) not in reasons:
             reason = f"{read[kind]} was taken"
         else:
-            reason = "nothing was read from it"
+            reason = reasons.get(label(beside.name, path.name), "nothing was read from it")
         left.append(
             {"file": str(PurePosixPath(file).with_name(media.printable(beside.name))), "reason": reason}
         )

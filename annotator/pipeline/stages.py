@@ -95,6 +95,8 @@ class Prepared:
     beside: Mapping[str, str] = field(default_factory=dict)  # files read: "speakers" and "transcript"
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
     voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
+    problems: tuple[Mapping[str, str], ...] = ()  # stage, error and message of what cost it its transcript
+    passed_over: tuple[Mapping[str, str], ...] = ()  # name and reason of transcripts that were passed over
 
     def conversations(self) -> list[Conversation]:
         """One a dialogue, in order."""
@@ -123,6 +125,11 @@ class Prepared:
             "rate_hz": self.rate_hz,
             "channels": self.channels,
             "beside": {kind: label(name, recording) for kind, name in self.beside.items()},
+            "problems": [{key: media.escaped(said) for key, said in p.items()} for p in self.problems],
+            "passed_over": [
+                {"name": label(item["name"], recording), "reason": item["reason"]}
+                for item in self.passed_over
+            ],
             "seconds": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
         }
 
@@ -157,7 +164,8 @@ class Prepared:
             for u in plain["utterances"]
         )
         plain["face_coverage"] = tuple(plain["face_coverage"])
-        plain["flags"] = tuple(plain["flags"])
+        for name in ("flags", "problems", "passed_over"):
+            plain[name] = tuple(plain[name])
         plain["features"] = {m: Features(arrays[f"{m}.values"], arrays[f"{m}.present"]) for m in modalities}
         return cls(**plain)
 
@@ -192,17 +200,22 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             return turns
         return diarize.by_channel(turns, levels)
 
-    def subtitled(recording: Media, audio: Audio | None) -> Transcript | None:
-        found = subtitles(recording, audio, ()) if backends.take_subtitles else Transcript()
-        return found if found.source is not None else None
+    def subtitled(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+        return subtitles(recording, audio, turns) if backends.take_subtitles else Transcript()
 
-    def transcribed(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+    def transcribed(
+        recording: Media, audio: Audio | None, turns: Sequence[Turn], earlier: Transcript
+    ) -> Transcript:
         nonlocal transcriber
+        if recording.subtitles:  # forced lines may be enough of what is spoken, which is known now
+            earlier = subtitled(recording, audio, turns)
+            if earlier.source is not None:
+                return earlier
         if transcriber is None:
             transcriber = transcribe.make_transcriber(
                 backends.transcriber, transcriber_settings(settings, backends.device, setup.threads)
             )
-        return transcriber(recording, audio, turns)
+        return transcribe.after(transcriber(recording, audio, turns), earlier)
 
     def prepare(task: Task) -> dict[str, Any]:
         recording = task.media
@@ -229,21 +242,28 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
             with timed(seconds, "transcribe"):
                 told = task.given is not None and all(u.text is not None for u in task.given)
-                transcript = Transcript() if told else subtitled(recording, audio)
+                heard = replace(recording, audio=(decoded.track,)) if decoded.track else recording
+                # As long as nobody knows who speaks when, somebody may always.
+                ever = [Turn(0.0, audio.duration_s, "")] if audio is not None else []
+                transcript = Transcript() if told else subtitled(heard, audio, ever)
             with timed(seconds, "diarize"):
                 turns = given = turns_of(task.given) if task.given is not None else None
                 rttm = speaker_file(recording) if backends.take_sidecar_turns and turns is None else None
                 if rttm is not None and audio is not None:
-                    turns = given = diarize.read_rttm(rttm)
+                    turns = given = diarize.read_rttm(rttm, recording.path.stem)
                     beside |= {"speakers": rttm.name}
-                named = transcript is not None and transcript.names_speakers
                 # Whoever asks for a diarizer by name has it, for the overlap.
-                if turns is None and not (named and backends.take_sidecar_turns):
+                if turns is None and not (transcript.names_speakers and backends.take_sidecar_turns):
                     turns = diarized(audio, decoded.levels) if audio is not None else []
             with timed(seconds, "transcribe"):
-                if transcript is None:
-                    transcript = transcribed(recording, audio, turns or ())
-                beside |= {"transcript": transcript.file} if transcript.file is not None else {}
+                if transcript.source is None and not told:
+                    transcript = transcribed(heard, audio, turns or (), transcript)
+                transcript = transcribe.cut_at_end(transcript, decoded.duration_s)
+                if transcript.source == "sidecar" and transcript.origin is not None:
+                    beside["transcript"] = transcript.origin
+            # A corpus is not made without words that somebody meant to be in it.
+            if transcript.problems and not transcript.words and (audio is None or task.given is not None):
+                raise transcript.problems[0]
             if audio is None and not transcript.words and given is None:
                 raise RecordingError(
                     "diarize",
@@ -301,12 +321,19 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     )
                 ),
                 duration_s=decoded.duration_s,
-                streams={"audio": media.described(decoded.track) if decoded.track else None},
+                streams={
+                    "audio": media.described(decoded.track) if decoded.track else None,
+                    "subtitles": transcript.origin if transcript.source == "embedded" else None,
+                },
                 rate_hz=decoded.track.rate_hz if decoded.track else None,
                 channels=decoded.track.channels if decoded.track else None,
                 beside=beside,
                 seconds=seconds,
                 voices=voices,
+                problems=tuple(
+                    {"stage": p.stage, "error": p.error, "message": p.message} for p in transcript.problems
+                ),
+                passed_over=tuple({"name": name, "reason": reason} for name, reason in transcript.unused),
             )
             prepared.save(task.out, setup.scratch)
         finally:
@@ -347,6 +374,7 @@ def transcriber_settings(
         whisper_folder=settings.whisper_folder,
         threads=threads,
         extract_subtitles=media.extract_subtitles,
+        subtitle_track=settings.subtitle_track,
     )
 
 

@@ -18,15 +18,19 @@ from typing import Protocol
 from annotator import whisper_files
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
+from .cues import cut_at_end  # noqa: TID251 - own package
 from .language import language_code  # noqa: TID251 - own package
-from .subtitles import SUFFIXES, from_sidecars, from_streams, read_sidecar  # noqa: TID251 - own package
+from .streams import from_streams  # noqa: TID251 - own package
+from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar  # noqa: TID251 - own package
 
 __all__ = [
     "SUFFIXES",
     "TRANSCRIBERS",
     "Transcriber",
     "TranscriberSettings",
+    "after",
     "available",
+    "cut_at_end",
     "language_code",
     "make_transcriber",
     "read_sidecar",
@@ -34,7 +38,7 @@ __all__ = [
 
 
 class Transcriber(Protocol):
-    """Gives what is said in a recording. An empty ``Transcript()`` means that there is none."""
+    """Gives what is said in a recording; without words where nothing tells it."""
 
     def __call__(self, media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript: ...
 
@@ -44,7 +48,9 @@ class TranscriberSettings:
     """What a transcriber may need.
 
     Args:
-        extract_subtitles: the text of a subtitle stream, as SubRip or WebVTT.
+        extract_subtitles: the text of a subtitle stream, as its codec has it or as SubRip.
+        subtitle_track: which stream inside a recording is its transcript, before files beside it: its number
+            among them from 1, language or title; None: chosen.
         language: of the recordings, ISO 639 (``en``, ``eng``); None: as told or heard.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, for recognition.
         whisper_folder: Whisper's weights and tokenizer; None: the best that is on this machine.
@@ -52,20 +58,26 @@ class TranscriberSettings:
         batch_size: stretches of 30 s that are recognised together.
     """
 
-    extract_subtitles: Callable[[Media, SubtitleStream], str]
+    extract_subtitles: Callable[[Media, SubtitleStream], bytes]
     language: str | None = None
     device: str = "auto"
     whisper_folder: Path | None = None
     threads: int = 0
     batch_size: int = 8
+    subtitle_track: str | None = None
 
 
 def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
     def transcribe(media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
-        wanted = language_code(settings.language)
-        found = from_sidecars(media.sidecars, media.path.stem, wanted)
+        wanted, track = language_code(settings.language), settings.subtitle_track
+        heard_s = audio.duration_s if audio is not None else 0.0
+        about = About(duration_s=max(heard_s, media.duration_s or 0.0) or None, frame_rate=media.frame_rate)
+        found = Transcript()
+        if track is None:
+            found = from_sidecars(media.sidecars, media.path.stem, wanted, about)
         if not found.words:
-            found = from_streams(media, settings.extract_subtitles, wanted)
+            inside = from_streams(media, settings.extract_subtitles, wanted, track, turns, about)
+            found = after(inside, found)
         return replace(found, language=found.language or wanted) if found.words else found
 
     return transcribe

@@ -1,28 +1,40 @@
-"""Readers of what a recogniser wrote: Whisper and WhisperX JSON, NIST CTM."""
+"""Readers of what a recogniser wrote: JSON of many kinds, NIST CTM."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from annotator.languages import named_language
 from annotator.records import RecordingError, Transcript, Word
 
-from .cues import plain, spread, tokens  # noqa: TID251 - own package
-from .language import language_code  # noqa: TID251 - own package
+from . import dialects  # noqa: TID251 - own package
+from .cues import CHARACTER_S, plain, spread, tokens  # noqa: TID251 - own package
 
 # NIST's null word, and marks of silence that some recognisers write as words.
 _NO_WORDS = frozenset({"@", "<eps>", "<sil>", "sil", "<s>", "</s>"})
 _NOT_SPEECH = frozenset({"non-lex", "misc", "noscore"})
+FASTEST, _SLOWEST = 1 / CHARACTER_S, 0.05  # characters a second that somebody may say
+_NEIGHBOUR_S = 2.0  # a word without a speaker goes with one no further away
 _LONGEST_WORD = 40  # characters; longer ones are cut, so that a script without spaces has words at all
 _MISSING = frozenset({"", "-", "NA", "na", "null", "unknown", "<NA>"})
 
 
-def parse_json(text: str, name: str = "the JSON file") -> Transcript | None:
-    """Whisper's or WhisperX's result: ``segments`` with ``start``, ``end``, ``text`` and perhaps ``words``.
+def parse_json(
+    text: str, name: str = "the JSON file", duration_s: float | None = None
+) -> tuple[Transcript | None, bool]:
+    """A recogniser's JSON, of any kind that ``dialects`` knows, and whether it times single words.
 
-    Returns None if the JSON is something else (no ``segments`` with a text or words).
+    A missing end is the next start; times far behind the recording's end are milliseconds if that fits.
+
+    Args:
+        duration_s: of the recording, where it is known.
+
+    Returns None if the JSON is something else.
     Raises: RecordingError if it is no JSON, or a segment has no times.
     """
     try:
@@ -33,33 +45,78 @@ def parse_json(text: str, name: str = "the JSON file") -> Transcript | None:
         raise _bad(
             name, "line 1 begins JSON that is nested too deeply or has numbers too long to read"
         ) from None
-    segments = data.get("segments") if isinstance(data, dict) else None
-    if not isinstance(segments, list) or not any(_is_segment(s) for s in segments):
-        return None
+    recognised = dialects.read(data)
+    if recognised is None:
+        return None, False
+    unit = 1.0 if recognised.in_seconds else _unit(recognised, duration_s)
+    last = duration_s / unit if duration_s else None
     words: list[Word] = []
-    dropped = False
-    for number, segment in enumerate(segments):
-        if not isinstance(segment, dict):
+    dropped = timed = False
+    for number, segment in enumerate(dialects.with_ends(recognised.segments(), last, unit)):
+        if segment.get("broken"):
             raise _bad(name, f"segment {number + 1} is not an object")
-        found = _segment_words(segment, number)
+        raw = list(dialects.with_ends(segment.get("words") or [], last, unit))
+        timed = timed or any(_times(w) for w in raw)
+        found = _segment_words(segment | {"words": raw}, None if segment.get("whole") else number, unit)
         if found is None:
             raise _bad(name, f"segment {number + 1} has no times")
         dropped = dropped or (not found and bool(_text(segment).strip()))
         words += found
-    ordered = tuple(sorted(words, key=lambda w: w.start))
-    language = data.get("language")
-    return Transcript(
-        ordered,
-        "sidecar",
-        language_code(language if isinstance(language, str) else None),
-        ("dropped_cues",) if dropped else (),
-    )
+    words.sort(key=lambda w: w.start)
+    language = named_language(recognised.language or "")
+    flags = ("dropped_cues",) if dropped else ()
+    return Transcript(tuple(with_neighbours(words)), "sidecar", language, flags), timed
 
 
-def has_word_times(text: str) -> bool:
-    """Whether a transcript in JSON has times of its words, not of its segments alone."""
-    segments = json.loads(text)["segments"]
-    return any(isinstance(s, dict) and any(_times(w) for w in _raw_words(s)) for s in segments)
+def _unit(recognised: dialects.Recognised, duration_s: float | None) -> float:
+    """What a file's times are in, as seconds: 0.001 if only milliseconds fit the recording and the text."""
+    last, characters = 0.0, 0
+    for segment in recognised.segments():
+        words = segment.get("words") or []
+        entries = [segment, *words]
+        last = max(
+            [last, *(t for e in entries for t in (_number(e.get("start")), _number(e.get("end"))) if t)]
+        )
+        characters += len(_text(segment)) or sum(len(_text(w)) for w in words)
+    in_ms = last / 1000
+    if not in_ms or characters / in_ms > FASTEST:
+        return 1.0
+    if duration_s is None:
+        return 0.001 if characters / last < _SLOWEST and last > 1000 else 1.0
+    fits_s, fits_ms = last <= 1.5 * duration_s + 5, in_ms <= 1.05 * duration_s + 5
+    return 0.001 if fits_ms and not fits_s else 1.0
+
+
+def with_neighbours(words: Sequence[Word]) -> list[Word]:
+    """Words in time order; one without a speaker gets that of its segment, else of a neighbour close by."""
+    out = list(words)
+    if all(w.speaker is None for w in words) or all(w.speaker is not None for w in words):
+        return out
+    for within_segment in (True, False):
+        named: int | None = None
+        waiting: list[int] = []
+        for i, word in enumerate([*out, None]):
+            if word is not None and word.speaker is None:
+                waiting.append(i)
+                continue
+            for k in waiting:
+                near = [n for n in (named, i) if n is not None and n < len(out)]
+                near = [n for n in near if _goes_with(out[k], out[n], within_segment)]
+                if near:
+                    nearest = min(near, key=partial(_gap, out, k))
+                    out[k] = replace(out[k], speaker=out[nearest].speaker)
+            named, waiting = i, []
+    return out
+
+
+def _goes_with(word: Word, other: Word, within_segment: bool) -> bool:
+    if within_segment:
+        return word.cue is not None and word.cue == other.cue
+    return _gap((word, other), 0, 1) <= _NEIGHBOUR_S
+
+
+def _gap(words: Sequence[Word], one: int, other: int) -> float:
+    return max(words[one].start - words[other].end, words[other].start - words[one].end)
 
 
 def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = None) -> Transcript:
@@ -98,11 +155,14 @@ def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = Non
     words = [word for _, _, word in rows]
     if len(channels) > 1 and all(word.speaker is None for word in words):
         words = [Word(w.start, w.end, w.text, f"CHANNEL_{channel}", w.confidence) for _, channel, w in rows]
-    return Transcript(tuple(sorted(words, key=lambda w: w.start)), "sidecar")
+    return Transcript(tuple(with_neighbours(sorted(words, key=lambda w: w.start))), "sidecar")
 
 
-def _segment_words(segment: Mapping[str, Any], cue: int) -> list[Word] | None:
-    """Words of a segment; None if nothing in it has times, empty if it ends before it begins."""
+def _segment_words(segment: Mapping[str, Any], cue: int | None, unit: float) -> list[Word] | None:
+    """Words of a segment, whose times are in units of so many seconds.
+
+    None if nothing in it has times, empty if it ends before it begins.
+    """
     speaker = _speaker(segment)
     timed = [w for w in _raw_words(segment) if isinstance(w, dict) and _text(w).strip()]
     raw = _joined(timed, _text(segment))
@@ -116,15 +176,15 @@ def _segment_words(segment: Mapping[str, Any], cue: int) -> list[Word] | None:
         return []
     if not raw:
         parts = tokens(plain(_text(segment)))
-        times = spread(*bounds, parts)
-        score = _share(segment.get("score", segment.get("confidence")))
+        times = spread(bounds[0] * unit, bounds[1] * unit, parts)
+        score = _share(segment.get("score"))
         return [Word(s, e, p, speaker, score, cue) for (s, e), p in zip(times, parts, strict=True)]
     words = []
     for entry, (start, end) in zip(raw, _filled([_times(w) for w in raw], raw, bounds), strict=True):
         parts = tokens(plain(_text(entry)))
-        score = _share(entry.get("score", entry.get("probability", entry.get("confidence"))))
+        score = _share(entry.get("score"))
         named = _speaker(entry) or speaker
-        for (s, e), part in zip(spread(start, end, parts), parts, strict=True):
+        for (s, e), part in zip(spread(start * unit, end * unit, parts), parts, strict=True):
             words.append(Word(s, e, part, named, score, cue))
     return words
 
@@ -146,7 +206,7 @@ def _joined(raw: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, An
             at += spaces + len(piece)
         times, before = _times(entry), _times(out[-1]) if glued else None
         if glued and times and before and _speaker(entry) == _speaker(out[-1]):
-            scores = [_share(w.get("score", w.get("probability"))) for w in (out[-1], entry)]
+            scores = [_share(w.get("score")) for w in (out[-1], entry)]
             known = [s for s in scores if s is not None]
             out[-1] |= {"word": _text(out[-1]) + piece, "end": max(before[1], times[1])}
             out[-1] |= {"score": min(known)} if known else {}
@@ -174,10 +234,6 @@ def _filled(
         out += spread(start, end, [_text(w).strip() for w in raw[i:stop]])
         i = stop
     return out
-
-
-def _is_segment(segment: object) -> bool:
-    return isinstance(segment, dict) and ("text" in segment or isinstance(segment.get("words"), list))
 
 
 def _raw_words(segment: Mapping[str, Any]) -> list[Any]:

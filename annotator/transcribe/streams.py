@@ -1,0 +1,156 @@
+"""Which subtitle stream inside a recording is its transcript."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from annotator.languages import named_language
+from annotator.records import Media, RecordingError, SubtitleStream, Transcript, Turn
+
+from .language import language_code  # noqa: TID251 - own package
+from .subtitles import BROKEN, About, parsed, with_remarks  # noqa: TID251 - own package
+
+_SUFFIXES = {
+    **dict.fromkeys(("subrip", "srt", "mov_text", "text"), ".srt"),
+    **dict.fromkeys(("ass", "ssa"), ".ass"),
+    "webvtt": ".vtt",
+}
+# Titles that say what nobody set the disposition for.
+_FORCED = re.compile(r"forced|signs|songs|erzwungen|forcé|forzad|karaoke|foreign parts", re.IGNORECASE)
+_COMMENT = re.compile(r"comment|kommentar|commento|comentari|trivia|описание", re.IGNORECASE)
+_IMPAIRED = re.compile(
+    r"(?<!\w)(?:sdh|cc|hi|hoh)(?!\w)|hearing|gehörlos|hörgeschädigt|sourds|sordos", re.IGNORECASE
+)
+_COVERED = 0.2  # of what is spoken, from which share on the lines of a forced track are a transcript
+
+
+def from_streams(
+    media: Media,
+    extract: Callable[[Media, SubtitleStream], bytes],
+    language: str | None = None,
+    track: str | None = None,
+    turns: Sequence[Turn] = (),
+    about: About | None = None,
+) -> Transcript:
+    """The words of the best subtitle stream inside a recording that has any.
+
+    Order: all lines before forced ones, no comments, the wanted language (else that of the sound), plain
+    before those for the deaf, what the file shows by default. Forced lines are only taken if they tell a
+    fifth of what is spoken: else they are those in another language.
+
+    Args:
+        extract: the stream's text as its codec has it: SubRip, WebVTT or SubStation Alpha.
+        language: ISO 639-1, that was asked for.
+        track: that was asked for: a number (among the subtitle streams, from 1), a language or a title.
+        turns: what is spoken when.
+
+    Raises: RecordingError (``no_such_track``).
+    """
+    about = replace(about or About(), language=language)
+    wanted = language or _sound_language(media)
+    asked = _asked(media.subtitles, track) if track is not None else media.subtitles
+    found = Transcript()
+    problems: list[RecordingError] = []
+    unused: list[tuple[str, str]] = []
+    for stream in sorted(asked, key=lambda s: _rank(s, wanted)):
+        name = described(stream)
+        if found.words:
+            unused.append((name, f"{found.origin} is taken"))
+            continue
+        if stream.codec not in _SUFFIXES:
+            unused.append((name, f"it is no text ({stream.codec})"))
+            continue
+        try:
+            told = language_code(stream.language)
+            raw, suffix = extract(media, stream), _SUFFIXES[stream.codec]
+            full_name = f"{name} of {media.path.name}"
+            read_now, _ = parsed(raw, suffix, full_name, replace(about, language=told or language), "")
+        except RecordingError as error:
+            problems.append(error)
+            unused.append((name, BROKEN))
+            continue
+        if read_now is None or not read_now.words:
+            unused.append((name, "it has no words"))
+        elif track is None and _is_aside(stream) and not _covers(read_now, turns):
+            unused.append((name, "it has only some of the lines"))
+        else:
+            found = replace(read_now, source="embedded", language=told, origin=name)
+    return with_remarks(found, problems, unused)
+
+
+def described(stream: SubtitleStream) -> str:
+    """One stream for people, such as ``subtitle track 2 (eng, subrip, "Forced", forced)``."""
+    facts = [
+        stream.language or "",
+        stream.codec,
+        f'"{stream.title}"' if stream.title else "",
+        *stream.disposition,
+    ]
+    return f"subtitle track {stream.number} ({', '.join(filter(None, facts))})"
+
+
+def _rank(stream: SubtitleStream, wanted: str | None) -> tuple[bool, bool, int, bool, bool, bool, int]:
+    told = language_code(stream.language)
+    return (
+        _is_comment(stream),
+        _is_forced(stream),
+        0 if wanted is None or told == wanted else 1 if told is None else 2,
+        _is_for_the_deaf(stream),
+        "dub" in stream.disposition,
+        "default" not in stream.disposition,
+        stream.index,
+    )
+
+
+def _is_aside(stream: SubtitleStream) -> bool:
+    return _is_comment(stream) or _is_forced(stream)
+
+
+def _is_forced(stream: SubtitleStream) -> bool:
+    return "forced" in stream.disposition or bool(_FORCED.search(stream.title or ""))
+
+
+def _is_comment(stream: SubtitleStream) -> bool:
+    asides = {"comment", "descriptions", "visual impaired", "lyrics", "karaoke"}
+    return bool(asides & set(stream.disposition)) or bool(_COMMENT.search(stream.title or ""))
+
+
+def _is_for_the_deaf(stream: SubtitleStream) -> bool:
+    return bool({"hearing impaired", "captions"} & set(stream.disposition)) or bool(
+        _IMPAIRED.search(stream.title or "")
+    )
+
+
+def _covers(transcript: Transcript, turns: Sequence[Turn]) -> bool:
+    """Whether the words tell a fair share of what is spoken; where nothing was heard, they do."""
+    spoken = sum(t.end - t.start for t in turns)
+    return sum(w.end - w.start for w in transcript.words) >= _COVERED * spoken
+
+
+def _sound_language(media: Media) -> str | None:
+    """The language of the sound that is heard, as the container says."""
+    return language_code(media.audio[0].language) if media.audio else None
+
+
+def _asked(streams: Sequence[SubtitleStream], track: str) -> list[SubtitleStream]:
+    wanted = track.strip()
+    if wanted.isdecimal():
+        found = [s for s in streams if s.number == int(wanted[:9])]
+    else:
+        language, folded = named_language(wanted), wanted.casefold()
+        titles = [(s, (s.title or "").casefold()) for s in streams]
+        found = (
+            [s for s, title in titles if title == folded]
+            or [s for s in streams if language is not None and language_code(s.language) == language]
+            or [s for s, title in titles if folded in title]
+        )
+    if not found:
+        have = "; ".join(map(described, streams)) or "none"
+        raise RecordingError(
+            "transcribe",
+            "no_such_track",
+            f"There is no subtitle track {track!r}: it has {have}. Change or leave out --subtitle-track.",
+        )
+    return found
