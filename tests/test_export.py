@@ -11,6 +11,8 @@ import audformat  # type: ignore[import-untyped]
 import numpy as np
 import pandas
 import polars as pl
+import praatio.textgrid
+import pympi
 import pytest
 from pyannote.database.util import load_rttm
 
@@ -117,6 +119,29 @@ def test_long_utterances_become_cues_that_can_be_read(tmp_path: Path) -> None:
             assert lines[1][1].startswith(
                 f"00:00:{10.0 + 0.5 * int(lines[1][2].split()[0][4:]):06.3f}".replace(".", ",")
             )
+
+
+def test_single_words_are_tiers_of_their_own(tmp_path: Path) -> None:
+    words = [
+        {"start": 0.6, "end": 0.9, "text": "Good", "confidence": 0.9},
+        {"start": 0.8, "end": 1.4, "text": "day", "confidence": 0.8},
+    ]
+    rows = table_of(utterance(file="a.wav", text="Good day", start=0.5, end=1.5))
+    rows = rows.with_columns(words=pl.Series([words], dtype=WORDS))
+    write_table(rows, tmp_path / "labels.parquet", {})
+    tiers = praatio.textgrid.openTextgrid(
+        str(exported(tmp_path / "labels.parquet", "textgrid") / "a.TextGrid"), includeEmptyIntervals=False
+    )
+    entries = tiers.getTier("SPEAKER_00 words").entries
+    assert [(round(e.start, 3), round(e.end, 3), e.label) for e in entries] == [
+        (0.6, 0.9, "Good"),
+        (0.9, 1.4, "day"),
+    ]
+    file = pympi.Elan.Eaf(str(exported(tmp_path / "labels.parquet", "eaf") / "a.eaf"))
+    assert sorted(a[:3] for a in file.get_annotation_data_for_tier("SPEAKER_00 words")) == [
+        (600, 900, "Good"),
+        (900, 1400, "day"),
+    ]
 
 
 def test_rttm_is_read_back(table: Path) -> None:

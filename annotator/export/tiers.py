@@ -6,7 +6,7 @@ import logging
 import mimetypes
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -57,8 +57,26 @@ def apart(rows: pl.DataFrame, file: str, least_s: float) -> Iterator[tuple[float
         )
 
 
+def words_within(
+    stretches: Iterable[tuple[float, float, dict[str, Any]]], least_s: float
+) -> Iterator[tuple[float, float, dict[str, Any]]]:
+    """The words of utterances, one after the other as ``apart`` gives utterances; none without times.
+
+    Args:
+        least_s: a word shorter than this, once it begins after the one before, is left out.
+    """
+    for first, last, row in stretches:
+        at = first
+        for word in row["words"] or ():
+            start, end = max(at, word["start"]), min(last, word["end"])
+            if end - start >= least_s:
+                yield start, end, {"word": word["text"]}
+                at = end
+
+
 def textgrid(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
-    """Praat's long text format: for each speaker a tier of words and one of emotions.
+    """Praat's long text format: for each speaker a tier of texts, one of emotions, and one of single words
+    where the table has their times.
 
     A tier's intervals follow each other without gap or overlap: silence is an empty interval, and an
     utterance that begins before the speaker's last one has ended begins at that end.
@@ -70,6 +88,8 @@ def textgrid(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
         stretches = list(apart(own, file, 1e-6))
         for column in ("text", "emotion"):
             tiers.append(_tier(f"{speaker} {column}", stretches, column, end))
+        if words := list(words_within(stretches, 1e-6)):
+            tiers.append(_tier(f"{speaker} words", words, "word", end))
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end:.6f}"]
     body = [f"    item [{number}]:\n{tier}" for number, tier in enumerate(tiers, 1)]
     return "\n".join([*head, "tiers? <exists>", f"size = {len(tiers)}", "item []:", *body]) + "\n"
@@ -107,7 +127,8 @@ def _quoted(text: str) -> str:
 
 
 def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
-    """ELAN: a tier of words for each speaker; below it the emotions and sentiments of the same stretches.
+    """ELAN: a tier of texts for each speaker; below it the emotions and sentiments of the same stretches, and
+    single words where the table has their times.
 
     Written as ELAN does it, since not every program that reads EAF knows what else XML allows: the place of
     the schema, empty elements without a space, time slots in order, and no overlap in a tier.
@@ -143,7 +164,8 @@ def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
         below = {
             c: add(document, "TIER", **of_label, TIER_ID=f"{name} {c}") for c in ("emotion", "sentiment")
         }
-        for first, last, row in apart(rows.filter(pl.col("speaker") == speaker), file, 0.0015):
+        stretches = list(apart(rows.filter(pl.col("speaker") == speaker), file, 0.0015))
+        for first, last, row in stretches:
             count += 1
             own = f"a{count}"
             aligned = add(add(words, "ANNOTATION"), "ALIGNABLE_ANNOTATION", ANNOTATION_ID=own)
@@ -155,6 +177,15 @@ def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
                 place = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": own}
                 label = add(add(tier, "ANNOTATION"), "REF_ANNOTATION", **place)
                 add(label, "ANNOTATION_VALUE").text = _clean(row[column])
+        if single := list(words_within(stretches, 0.0015)):
+            of_words = {"LINGUISTIC_TYPE_REF": "word", "PARENT_REF": name, "PARTICIPANT": name}
+            tier = add(document, "TIER", **of_words, TIER_ID=f"{name} words")
+            for first, last, word in single:
+                count += 1
+                aligned = add(add(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", ANNOTATION_ID=f"a{count}")
+                ends.append((round(first * 1000), aligned, "TIME_SLOT_REF1"))
+                ends.append((round(last * 1000), aligned, "TIME_SLOT_REF2"))
+                add(aligned, "ANNOTATION_VALUE").text = _clean(word["word"])
     for number, (time_ms, annotation, end) in enumerate(sorted(ends, key=lambda one: one[0]), 1):
         add(order, "TIME_SLOT", TIME_SLOT_ID=f"ts{number}", TIME_VALUE=str(time_ms))
         annotation.set(end, f"ts{number}")
@@ -163,6 +194,10 @@ def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     add(document, "LINGUISTIC_TYPE", **plain, LINGUISTIC_TYPE_ID="utterance", TIME_ALIGNABLE="true")
     below_it = {"CONSTRAINTS": "Symbolic_Association", **plain}
     add(document, "LINGUISTIC_TYPE", **below_it, LINGUISTIC_TYPE_ID="label", TIME_ALIGNABLE="false")
+    within = {"CONSTRAINTS": "Included_In", **plain}
+    add(document, "LINGUISTIC_TYPE", **within, LINGUISTIC_TYPE_ID="word", TIME_ALIGNABLE="true")
+    what = "Time alignable annotations within the parent annotation's time interval, gaps are allowed"
+    add(document, "CONSTRAINT", DESCRIPTION=what, STEREOTYPE="Included_In")
     what = "1-1 association with a parent annotation"
     add(document, "CONSTRAINT", DESCRIPTION=what, STEREOTYPE="Symbolic_Association")
     ElementTree.indent(document, "    ")
