@@ -287,8 +287,8 @@ def test_what_was_chosen_is_in_the_record(run: Run) -> None:
         "transcript": "chevrons.srt",
     }
     assert run.recordings["forced-first.mka"]["streams"]["subtitles"] == "subtitle track 2 (subrip)"
-    (passed_over,) = run.recordings["forced-first.mka"]["passed_over"]
-    assert "forced" in passed_over["name"]
+    ((name, reason),) = run.recordings["forced-first.mka"]["streams_not_used"].items()
+    assert "forced" in name and reason == "subtitle track 2 (subrip) is taken"
 
 
 def test_speaker_files(run: Run) -> None:
