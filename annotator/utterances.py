@@ -454,8 +454,19 @@ def _kept(
             inside[best].append(word)
     pieces: list[_Piece] = []
     for turn in joined:
-        pieces += _parts(turn, inside[turn], levels, len(pieces), settings)
+        for part, spoken in _at_changes(turn, inside[turn]):
+            pieces += _parts(part, spoken, levels, len(pieces), settings)
     return pieces, [words[i] for i in left], [speakers[i] for i in left]
+
+
+def _at_changes(turn: Turn, words: Sequence[Word]) -> Iterator[tuple[Turn, Sequence[Word]]]:
+    """A turn with its words, cut where the transcript marks a change of speaker inside it."""
+    start, first = turn.start, 0
+    for i, word in enumerate(words):
+        if i and word.change and start + _MOMENT_S <= word.start <= turn.end - _MOMENT_S:
+            yield replace(turn, start=start, end=word.start), words[first:i]
+            start, first = word.start, i
+    yield replace(turn, start=start), words[first:]
 
 
 def _parts(

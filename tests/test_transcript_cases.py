@@ -287,8 +287,8 @@ def test_what_was_chosen_is_in_the_record(run: Run) -> None:
         "transcript": "chevrons.srt",
     }
     assert run.recordings["forced-first.mka"]["streams"]["subtitles"] == "subtitle track 2 (subrip)"
-    (passed_over,) = run.recordings["forced-first.mka"]["passed_over"]
-    assert "forced" in passed_over["name"]
+    ((name, reason),) = run.recordings["forced-first.mka"]["streams_not_used"].items()
+    assert "forced" in name and reason == "subtitle track 2 (subrip) is taken"
 
 
 def test_speaker_files(run: Run) -> None:
@@ -297,7 +297,7 @@ def test_speaker_files(run: Run) -> None:
 
     assert turns("several.wav") == [("anna", 0.6), ("bob", 6.0)]
     assert turns("a talk.wav") == [("anna van dyk", 0.6), ("SPEAKER_01", 6.0)]
-    assert turns("nobody's.wav") == [("SPEAKER_00", 0.6)]  # one voice, with a short pause
+    assert turns("nobody's.wav") == [("SPEAKER_00", 0.6), ("SPEAKER_00", 6.0)]  # nobody's name is one voice
     (line,) = [f for f in run.failures if f["file"] == "neither.wav"]
     assert line["error"] == "bad_rttm" and "2 recordings and none is called 'neither'" in line["message"]
     assert {f["file"] for f in run.failures} == {"frames.wav", "neither.wav"}

@@ -464,3 +464,15 @@ def test_a_speaker_file_cannot_ask_for_endless_utterances(turns: list[Turn]) -> 
     with pytest.raises(RecordingError, match="more than 100,000 utterances") as caught:
         build(turns, transcript(), 0.0)
     assert caught.value.error == "too_many"
+
+
+def test_a_marked_change_of_speaker_cuts_a_given_turn() -> None:
+    words = tuple(
+        Word(start, start + 1.0, text, change=change)
+        for start, text, change in [(0.6, "Hello.", True), (2.0, "Well.", False), (3.5, "Hello!", True)]
+    )
+    found = build([Turn(0.5, 6.0, "Anna")], Transcript(words, "sidecar"), 8.0, given=True)
+    assert [(u.start, u.end, u.speaker, u.text) for u in found] == [
+        (0.5, 3.5, "Anna", "Hello. Well."),
+        (3.5, 6.0, "Anna", "Hello!"),
+    ]

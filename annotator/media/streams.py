@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from annotator.languages import named_language
 from annotator.media.child import escaped  # noqa: TID251 - its own package
 from annotator.records import AudioStream, RecordingError
+from annotator.tracks import asked_for
 
 # As ffmpeg prints them behind a stream (libavformat, dump.c).
 DISPOSITIONS = (
@@ -106,21 +106,7 @@ def _is_aside(name: str | None) -> bool:
 
 
 def _asked(streams: Sequence[AudioStream], track: str) -> list[AudioStream]:
-    wanted = track.strip()
-    if wanted.isdecimal():
-        found = [s for s in streams if s.number == int(wanted)]
-    else:
-        language = named_language(wanted)
-        folded = wanted.casefold()
-        titles = [(s, (s.title or "").casefold()) for s in streams]
-        found = (
-            [s for s, name in titles if name == folded]
-            or [s for s in streams if language is not None and s.language == language]
-            or [s for s, name in titles if folded in name]
-        )
-        # A file that says nothing of its only stream does not speak against it.
-        if not found and len(streams) == 1 and streams[0].language is None and streams[0].title is None:
-            found = list(streams)
+    found = asked_for(streams, track)
     if not found:
         have = "; ".join(map(described, streams)) or "none"
         raise RecordingError(

@@ -221,8 +221,9 @@ def manifest(
                 )
             line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
             line["beside"] = read_beside(entry.path, facts["beside"])
-            reasons = {other["name"]: other["reason"] for other in facts["passed_over"]}
-            left += left_beside(entry.path, entry.file, line["beside"], asked, reasons)
+            inside = facts["streams"]["subtitles"]
+            taken = ({"transcript": inside} if inside else {}) | line["beside"]
+            left += left_beside(entry.path, entry.file, taken, asked, line.pop("not_used"))
         files.append(line)
     return {
         "format": MANIFEST_FORMAT,

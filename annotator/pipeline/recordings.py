@@ -62,9 +62,9 @@ def left_beside(
 
     Args:
         file: the recording's name in the table.
-        read: those that were, by what they gave: ``transcript`` and ``speakers``.
+        read: what was read, by what it gave: ``transcript`` and ``speakers``.
         asked: whether such files are wanted at all.
-        reasons: why some were passed over, by their name without that of the recording.
+        reasons: of those that were looked into and not taken, by their name without that of the recording.
     """
     left = []
     for beside in media.sidecars(path):
@@ -73,10 +73,9 @@ def left_beside(
         kind = "speakers" if beside.suffix.lower() == ".rttm" else "transcript"
         if not asked[kind]:
             reason = "the settings ask for none"
-        elif kind in read and label(beside.name, path.name) not in reasons:
-            reason = f"{read[kind]} was taken"
         else:
-            reason = reasons.get(label(beside.name, path.name), "nothing was read from it")
+            taken = f"{read[kind]} was taken" if kind in read else "nothing was read from it"
+            reason = reasons.get(label(beside.name, path.name), taken)
         left.append(
             {"file": str(PurePosixPath(file).with_name(media.printable(beside.name))), "reason": reason}
         )

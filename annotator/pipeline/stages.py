@@ -96,7 +96,8 @@ class Prepared:
     seconds: Mapping[str, float] = field(default_factory=dict)  # per stage
     voices: Mapping[str, str] = field(default_factory=dict)  # of the speakers, packed; empty unless linked
     problems: tuple[Mapping[str, str], ...] = ()  # stage, error and message of what cost it its transcript
-    passed_over: tuple[Mapping[str, str], ...] = ()  # name and reason of transcripts that were passed over
+    streams_not_used: Mapping[str, str] = field(default_factory=dict)  # inside it, and why
+    not_used: Mapping[str, str] = field(default_factory=dict)  # files beside it, and why, where that is known
 
     def conversations(self) -> list[Conversation]:
         """One a dialogue, in order."""
@@ -126,10 +127,8 @@ class Prepared:
             "channels": self.channels,
             "beside": {kind: label(name, recording) for kind, name in self.beside.items()},
             "problems": [{key: media.escaped(said) for key, said in p.items()} for p in self.problems],
-            "passed_over": [
-                {"name": label(item["name"], recording), "reason": item["reason"]}
-                for item in self.passed_over
-            ],
+            "streams_not_used": dict(self.streams_not_used),
+            "not_used": {label(name, recording): reason for name, reason in self.not_used.items()},
             "seconds": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
         }
 
@@ -164,8 +163,7 @@ class Prepared:
             for u in plain["utterances"]
         )
         plain["face_coverage"] = tuple(plain["face_coverage"])
-        for name in ("flags", "problems", "passed_over"):
-            plain[name] = tuple(plain[name])
+        plain["flags"], plain["problems"] = tuple(plain["flags"]), tuple(plain["problems"])
         plain["features"] = {m: Features(arrays[f"{m}.values"], arrays[f"{m}.present"]) for m in modalities}
         return cls(**plain)
 
@@ -305,6 +303,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             for modality, encoder in encoders.items():
                 with timed(seconds, f"encode_{modality}"):
                     features[modality] = encoder(evidence, built)
+            files = {path.name for path in recording.sidecars}
             prepared = Prepared(
                 utterances=tuple(built),
                 features=features,
@@ -333,7 +332,8 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 problems=tuple(
                     {"stage": p.stage, "error": p.error, "message": p.message} for p in transcript.problems
                 ),
-                passed_over=tuple({"name": name, "reason": reason} for name, reason in transcript.unused),
+                streams_not_used={name: why for name, why in transcript.unused if name not in files},
+                not_used={name: why for name, why in transcript.unused if name in files},
             )
             prepared.save(task.out, setup.scratch)
         finally:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from annotator.languages import named_language
 from annotator.records import Media, RecordingError, SubtitleStream, Transcript, Turn
+from annotator.tracks import asked_for
 
 from .language import language_code  # noqa: TID251 - own package
 from .subtitles import BROKEN, About, parsed, with_remarks  # noqa: TID251 - own package
@@ -135,17 +135,7 @@ def _sound_language(media: Media) -> str | None:
 
 
 def _asked(streams: Sequence[SubtitleStream], track: str) -> list[SubtitleStream]:
-    wanted = track.strip()
-    if wanted.isdecimal():
-        found = [s for s in streams if s.number == int(wanted[:9])]
-    else:
-        language, folded = named_language(wanted), wanted.casefold()
-        titles = [(s, (s.title or "").casefold()) for s in streams]
-        found = (
-            [s for s, title in titles if title == folded]
-            or [s for s in streams if language is not None and language_code(s.language) == language]
-            or [s for s, title in titles if folded in title]
-        )
+    found = asked_for(streams, track)
     if not found:
         have = "; ".join(map(described, streams)) or "none"
         raise RecordingError(

@@ -122,9 +122,6 @@ def from_sidecars(
     known = sorted((p for p in paths if p in read or p.suffix.lower() in SUFFIXES[1:]), key=rank)
     found = Transcript()
     for path in known:
-        if found.words:
-            unused.append((path.name, f"{found.origin} is taken"))
-            continue
         try:
             read_now = read[path][0] if path in read else _read(path, about)[0]
         except RecordingError as error:
@@ -133,8 +130,8 @@ def from_sidecars(
             continue
         if read_now is not None and read_now.words:
             found = replace(read_now, origin=path.name)
-        else:
-            unused.append((path.name, "it has no words"))
+            break
+        unused.append((path.name, "it has no words"))
     return with_remarks(found, problems, unused)
 
 
