@@ -51,8 +51,10 @@ def main() -> int:
     torch.set_num_threads(1)
     sets = {folder.name: sorted(folder.glob("*.wav")) for folder in sorted(Path(sys.argv[1]).iterdir())}
     sounds = {path: Audio(read_flac(path)) for paths in sets.values() for path in paths}
-    turns = {path: [Turn(*span, "x") for span in json.loads(path.with_suffix(".json").read_text())]
-             for path in sounds}  # fmt: skip
+    turns = {
+        path: [Turn(start, end, "x") for start, end in json.loads(path.with_suffix(".json").read_text())]
+        for path in sounds
+    }
     before, anonymous = resident_mb(), resident_mb("RssAnon")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     whisper = load(None, device="cpu", language=None, batch_size=max(BATCHES), threads=1)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from annotator.records import RATE_HZ
+
 from . import cost, espeak, references, runs, scores
 from .references import Recording
 from .sounds import sounds
@@ -41,7 +43,7 @@ def run(place: Place, part: str, recordings: Sequence[Recording]) -> tuple[pl.Da
     table, took = runs.annotate(
         runs.written(recordings, place.folder / part / "in"), place.folder / part / "out" / "labels.parquet"
     )
-    sound_s = sum(len(r.samples) for r in recordings) / references.RATE_HZ
+    sound_s = sum(len(r.samples) for r in recordings) / RATE_HZ
     flags = table.explode("quality")["quality"].value_counts().sort("quality") if len(table) else None
     print(f"{part}: {len(recordings)} recordings, {sound_s / 60:.1f} minutes, {len(table)} utterances")
     if flags is not None:
@@ -213,11 +215,11 @@ def costs(place: Place) -> Figures:
             f"{four:.3f} in batches of 4, {one:.3f} one at a time"
         )
     print(
-        f"  loading takes {figures['load_mb']:.0f} MB at most, with recognition {figures['growth_mb']:.0f} MB; "
+        f"  loading {figures['load_mb']:.0f} MB, with recognition {figures['growth_mb']:.0f} MB at most; "
         f"{figures['stays_mb']:.0f} MB stay"
     )
-    most = max(figures[f"{name}_batch_4"] for name in sets)
-    return {f"cost_{name}": value for name, value in figures.items()} | {"cost_dearest": most}
+    dearest: Figures = {"cost_dearest": max(figures[f"{name}_batch_4"] for name in sets)}
+    return dearest | {f"cost_{name}": value for name, value in figures.items()}
 
 
 def resume(place: Place) -> Figures:

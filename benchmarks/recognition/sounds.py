@@ -19,7 +19,7 @@ Make = Callable[[np.random.Generator], Sound]
 
 def at_level(sound: Sound, dbfs: float) -> Sound:
     """With that root mean square, in dB of full scale."""
-    return sound * (10 ** (dbfs / 20) / (np.sqrt(np.mean(sound**2)) + 1e-12))
+    return sound * (10 ** (dbfs / 20) / (float(np.sqrt(np.mean(sound**2))) + 1e-12))
 
 
 def noise(exponent: float, dbfs: float) -> Make:
