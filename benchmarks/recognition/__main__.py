@@ -28,7 +28,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.diarization import DATA
+from benchmarks.conversations import DATA
 
 from . import espeak
 from .parts import LIMITS, PARTS, Figures, NotRun, Place

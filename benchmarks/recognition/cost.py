@@ -46,7 +46,7 @@ def main() -> int:
     import transformers  # noqa: F401 - a worker has these anyway: what they take is not counted
 
     from annotator.transcribe.whisper import load
-    from benchmarks.diarization import read_flac
+    from benchmarks.conversations import read_flac
 
     torch.set_num_threads(1)
     sets = {folder.name: sorted(folder.glob("*.wav")) for folder in sorted(Path(sys.argv[1]).iterdir())}

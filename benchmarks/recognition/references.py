@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ
-from benchmarks.diarization import ami, read_flac
+from benchmarks.conversations import ami, read_flac
 
 Spans = tuple[tuple[float, float], ...]
 PAUSE_S = 1.0  # digital silence between joined clips
