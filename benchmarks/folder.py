@@ -6,8 +6,8 @@ Exits 1 when a step grows faster than the number of files. Files of a fifth of a
 and a speaker file, `--modalities text`. ``DISTINCT`` of them differ and the rest are copies, which share
 decoding: that takes the same time for each file, and would hide all else. Figures are processor seconds of
 the commands and all that they start, beyond those for the distinct files alone; a busy machine changes them
-little. A step grows too fast when a file costs it more than ``LIMIT`` times as much in the largest folder as in
-the smallest.
+little. A step grows too fast when a file costs it more than ``LIMIT`` times as much in the largest folder as
+in the smallest.
 """
 
 from __future__ import annotations
