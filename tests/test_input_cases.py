@@ -17,7 +17,7 @@ import pytest
 from .media import run_ffmpeg, subtitles, talk
 from .test_streams import conversation, wav
 
-CUES = [(0.5, 2.5, "I am so happy today!"), (3.0, 5.0, "Why would you do that?")]
+CUES = [(0.2, 2.2, "I am so happy today!"), (3.4, 5.4, "Why would you do that?")]
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,9 @@ def test_the_right_track_and_all_channels_are_heard(done: tuple[Path, str]) -> N
 def test_each_channel_of_a_call_is_a_speaker(done: tuple[Path, str]) -> None:
     call = pl.read_parquet(done[0]).filter(file="call.wav")
     assert set(call["speaker"]) == {"CHANNEL_1", "CHANNEL_2"}
-    first = call.filter(pl.col("end") < 6.5)
-    assert first["speaker"].unique().to_list() == ["CHANNEL_1"]
+    for channel, start, end in (("CHANNEL_1", 1.5, 5.5), ("CHANNEL_2", 7.0, 11.0), ("CHANNEL_1", 12.5, 15.0)):
+        over = call.filter((pl.col("start") < end) & (pl.col("end") > start))
+        assert over["speaker"].unique().to_list() == [channel], (start, end)
 
 
 def test_files_beside_are_read_by_their_names(done: tuple[Path, str], folder: Path) -> None:

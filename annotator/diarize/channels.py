@@ -63,10 +63,11 @@ def by_channel(speech: Sequence[Turn], levels: ChannelLevels) -> tuple[list[Turn
         return [], []
     smooth = _smoothed(levels)
     active, owner = _active(smooth)
-    inside = _inside(speech, levels, len(smooth))
+    # A diarizer that hears the mix also counts pauses and noise at the edges as speech.
+    inside = _inside(speech, levels, len(smooth)) & _loud(smooth).any(axis=1)
     turns, alone = [], []
     for channel in range(smooth.shape[1]):
-        # In speech that no channel stands out in, it is whoever is loudest.
+        # Where no channel stands out, it is whoever is loudest.
         heard = inside & (active[:, channel] | (~active.any(axis=1) & (owner == channel)))
         turns += _turns(heard, levels, channel_name(channel), _GAP_S, _BIT_S)
         alone += _turns(inside & (owner == channel), levels, channel_name(channel))
