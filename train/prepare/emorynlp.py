@@ -47,7 +47,7 @@ def read(path: Path) -> Source:
     parts = []
     for split, name in FILES.items():
         file = path / name
-        rows = read_rows(file, NEEDED)
+        rows = read_rows(file, NEEDED, "en")
         emotion = chosen(rows["Emotion"], {label: label for label in LABELS}, file)
         sentiment = [None if label is None else SENTIMENT[label] for label in emotion]
         parts.append(split_of(rows, file, split, NAMES, emotion, sentiment))

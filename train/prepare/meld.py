@@ -65,7 +65,7 @@ def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) 
     parts = []
     for split, name in FILES.items():
         file = path / name
-        rows = read_rows(file, NEEDED)
+        rows = read_rows(file, NEEDED, "en")
         emotion = chosen(rows["Emotion"], {label: label for label in LABELS}, file)
         sentiment = chosen(rows["Sentiment"], {label: label for label in SENTIMENTS}, file)
         parts.append(split_of(rows, file, split, NAMES, emotion, sentiment))
@@ -94,7 +94,7 @@ def _exported(file: Path, media: Path | None, prosody: Path | None) -> Source:
     """One table in MELD's columns, with the column ``File`` for the recording that times are counted in."""
     if prosody is not None:
         raise UsageError(f"{file} names recordings: give them with --media, and leave out --prosody.")
-    rows = read_rows(file, (*NEEDED, "StartTime", "EndTime"))
+    rows = read_rows(file, (*NEEDED, "StartTime", "EndTime"), "en")
     told = {NAMED[key]: column for key, column in NAMES.items() if key in NAMED}
     told |= {
         "label": "Emotion",

@@ -43,7 +43,7 @@ _RECORDS = 100
 _NO_DATE = "^1899-12-3[01][ T]"  # a time of day in Excel is one of its first day
 
 
-def read_sheet(path: Path) -> pl.DataFrame:
+def read_sheet(path: Path, language: str | None = None) -> pl.DataFrame:
     """A table with every cell as text and empty cells as null; lists and the like stay as they are.
 
     Raises:
@@ -58,7 +58,7 @@ def read_sheet(path: Path) -> pl.DataFrame:
         elif kind in EXCEL:
             rows = _excel(path)
         else:
-            rows = _separated(path)
+            rows = _separated(path, language)
     except FileNotFoundError as error:
         raise UsageError(f"{path} doesn't exist. Give the folder or file that holds it.") from error
     except pl.exceptions.NoDataError as error:
@@ -86,9 +86,9 @@ def without_missing(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     return cleaned, after - before
 
 
-def _separated(path: Path) -> pl.DataFrame:
+def _separated(path: Path, language: str | None) -> pl.DataFrame:
     try:
-        text, guessed = decode(path.read_bytes())
+        text, guessed = decode(path.read_bytes(), language)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(

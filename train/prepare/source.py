@@ -54,13 +54,16 @@ def repair(text: str) -> str:
     return text.translate(REPAIRS)
 
 
-def read_rows(path: Path, columns: Iterable[str]) -> pl.DataFrame:
+def read_rows(path: Path, columns: Iterable[str], language: str | None = None) -> pl.DataFrame:
     """A table in any of the forms of ``sheets.py`` with every cell as text, empty cells as null.
+
+    Args:
+        language: of its texts where it is known, ISO 639-1: it helps to guess an encoding.
 
     Raises:
         UsageError: the file is missing, unreadable, empty, or lacks one of ``columns``.
     """
-    rows = read_sheet(path)
+    rows = read_sheet(path, language)
     if path.suffix.lower() not in (".parquet", *EXCEL):
         rows = rows.with_columns(
             pl.col(name).map_elements(repair, return_dtype=pl.String)
