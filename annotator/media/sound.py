@@ -54,6 +54,7 @@ class Sound:
         self._mixed_energy = 0.0
         self._first_two = 0.0  # the sum of the products of their samples
         self._silence_s = 0.0  # written before the first sample
+        self._placed = False  # whether that silence has been written
         self._unmeasured = np.zeros((0, 1), np.float32)  # the begin of a step
         self._levels: list[NDArray[np.float16]] = []
         try:
@@ -154,12 +155,12 @@ class Sound:
         return True
 
     def _write_whole_frames(self, start_s: float) -> None:
-        if self._heard == 0 and self._skip == 0:
+        if not self._placed:  # the first bytes after the header may hold no whole frame: this comes once
+            self._placed = True
             first = round(start_s * RATE_HZ)
             self._skip = max(0, -first)
             self._write_silence(max(0, first))
             self._silence_s = max(0, first) / RATE_HZ
-            self._start_s = 0.0  # the offset is spent
         width = 4 * self._channels
         whole = len(self._pending) // width * width
         if whole:
