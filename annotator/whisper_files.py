@@ -1,13 +1,14 @@
 """The files of a Whisper in CTranslate2's format: carried by wheels, downloaded, or in a given folder.
 
 Whisper base (Radford et al. 2022, MIT) comes with the installation: two publishers carry its tensors in two
-wheels each, so that one may vanish. Their parts are read where they lie, checked by hash, joined in memory.
+wheels each, so that one may vanish. Their parts are checked by hash and joined once, in the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,10 +19,13 @@ from pathlib import Path
 from annotator.fetch import Remote, fetch, listing, part_folder
 from annotator.records import SetupError
 from annotator.weights import cache_folder, tree_hash
-from annotator.wheels import WheelFile
+from annotator.wheels import WheelFile, content_sha256
+
+log = logging.getLogger("annotator")
 
 MODEL = "model.bin"
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
+JOINED_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # the carried model.bin
 
 
 @dataclass(frozen=True)
@@ -167,18 +171,49 @@ class WhisperFiles:
         hashes = [f.sha256 for f in (*self.carried.parts, *self.carried.files.values())]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
-    def read(self, names: tuple[str, ...]) -> dict[str, bytes]:
-        """The content of those of ``names`` that it has.
+    def whole(self) -> Path | None:
+        """A folder with all of its files: what the wheels carry is joined once, in the cache.
+
+        To load a file takes the engine half the memory that bytes take. None: the cache can't be written.
+
+        Raises: SetupError when a wheel's file is missing or has another content than recorded.
+        """
+        if self.carried is None:
+            return self.folder
+        target = cache_folder() / "carried" / f"whisper-base-{self.fingerprint[:16]}"
+        model = target / MODEL
+        if model.is_file() and _sha256(model) != JOINED_SHA256:
+            shutil.rmtree(target, ignore_errors=True)  # cut off or damaged: joined again
+        try:
+            return _into_cache(target, self._join)
+        except OSError as error:
+            log.info("%s can't be written (%s): Whisper is joined in memory", target.parent, error.strerror)
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        """The content of one of its files; None for one that it does not have.
 
         Raises: SetupError when a wheel's file is missing or has another content than recorded.
         """
         if self.carried is None:
             assert self.folder is not None
-            return {n: (self.folder / n).read_bytes() for n in names if (self.folder / n).is_file()}
-        content = {n: f.verified().read_bytes() for n, f in self.carried.files.items() if n in names}
-        if MODEL in names:
-            content[MODEL] = b"".join(part.verified().read_bytes() for part in self.carried.parts)
-        return content
+            file = self.folder / name
+            return file.read_bytes() if file.is_file() else None
+        if name == MODEL:
+            return b"".join(part.verified().read_bytes() for part in self.carried.parts)
+        carried = self.carried.files.get(name)
+        return None if carried is None else carried.verified().read_bytes()
+
+    def _join(self, folder: Path) -> None:
+        assert self.carried is not None
+        for name, carried in self.carried.files.items():
+            shutil.copyfile(carried.verified(), folder / name)
+        with open(folder / MODEL, "wb") as model:
+            for part in self.carried.parts:
+                with open(part.verified(), "rb") as source:
+                    shutil.copyfileobj(source, model)
+            model.flush()
+            os.fsync(model.fileno())
 
 
 def embedded() -> WhisperFiles | None:
@@ -248,28 +283,49 @@ def converted(folder: Path) -> Path:
         return target
     from ctranslate2.converters import TransformersConverter
 
+    def convert(scratch: Path) -> None:
+        beside = [n for n in ("tokenizer.json", "preprocessor_config.json") if (folder / n).is_file()]
+        try:
+            TransformersConverter(str(folder), copy_files=beside, load_as_float16=True).convert(
+                str(scratch), quantization="float16", force=True
+            )
+        except Exception as error:  # the converter raises whatever its libraries do
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SetupError(f"{folder} is no Whisper that can be converted: {reason}") from None
+
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+        return _into_cache(target, convert)
     except OSError as error:
         raise SetupError(
             f"{target.parent} can't be written: {error.strerror}. Name another in ANNOTATE_CACHE."
         ) from error
+
+
+def _into_cache(target: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made at once and whole if it is not there: workers may start together.
+
+    Raises: OSError when it can't be written.
+    """
+    if (target / MODEL).is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
     try:
-        beside = [n for n in ("tokenizer.json", "preprocessor_config.json") if (folder / n).is_file()]
-        made = TransformersConverter(str(folder), copy_files=beside, load_as_float16=True).convert(
-            str(scratch / "whisper"), quantization="float16"
-        )
-        if not (target / MODEL).is_file():  # another worker may have been faster
-            os.replace(made, target)
-    except Exception as error:  # the converter raises whatever its libraries do
-        if (target / MODEL).is_file():
-            return target
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SetupError(f"{folder} is no Whisper that can be converted: {reason}") from None
+        whole = scratch / "whole"
+        whole.mkdir()  # with the permissions of the user's files, unlike the one around it
+        make(whole)
+        os.rename(whole, target)
+    except OSError:
+        if not (target / MODEL).is_file():  # else another worker was faster
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _sha256(file: Path) -> str:
+    stat = file.stat()
+    return content_sha256(file, stat.st_size, stat.st_mtime_ns)
 
 
 def _lacking(folder: Path) -> list[str]:

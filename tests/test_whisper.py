@@ -16,8 +16,11 @@ from annotator.transcribe.heard import (
     Piece,
     Said,
     believable,
+    doubtful,
     runs_in_loop,
     untold,
+    with_more,
+    words_of,
 )
 from annotator.transcribe.stretches import Stretch, stretches
 from annotator.wheels import WheelFile
@@ -164,7 +167,27 @@ def test_either_publisher_will_do_and_other_content_is_refused(
     other = dataclasses.replace(PUBLISHERS[0], files={**PUBLISHERS[0].files, "config.json": config})
     monkeypatch.setattr(whisper_files, "PUBLISHERS", (other,))
     with pytest.raises(SetupError, match="its hash differs"):
-        best(None, "cpu").read(("config.json",))
+        best(None, "cpu").whole()
+
+
+def test_the_carried_one_is_joined_once_and_again_where_the_cache_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path / "cache"))
+    folder = best(None, "cpu").whole()
+    assert folder is not None and folder.is_relative_to(tmp_path / "cache")
+    model = folder / MODEL
+    written = model.stat()
+    assert best(None, "cpu").whole() == folder and model.stat().st_mtime_ns == written.st_mtime_ns
+    with open(model, "r+b") as file:
+        file.truncate(1000)
+    assert best(None, "cpu").whole() == folder and model.stat().st_size == written.st_size
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name], "nothing half made is left"
+    # Without a cache to write to it is joined in memory.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path / "file"))
+    files = best(None, "cpu")
+    assert files.whole() is None and len(files.read(MODEL) or b"") == written.st_size
 
 
 # Stretches
@@ -224,3 +247,37 @@ def test_speech_without_a_word_is_told() -> None:
     spans = [(round(start, 3), round(end, 3)) for start, end in untold(words, stretch)]
     assert spans == [(5.0, 7.0), (10.7, 13.7), (15.7, 18.7)]
     assert untold([*words, HeardWord(6.0, 6.4, "yes", 0.9)], stretch)[0] != (5.0, 7.0)
+
+
+def test_a_sentence_over_a_long_silence_is_doubtful_on_both_sides() -> None:
+    stretch = Stretch(((0.0, 2.0), (4.0, 6.0), (9.0, 11.0)))
+    torn = [HeardWord(0.1, 1.9, "Dogs are sitting", 0.9), HeardWord(4.1, 5.9, "by the door.", 0.9)]
+    after = HeardWord(9.1, 10.9, "Good.", 0.9)
+    assert doubtful([*torn, after], stretch) == [(0.0, 2.0), (4.0, 6.0)]
+    comma = dataclasses.replace(torn[0], text="Dogs, as I said,")
+    assert doubtful([comma, torn[1], after], stretch) == []
+
+
+def test_words_that_are_heard_again_count_where_they_are_more() -> None:
+    words = [HeardWord(t, t + 0.4, "so", 0.9) for t in (0.0, 1.0, 5.0)]
+    more = [HeardWord(t, t + 0.4, "well", 0.9) for t in (0.5, 1.0, 1.4)]
+    assert [w.start for w in with_more(words, (0.0, 2.0), more)] == [0.5, 1.0, 1.4, 5.0]
+    assert with_more(words, (0.0, 2.0), more[:2]) == tuple(words)
+
+
+def test_words_begin_and_end_with_the_speech_beside_a_pause() -> None:
+    stretch = Stretch(((0.0, 2.0), (5.0, 8.0)))  # 2.4 s of the first are heard, then from 4.6 s
+    said = (Piece(" there", 1.5, 2.3, 0.9), Piece(" we", 2.3, 3.0, 0.9), Piece(" go.", 3.0, 3.4, 0.9))
+    words = list(words_of(said, stretch))
+    assert [(round(w.start, 2), round(w.end, 2)) for w in words] == [(1.5, 2.0), (5.0, 5.2), (5.2, 5.6)]
+
+
+def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, meeting: Audio) -> None:
+    """Whisper passes over some of them, and runs in loops."""
+    sentence = meeting.samples[int(0.4 * 16_000) : int(4.9 * 16_000)]
+    pause = np.zeros(16_000, np.int16)
+    audio = Audio(np.concatenate([np.concatenate([sentence, pause])] * 4))
+    words = base(media(Path("x.wav")), audio, [Turn(5.5 * i, 5.5 * i + 4.5, "A") for i in range(4)]).words
+    for i in range(4):
+        text = " ".join(w.text for w in words if 5.5 * i <= w.start < 5.5 * (i + 1)).casefold()
+        assert "start with the release" in text

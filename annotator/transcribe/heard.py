@@ -10,9 +10,10 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .cues import plain, spread, tokens  # noqa: TID251 - own package
-from .stretches import Stretch  # noqa: TID251 - own package
+from .stretches import Span, Stretch  # noqa: TID251 - own package
 
 LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character
 SILENCE = 0.6  # probability of no speech above which an unlikely text is left out ...
@@ -21,9 +22,11 @@ REPETITIVE = 2.4  # compression ratio of text that may run in a loop (the same s
 LOOP_CHARACTER_S = 0.035  # a round that is said takes longer for each of its characters: 28 a second
 WORDS_PER_S, WORDS_BESIDES = 7.0, 3  # nobody says more words in the speech of a stretch
 # Speech without a word from which a stretch is heard again: between two pauses, or anywhere.
-UNTOLD_ALONE_S, UNTOLD_S, UNTOLD_SLACK_S = 1.2, 2.5, 0.3
+UNTOLD_ALONE_S, UNTOLD_S, UNTOLD_SLACK_S = 1.6, 2.5, 0.3
+TORN_S = 1.0  # silence between what is heard, within a sentence, that makes both sides doubtful
 PHANTOM_SILENCE, PHANTOM_UNLIKELY, PHANTOM_SPEECH_S = 0.2, -0.6, 0.8
 SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
+CLAUSE_ENDS = (*SENTENCE_ENDS, ",", ";", ":", "-", "–", "—", "、", "，")
 # What Whisper says of noise and silence, by people's reports: subtitles' first and last lines.
 _PHANTOMS = frozenset(
     "you|thank you|thanks|thank you very much|thank you so much|thanks for watching|bye|bye bye|okay|oh|so|"
@@ -56,6 +59,10 @@ class HeardWord:
     end: float
     text: str
     probability: float
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.end) / 2
 
 
 @dataclass(frozen=True)
@@ -151,14 +158,23 @@ def _is_said(pieces: Sequence[Piece]) -> bool:
     return pieces[-1].end - pieces[0].start >= LOOP_CHARACTER_S * characters
 
 
-def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[float, float]]:
+def doubtful(words: Sequence[HeardWord], stretch: Stretch) -> list[Span]:
+    """Where speech of a stretch is to be heard again, spans in seconds, in order.
+
+    Whisper passes over a sentence that is said again, and over what follows a pause. Either its speech is
+    left without a word, or alignment lays the words of the next sentence over both places.
+    """
+    return sorted({*untold(words, stretch), *_torn(words, stretch)})
+
+
+def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[Span]:
     """Where somebody speaks for a while in a stretch without a word being told of it, in seconds.
 
-    Whisper passes over a sentence that is said again, and over what follows a pause. Speech between two
-    pauses counts as untold where no word is near it, and any that goes on without a word for longer.
+    Speech between two pauses counts as untold where no word is near it, and any that goes on without a word
+    for longer.
     """
     near = sorted((word.start - UNTOLD_SLACK_S, word.end + UNTOLD_SLACK_S) for word in words)
-    spans: list[tuple[float, float]] = []
+    spans: list[Span] = []
     for start, end in stretch.speech:
         at = start
         for first, last in [*near, (end, end)]:
@@ -168,6 +184,27 @@ def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[float, fl
                 spans.append((at, silent))
             at = max(at, last)
     return spans
+
+
+def _torn(words: Sequence[HeardWord], stretch: Stretch) -> Iterator[Span]:
+    """Speech on both sides of a long silence that lies within a sentence."""
+    for (start, end), (later, last) in pairwise(stretch.speech):
+        if later - end < TORN_S:
+            continue
+        before = [word for word in words if start <= word.middle <= end]
+        after = [word for word in words if later <= word.middle <= last]
+        if before and after and not before[-1].text.endswith(CLAUSE_ENDS):
+            yield (start, end)
+            yield (later, last)
+
+
+def with_more(words: Sequence[HeardWord], span: Span, again: Sequence[HeardWord]) -> tuple[HeardWord, ...]:
+    """Words in which those of a span are replaced by what was heard there again, if that is more of them."""
+    start, end = span
+    outside = [word for word in words if not start <= word.middle <= end]
+    if len(again) <= len(words) - len(outside):
+        return tuple(words)
+    return tuple(sorted([*outside, *again], key=lambda word: word.start))
 
 
 def words_of(pieces: Sequence[Piece], stretch: Stretch) -> Iterator[HeardWord]:
@@ -186,6 +223,7 @@ def words_of(pieces: Sequence[Piece], stretch: Stretch) -> Iterator[HeardWord]:
         if not parts:
             continue
         first, last = stretch.time(run[0].start), stretch.time(run[-1].end)
+        first, last = _without_silence(first, last, stretch)
         # Alignment leaves a silence with the word beside it: after the end of a sentence, before its begin.
         longest = LONGEST_S + LONGEST_CHARACTER_S * sum(map(len, parts))
         if last - first > longest:
@@ -194,3 +232,10 @@ def words_of(pieces: Sequence[Piece], stretch: Stretch) -> Iterator[HeardWord]:
         probability = min(1.0, sum(piece.probability for piece in run) / len(run))
         for (start, end), part in zip(spread(first, last, parts), parts, strict=True):
             yield HeardWord(start, end, part, probability)
+
+
+def _without_silence(start: float, end: float, stretch: Stretch) -> tuple[float, float]:
+    """A word's time in that speech between two pauses where most of it lies."""
+    overlaps = [(min(end, last) - max(start, first), first, last) for first, last in stretch.speech]
+    overlap, first, last = max(overlaps)
+    return (max(start, first), min(end, last)) if overlap > 0 else (start, end)

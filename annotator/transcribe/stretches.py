@@ -21,18 +21,21 @@ SILENCE_S = 0.8  # what is heard of a longer silence
 MARGIN_S = 0.2  # sound kept around speech
 
 
+Span = tuple[float, float]  # start and end in seconds of the recording
+
+
 @dataclass(frozen=True)
 class Stretch:
-    """Where somebody speaks: spans in seconds of the recording, in order, without overlap."""
+    """Where somebody speaks: spans in order, without overlap."""
 
-    speech: tuple[tuple[float, float], ...]
+    speech: tuple[Span, ...]
 
     @property
     def speech_s(self) -> float:
         return sum(end - start for start, end in self.speech)
 
     @cached_property
-    def heard(self) -> tuple[tuple[float, float], ...]:
+    def heard(self) -> tuple[Span, ...]:
         """The spans that are heard, one right after the other: the speech, with some of each silence."""
         spans = [self.speech[0]]
         for start, end in self.speech[1:]:
@@ -63,7 +66,7 @@ class Stretch:
 
 def stretches(turns: Sequence[Turn], audio: Audio) -> list[Stretch]:
     """All speech in stretches of 30 s at most, in order; longer speech is cut where it is quiet."""
-    groups: list[list[tuple[float, float]]] = []
+    groups: list[list[Span]] = []
     for span in _spoken(turns, audio.duration_s):
         for part in _cut(*span, audio):
             last = groups[-1] if groups else None
@@ -75,9 +78,9 @@ def stretches(turns: Sequence[Turn], audio: Audio) -> list[Stretch]:
     return [Stretch(tuple(group)) for group in groups]
 
 
-def _spoken(turns: Sequence[Turn], duration_s: float) -> list[tuple[float, float]]:
+def _spoken(turns: Sequence[Turn], duration_s: float) -> list[Span]:
     """Where anybody speaks, with a margin: spans in order, without overlap."""
-    spans: list[tuple[float, float]] = []
+    spans: list[Span] = []
     for turn in sorted(turns):
         start, end = max(0.0, turn.start - MARGIN_S), min(duration_s, turn.end + MARGIN_S)
         if end <= start:
@@ -89,7 +92,7 @@ def _spoken(turns: Sequence[Turn], duration_s: float) -> list[tuple[float, float
     return spans
 
 
-def _cut(start: float, end: float, audio: Audio) -> Iterator[tuple[float, float]]:
+def _cut(start: float, end: float, audio: Audio) -> Iterator[Span]:
     """Speech without a pause in parts that are not too long, cut at the quietest tenth of each last third."""
     step = RATE_HZ // 10
     while end - start > LONGEST_S:
