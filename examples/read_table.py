@@ -1,4 +1,4 @@
-"""Prints the first rows of a table, and how often each speaker of each recording shows which emotion.
+"""Prints the first rows of each recording in a table, and how often each speaker shows which emotion.
 
     python examples/read_table.py build/demo/labels.parquet
 
@@ -23,10 +23,11 @@ def emotion_shares(table: pl.DataFrame) -> pl.DataFrame:
     return wide.select("file", "speaker", total.alias("utterances"), *shares).sort("file", "speaker")
 
 
-def first_rows(table: pl.DataFrame, rows: int = 12) -> pl.DataFrame:
-    """The first rows, with the columns that a person reads."""
-    columns = ("file", "start", "end", "speaker", "text", "emotion", "confidence", "sentiment")
-    kept = table.head(rows).select(c for c in columns if c in table.columns)
+def first_rows(table: pl.DataFrame, rows: int = 5) -> pl.DataFrame:
+    """The first rows of each recording, with the columns that a person reads."""
+    columns = ("file", "start", "end", "speaker", "text", "text_source", "emotion", "confidence")
+    first = table.filter(pl.int_range(pl.len()).over("file") < rows)
+    kept = first.select(c for c in columns if c in table.columns)
     texts = [pl.col("text").str.slice(0, 44)] if "text" in kept.columns else []
     return kept.with_columns(texts)
 
@@ -50,7 +51,12 @@ def main() -> None:
         sys.exit("name one table: python examples/read_table.py build/demo/labels.parquet")
     table = read(Path(sys.argv[1]))
     with pl.Config(
-        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=2, tbl_hide_dataframe_shape=True
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=180,
+        fmt_str_lengths=44,
+        float_precision=2,
+        tbl_hide_dataframe_shape=True,
     ):
         print(first_rows(table))
         print(emotion_shares(table))

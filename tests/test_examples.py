@@ -40,7 +40,7 @@ def cues(subrip: str) -> list[tuple[float, float, str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["meeting.m4a", "tv_clip.mkv"])
+@pytest.mark.parametrize("name", ["call.m4a", "meeting.m4a", "tv_clip.mkv"])
 def test_recordings_are_small(name: str) -> None:
     assert 100_000 < (RECORDINGS / name).stat().st_size < 2_000_000
 

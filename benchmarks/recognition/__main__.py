@@ -8,6 +8,7 @@
     sounds     30 sounds without speech: words invented
     times      espeak-ng's English and German voices: where words begin, against its own word events
     languages  a German and two English recordings: text everywhere, languages told
+    labels     what errors of words do to labels of text: MELD's sentences, spoken by espeak-ng
     cost       processor seconds and memory of the engine alone, on one core
     resume     a run that is killed and started again gives the same words
 
@@ -33,7 +34,7 @@ from benchmarks.conversations import DATA
 from . import espeak
 from .parts import LIMITS, PARTS, Figures, NotRun, Place
 
-NEEDS = {"ravdess": "speech/ravdess", "nemo": "speech/nemo"} | {
+NEEDS = {"ravdess": "speech/ravdess", "nemo": "speech/nemo", "labels": "dialogues/meld"} | {
     part: "meetings/ami" for part in ("ami", "languages", "cost", "resume")
 }
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from annotator.records import RATE_HZ
 
-from . import cost, espeak, references, runs, scores
+from . import cost, espeak, references, runs, scores, spoken_dialogues
 from .references import Recording
 from .sounds import sounds
 
@@ -222,6 +222,43 @@ def costs(place: Place) -> Figures:
     return dearest | {f"cost_{name}": value for name, value in figures.items()}
 
 
+def labels(place: Place) -> Figures:
+    from train.evaluate.metrics import confusion_matrix, score
+
+    if espeak.library() is None:
+        raise NotRun(espeak.MISSING)
+    dialogues = spoken_dialogues.dialogues(place.data, 3 if place.quick else 30)
+    lines = [line for dialogue in dialogues for line in dialogue.lines]
+    names = [*sorted({line.emotion for line in lines}), None]
+    truth = np.array([names.index(line.emotion) for line in lines])
+    figures: Figures = {"labels_utterances": len(lines)}
+    found: dict[str, list[str | None]] = {}
+    for kind in ("written", "recognised"):
+        folder = place.folder / "labels" / kind
+        for dialogue in dialogues:
+            dialogue.write(folder / "in", with_text=kind == "written")
+        table, _ = runs.annotate(folder / "in", folder / "out" / "labels.parquet")
+        found[kind] = [label for d in dialogues for label in spoken_dialogues.labels_of(table, d)]
+        told = np.array([names.index(label) if label in names else len(names) - 1 for label in found[kind]])
+        scored = score(confusion_matrix(truth, told, len(names)))
+        figures |= {
+            f"labels_{kind}_accuracy": 100 * scored.accuracy,
+            f"labels_{kind}_weighted_f1": 100 * scored.weighted_f1,
+            f"labels_{kind}_missing": found[kind].count(None),
+        }
+        errors = scores.WordErrors(0, 0, 0, 0)
+        for dialogue in dialogues:
+            heard = scores.said(of(table, dialogue.recording))
+            errors += scores.aligned(scores.normalised(dialogue.recording.text), heard)[0]
+        figures[f"labels_{kind}_word_error"] = errors.percent
+        print(
+            f"labels, {kind}: accuracy {100 * scored.accuracy:.1f} %, weighted F1 "
+            f"{100 * scored.weighted_f1:.1f}, word error {errors.percent:.1f} %, {len(lines)} utterances"
+        )
+    same = sum(a == b for a, b in zip(*found.values(), strict=True))
+    return figures | {"labels_same_percent": 100 * same / len(lines)}
+
+
 def resume(place: Place) -> Figures:
     clips = references.meetings(place.data, 4 if place.quick else 7)
     folder = runs.written(clips, place.folder / "resume" / "in")
@@ -246,6 +283,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "times": times,
     "languages": languages,
     "cost": costs,
+    "labels": labels,
     "resume": resume,
 }
 LIMITS: dict[str, float] = {
