@@ -253,7 +253,9 @@ def test_a_sentence_over_a_long_silence_is_doubtful_on_both_sides() -> None:
     stretch = Stretch(((0.0, 2.0), (4.0, 6.0), (9.0, 11.0)))
     torn = [HeardWord(0.1, 1.9, "Dogs are sitting", 0.9), HeardWord(4.1, 5.9, "by the door.", 0.9)]
     after = HeardWord(9.1, 10.9, "Good.", 0.9)
-    assert doubtful([*torn, after], stretch) == [(0.0, 2.0), (4.0, 6.0)]
+    assert doubtful([*torn, after], stretch) == [((0.0, 2.0), (4.0, 6.0))]
+    again = [HeardWord(0.1, 1.9, "Dogs are", 0.9), HeardWord(0.9, 1.9, "sitting by the door.", 0.9)]
+    assert [w.text for w in with_more(torn, [(0.0, 2.0), (4.0, 6.0)], [*again, after])][-1] == "Good."
     comma = dataclasses.replace(torn[0], text="Dogs, as I said,")
     assert doubtful([comma, torn[1], after], stretch) == []
 
@@ -261,8 +263,8 @@ def test_a_sentence_over_a_long_silence_is_doubtful_on_both_sides() -> None:
 def test_words_that_are_heard_again_count_where_they_are_more() -> None:
     words = [HeardWord(t, t + 0.4, "so", 0.9) for t in (0.0, 1.0, 5.0)]
     more = [HeardWord(t, t + 0.4, "well", 0.9) for t in (0.5, 1.0, 1.4)]
-    assert [w.start for w in with_more(words, (0.0, 2.0), more)] == [0.5, 1.0, 1.4, 5.0]
-    assert with_more(words, (0.0, 2.0), more[:2]) == tuple(words)
+    assert [w.start for w in with_more(words, [(0.0, 2.0)], more)] == [0.5, 1.0, 1.4, 5.0]
+    assert with_more(words, [(0.0, 2.0)], more[:2]) == tuple(words)
 
 
 def test_words_begin_and_end_with_the_speech_beside_a_pause() -> None:

@@ -158,13 +158,16 @@ def _is_said(pieces: Sequence[Piece]) -> bool:
     return pieces[-1].end - pieces[0].start >= LOOP_CHARACTER_S * characters
 
 
-def doubtful(words: Sequence[HeardWord], stretch: Stretch) -> list[Span]:
-    """Where speech of a stretch is to be heard again, spans in seconds, in order.
+def doubtful(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[Span, ...]]:
+    """Where speech of a stretch is to be heard again: spans in seconds, those of a torn sentence together.
 
     Whisper passes over a sentence that is said again, and over what follows a pause. Either its speech is
     left without a word, or alignment lays the words of the next sentence over both places.
     """
-    return sorted({*untold(words, stretch), *_torn(words, stretch)})
+    groups = _torn(words, stretch)
+    torn = {span for spans in groups for span in spans}
+    left_out = [span for span in untold(words, stretch) if not any(a <= span[0] < b for a, b in torn)]
+    return sorted([*groups, *((span,) for span in left_out)])
 
 
 def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[Span]:
@@ -186,22 +189,27 @@ def untold(words: Sequence[HeardWord], stretch: Stretch) -> list[Span]:
     return spans
 
 
-def _torn(words: Sequence[HeardWord], stretch: Stretch) -> Iterator[Span]:
-    """Speech on both sides of a long silence that lies within a sentence."""
-    for (start, end), (later, last) in pairwise(stretch.speech):
-        if later - end < TORN_S:
+def _torn(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[Span, ...]]:
+    """Speech on both sides of long silences that lie within a sentence."""
+    groups: list[tuple[Span, ...]] = []
+    for before, after in pairwise(stretch.speech):
+        if after[0] - before[1] < TORN_S:
             continue
-        before = [word for word in words if start <= word.middle <= end]
-        after = [word for word in words if later <= word.middle <= last]
-        if before and after and not before[-1].text.endswith(CLAUSE_ENDS):
-            yield (start, end)
-            yield (later, last)
+        last = [word for word in words if before[0] <= word.middle <= before[1]][-1:]
+        is_told = any(after[0] <= word.middle <= after[1] for word in words)
+        if last and is_told and not last[0].text.endswith(CLAUSE_ENDS):
+            if groups and groups[-1][-1] == before:
+                groups[-1] = (*groups[-1], after)
+            else:
+                groups.append((before, after))
+    return groups
 
 
-def with_more(words: Sequence[HeardWord], span: Span, again: Sequence[HeardWord]) -> tuple[HeardWord, ...]:
-    """Words in which those of a span are replaced by what was heard there again, if that is more of them."""
-    start, end = span
-    outside = [word for word in words if not start <= word.middle <= end]
+def with_more(
+    words: Sequence[HeardWord], spans: Sequence[Span], again: Sequence[HeardWord]
+) -> tuple[HeardWord, ...]:
+    """Words in which those of spans are replaced by what was heard there again, if that is more of them."""
+    outside = [word for word in words if not any(start <= word.middle <= end for start, end in spans)]
     if len(again) <= len(words) - len(outside):
         return tuple(words)
     return tuple(sorted([*outside, *again], key=lambda word: word.start))

@@ -46,14 +46,14 @@ class _Heard:
     Args:
         words: those that can be believed, in order.
         flags: for what was dropped.
-        again: speech that is to be heard by itself.
+        again: speech that is to be heard by itself; what replaces the words of several spans goes together.
     """
 
     stretch: Stretch
     words: tuple[HeardWord, ...]
     flags: frozenset[str]
     language: str
-    again: tuple[Span, ...]
+    again: tuple[tuple[Span, ...], ...]
 
 
 class Whisper:
@@ -158,25 +158,32 @@ class Whisper:
 
     def _completed(self, heard: Sequence[_Heard], audio: Audio, times: int = 2) -> list[_Heard]:
         """The same, with what is said in the speech that is to be heard by itself."""
-        whole = list(heard)
-        doubtful: defaultdict[str, list[tuple[Span, int]]] = defaultdict(list)
-        for i, part in enumerate(heard):
-            doubtful[part.language] += [(span, i) for span in part.again]
-        for language, spans in doubtful.items():
-            spans.sort(key=lambda one: one[0][1] - one[0][0])  # a batch costs what its longest does
-            alone = self._listen([Stretch((span,)) for span, _ in spans], audio, language)
+        by_itself: defaultdict[str, set[Span]] = defaultdict(set)
+        for part in heard:
+            by_itself[part.language] |= {span for spans in part.again for span in spans}
+        told: dict[tuple[str, Span], _Heard] = {}
+        for language, speech in by_itself.items():
+            # A batch costs what its longest does.
+            short_first = sorted(speech, key=lambda span: (span[1] - span[0], span))
+            alone = self._listen([Stretch((span,)) for span in short_first], audio, language)
             if times > 1:
                 alone = self._completed(alone, audio, times - 1)
-            for (span, i), part in zip(spans, alone, strict=True):
-                words = with_more(whole[i].words, span, part.words)
-                whole[i] = replace(whole[i], words=words, flags=whole[i].flags | part.flags)
+            told |= {(language, span): part for span, part in zip(short_first, alone, strict=True)}
+        whole = []
+        for part in heard:
+            words, flags = part.words, part.flags
+            for spans in part.again:
+                parts = [told[part.language, span] for span in spans]
+                words = with_more(words, spans, [word for p in parts for word in p.words])
+                flags = flags.union(*(p.flags for p in parts))
+            whole.append(replace(part, words=words, flags=flags))
         return whole
 
 
 def _checked(stretch: Stretch, said: Said, language: str) -> _Heard:
     """What can be believed of what is said in a stretch, and what of it is doubtful."""
     if len(stretch.speech) > 1 and runs_in_loop(said.pieces):
-        return _Heard(stretch, (), frozenset(), language, stretch.speech)
+        return _Heard(stretch, (), frozenset(), language, tuple((span,) for span in stretch.speech))
     pieces, flags = believable(said, stretch)
     words = tuple(words_of(pieces, stretch))
     again = doubtful(words, stretch) if words else ()
