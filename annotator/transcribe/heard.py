@@ -18,8 +18,8 @@ from .stretches import Span, Stretch  # noqa: TID251 - own package
 LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character
 SILENCE = 0.6  # probability of no speech above which an unlikely text is left out ...
 UNLIKELY = -1.0  # ... unlikely by its mean log probability a token (both from the paper, section 4.5)
+GUESSED, GUESSED_WORDS = -1.4, 4  # mean log probability of a token below which so many words are a guess
 REPETITIVE = 2.4  # compression ratio of text that may run in a loop (the same section)
-LOOP_CHARACTER_S = 0.035  # a round that is said takes longer for each of its characters: 28 a second
 WORDS_PER_S, WORDS_BESIDES = 7.0, 3  # nobody says more words in the speech of a stretch
 # Speech without a word from which a stretch is heard again: between two pauses, or anywhere.
 UNTOLD_ALONE_S, UNTOLD_S, UNTOLD_SLACK_S = 1.6, 2.5, 0.3
@@ -82,8 +82,8 @@ class Said:
 def believable(said: Said, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
     """The pieces of a stretch that can be believed, and flags for what was dropped.
 
-    ``asr_dropped``: text where hardly anybody speaks, or more of it than can be said; ``asr_repetition``: a
-    loop was cut to the rounds that were said.
+    ``asr_dropped``: text where hardly anybody speaks, a guess, or more than can be said; ``asr_repetition``: a
+    loop was cut to one round.
     """
     if not said.pieces:
         return (), ()
@@ -94,6 +94,8 @@ def believable(said: Said, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[s
     kept, looped = _without_loops(said.pieces)
     flags = ("asr_repetition",) if looped else ()
     words = sum(piece.text.startswith(" ") for piece in kept)
+    if words >= GUESSED_WORDS and said.mean_log_probability < GUESSED:
+        return (), ("asr_dropped",)
     if words > WORDS_PER_S * stretch.speech_s + WORDS_BESIDES:
         return (), ("asr_dropped",)
     return kept, flags
@@ -123,39 +125,28 @@ def _round(texts: list[str], i: int) -> int:
 
 
 def _without_loops(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], bool]:
-    """The pieces, loops cut to the rounds that were said: those that last as long as their text takes."""
+    """The pieces, and whether loops were cut to their first round, as were those that break off at the end.
+
+    Some people do say a word many times. What is cut then is heard again as speech without a word.
+    """
     if not runs_in_loop(pieces):
         return tuple(pieces), False
     kept: list[Piece] = []
     texts = [piece.text.strip().casefold() for piece in pieces]
-    i, cut = 0, False
+    i = 0
     while i < len(pieces):
         size = _round(texts, i)
+        kept += pieces[i : i + max(1, size)]
         if not size:
-            kept.append(pieces[i])
             i += 1
             continue
-        unit, first = texts[i : i + size], True
+        unit = texts[i : i + size]
         while texts[i : i + size] == unit:
-            rounds = pieces[i : i + size]
-            if first or _is_said(rounds):
-                kept += rounds
-            else:
-                cut = True
-            first = False
             i += size
-        # What is left of a last, broken-off round.
-        rest = next(
-            (n for n in range(size - 1, 0, -1) if texts[i : i + n] == unit[:n] and i + n == len(texts)), 0
-        )
-        if rest and not _is_said(pieces[i : i + rest]):
-            cut, i = True, i + rest
-    return tuple(kept), cut
-
-
-def _is_said(pieces: Sequence[Piece]) -> bool:
-    characters = sum(len(piece.text.strip()) for piece in pieces)
-    return pieces[-1].end - pieces[0].start >= LOOP_CHARACTER_S * characters
+        rest = len(texts) - i
+        if rest < size and texts[i:] == unit[:rest]:
+            i = len(texts)
+    return tuple(kept), True
 
 
 def doubtful(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[Span, ...]]:
