@@ -82,8 +82,8 @@ class Said:
 def believable(said: Said, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
     """The pieces of a stretch that can be believed, and flags for what was dropped.
 
-    ``asr_dropped``: text where hardly anybody speaks, a guess, or more than can be said; ``asr_repetition``: a
-    loop was cut to one round.
+    ``asr_dropped``: text where hardly anybody speaks, a guess, or more than can be said; ``asr_repetition``:
+    a loop was cut to one round.
     """
     if not said.pieces:
         return (), ()
