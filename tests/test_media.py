@@ -6,11 +6,13 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -22,6 +24,7 @@ from annotator import media
 from annotator.languages import iso_639_1
 from annotator.media import child
 from annotator.media.find import _label
+from annotator.pipeline.stages import Task, reading_limit_s, working_limit_s
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
 
 BUNDLED: str = imageio_ffmpeg.get_ffmpeg_exe()
@@ -537,6 +540,35 @@ def test_limits_stop_a_recording(made: Path, tmp_path: Path) -> None:
     with pytest.raises((RecordingError, SetupError)):  # too little memory to decode in, or even to start
         media.decode(film, tmp_path / "sound.raw", None, limits=media.Limits(address_bytes=96 << 20))
     assert media.Limits().decode_wall_s(10.0) < media.Limits().decode_wall_s(None) == 86_400
+
+
+def test_a_duration_that_the_size_belies_lends_no_time(made: Path, tmp_path: Path) -> None:
+    """An index that says 136 years: ffmpeg may take what the bytes can hold, and the run what was decoded."""
+    film = bytearray((made / "long.mkv").read_bytes())
+    at = film.index(b"\x44\x89\x88") + 3  # the duration, a double
+    film[at : at + 8] = struct.pack(">d", 4.3e12)  # milliseconds
+    forged = tmp_path / "forged.mkv"
+    forged.write_bytes(film)
+    found = media.probe(forged)
+    assert found.duration_s is not None and found.duration_s > 4e9
+    limits = media.Limits()
+    assert limits.decode_wall_s(found.duration_s, len(film)) < 60 + 4 * len(film)
+    assert "truncated_media" in decoded(forged, tmp_path, max_width=64)[0].flags
+    far = Task(found, "key", tmp_path / "out", (0, 0))
+    assert reading_limit_s(far) == reading_limit_s(replace(far, media=media.probe(made / "film.mp4")))
+    assert working_limit_s(10) < working_limit_s(1e4) < working_limit_s(1e6) == working_limit_s(1e9)
+
+
+def test_pictures_that_never_end_are_given_up(made: Path, tmp_path: Path) -> None:
+    film = media.probe(made / "film.mp4")
+    with pytest.raises(RecordingError) as caught:
+        media.decode(
+            replace(film, audio=()),
+            tmp_path / "x.raw",
+            lambda time, frame: None,
+            limits=media.Limits(audio_bytes=16_000),
+        )
+    assert caught.value.error == "too_long"
 
 
 def test_a_full_disk_is_a_fault_of_the_machine(made: Path) -> None:

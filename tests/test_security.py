@@ -154,7 +154,8 @@ def test_only_the_decoder_opens_a_recording(film: Path, tmp_path: Path) -> None:
     )
     stat = film.stat()
     prepare = make_worker(setup)
-    prepare(Task(recording, "key", tmp_path / "prepared.safetensors", (stat.st_size, stat.st_mtime_ns)))
+    task = Task(recording, "key", tmp_path / "prepared.safetensors", (stat.st_size, stat.st_mtime_ns))
+    prepare(task, lambda seconds: None)
     assert (tmp_path / "prepared.safetensors").exists()
     assert opens.count() == by_decoding
 

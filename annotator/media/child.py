@@ -13,14 +13,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotator.awake import STEP_S, Awake
 from annotator.media import sandbox  # noqa: TID251 - its own package
-from annotator.records import RecordingError, SetupError
+from annotator.records import RATE_HZ, RecordingError, SetupError
 
 # Demuxers that read one file and nothing else. Playlists and scripts (hls, dash, concat) would open other
 # recordings, whatever the name of the file that holds them; a protocol whitelist does not stop that.
@@ -38,12 +38,16 @@ _REMEDY = "Install ffmpeg, or `pip install imageio-ffmpeg`, or set ANNOTATE_FFMP
 
 @dataclass(frozen=True)
 class Limits:
-    """What reading one recording may cost. Wall-clock times leave out the work on its frames."""
+    """What reading one recording may cost. Wall-clock times leave out the work on its frames, and the time in
+    which this process is stopped.
+    """
 
     probe_s: float = 60.0
     decode_s: float = 60.0  # for any recording, and in addition
-    decode_s_per_s: float = 4.0  # for each second that it declares
+    decode_s_per_s: float = 4.0  # for each second that it declares, as far as its size bears that out
     decode_max_s: float = 86_400.0  # at most, and when it declares no duration
+    stall_s: float = 600.0  # without anything from ffmpeg
+    least_bytes_per_s: int = 25  # fewer hold no second of sound; whoever declares more is not believed
     cpu_s: int = 172_800
     address_bytes: int = 8 << 30
     audio_bytes: int = 4 << 30  # of the decoded sound: 37 hours
@@ -51,10 +55,17 @@ class Limits:
     max_pixels: int = 33_177_600  # of a picture: 7680 x 4320
     max_streams: int = 32
 
-    def decode_wall_s(self, duration_s: float | None) -> float:
+    @property
+    def longest_s(self) -> float:
+        """The longest recording that is decoded."""
+        return self.audio_bytes / (2 * RATE_HZ)
+
+    def decode_wall_s(self, duration_s: float | None, size_bytes: int | None = None) -> float:
         """Seconds that decoding a recording of the declared ``duration_s`` may take."""
         if duration_s is None:
             return self.decode_max_s
+        if size_bytes is not None:
+            duration_s = min(duration_s, size_bytes / self.least_bytes_per_s)
         return min(self.decode_max_s, self.decode_s + self.decode_s_per_s * duration_s)
 
 
@@ -160,6 +171,7 @@ def run(
     stage: str,
     on_line: Callable[[str], None] | None = None,
     program: str | None = None,
+    stall_s: float | None = None,
 ) -> Ended:
     """Run ffmpeg until it ends, handing what it writes to ``sinks`` as it comes, all in this thread.
 
@@ -171,6 +183,7 @@ def run(
         stage: named in the errors.
         on_line: gets each line of ffmpeg's log.
         program: the ffmpeg, if not :func:`ffmpeg_path`.
+        stall_s: how long it may give nothing; as long as ``wall_s`` by default.
 
     Raises:
         RecordingError: ``timeout``, or ``decoder_killed`` when a signal ended it (a crash or a limit).
@@ -211,17 +224,14 @@ def run(
         while theirs:
             os.close(theirs.pop())
         assert child.stderr is not None
-        waited = _drain([(child.stderr.fileno(), log.feed), *zip(pipes, sinks, strict=True)], wall_s)
-        if waited is not None:
-            try:
-                child.wait(max(0.1, wall_s - waited))
-            except subprocess.TimeoutExpired:
-                waited = None
-        if waited is None:
+        readers = [(child.stderr.fileno(), log.feed), *zip(pipes, sinks, strict=True)]
+        stall_s = wall_s if stall_s is None else stall_s
+        if not (_drain(readers, wall_s, stall_s) and _ends(child, min(wall_s, limits.stall_s))):
             raise RecordingError(
                 stage,
                 "timeout",
-                f"ffmpeg took longer than {wall_s:.0f} s over this recording and was stopped.",
+                f"ffmpeg was stopped: it took longer than {wall_s:.0f} s over this recording, or gave "
+                f"nothing for {stall_s:.0f} s.",
             )
     except OSError as error:
         if child is None:
@@ -255,25 +265,38 @@ def _judge(status: int, log: tuple[str, ...], stage: str) -> Ended:
     return Ended(status, log)
 
 
-def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float) -> float | None:
-    """Read all pipes to their ends. Returns the seconds spent waiting; None when they passed ``wall_s``."""
-    waited = 0.0
+def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float, stall_s: float) -> bool:
+    """Read all pipes to their ends; whether they came within ``wall_s``, and something every ``stall_s``."""
+    waited = stalled = 0.0
     with selectors.DefaultSelector() as selector:
         for number, sink in readers:
             selector.register(number, selectors.EVENT_READ, sink)
         while selector.get_map():
-            began = time.monotonic()
-            ready = selector.select(max(0.0, wall_s - waited))
-            waited += time.monotonic() - began
-            if waited > wall_s or not ready:
-                return None
+            clock = Awake()
+            ready = selector.select(min(STEP_S, max(0.0, wall_s - waited)))
+            passed = clock.seconds()
+            waited, stalled = waited + passed, 0.0 if ready else stalled + passed
+            if waited > wall_s or stalled > stall_s:
+                return False
             for key, _ in ready:
                 data = os.read(key.fd, _CHUNK_BYTES)
                 if data:
                     key.data(data)
                 else:
                     selector.unregister(key.fd)
-    return waited
+    return True
+
+
+def _ends(child: subprocess.Popen[bytes], within_s: float) -> bool:
+    """Whether a child that has closed its pipes ends."""
+    clock = Awake()
+    while clock.seconds() <= within_s:
+        try:
+            child.wait(STEP_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return True
+    return False
 
 
 def _widen(pipe: int) -> None:

@@ -21,7 +21,15 @@ from tqdm import tqdm
 from annotator import media, table, weights
 from annotator.pipeline.recordings import label
 from annotator.pipeline.signals import Stop
-from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, decoded_file, make_worker
+from annotator.pipeline.stages import (
+    Backends,
+    Prepared,
+    Task,
+    WorkerSetup,
+    decoded_file,
+    make_worker,
+    reading_limit_s,
+)
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
@@ -42,9 +50,6 @@ SHAPING_LIBRARIES = (
     "ctranslate2",
 )
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
-# What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
-# ten seconds for each of the recording.
-LIMIT_S, LIMIT_S_PER_S, LIMIT_UNKNOWN_S = 3600.0, 60.0, 86_400.0
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
@@ -102,13 +107,6 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "encoders": encoders,
         "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
     }
-
-
-def time_limit_s(task: Task) -> float:
-    """Seconds that a worker may take for a recording."""
-    if task.media.duration_s is None:
-        return LIMIT_UNKNOWN_S
-    return LIMIT_S + LIMIT_S_PER_S * task.media.duration_s
 
 
 class Scan:
@@ -285,7 +283,7 @@ class Job:
                 scratch=self.work.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             )
-            self._pool = WorkerPool(size, make_worker, setup, time_limit_s)
+            self._pool = WorkerPool(size, make_worker, setup, reading_limit_s)
         while self._tasks and self._pool.idle:
             task = self._tasks.popleft()
             bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))

@@ -38,6 +38,10 @@ from annotator.table import written_whole
 from annotator.whisper_files import WhisperFiles
 
 FaceDetector = Literal["yunet", "centerface"]
+# What a worker may take for a recording before it counts as hanging: until it is decoded, whatever the file
+# says of itself, and then by what was decoded. Recognition on a slow CPU takes about ten seconds for each of
+# the recording.
+LIMIT_S, LIMIT_S_PER_S, LIMIT_MAX_S = 3600.0, 60.0, 14 * 86_400.0
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
 
 
@@ -168,8 +172,21 @@ class Prepared:
         return cls(**plain)
 
 
-def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
-    """Build the tools of a worker once; returns the function that prepares a recording."""
+def reading_limit_s(task: Task) -> float:
+    """Seconds that a worker may take until a recording is decoded; ffmpeg's own limits come before it."""
+    return LIMIT_S + 4 * media.Limits().decode_max_s
+
+
+def working_limit_s(decoded_s: float) -> float:
+    """Seconds that a worker may take for what comes after, by how much was decoded."""
+    return min(LIMIT_MAX_S, LIMIT_S + LIMIT_S_PER_S * decoded_s)
+
+
+def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
+    """Build the tools of a worker once; returns the function that prepares a recording.
+
+    It is given a task, and a function that takes how many seconds the rest of it may take.
+    """
     import cv2
     import torch
 
@@ -215,7 +232,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             )
         return transcribe.after(transcriber(recording, audio, turns), earlier)
 
-    def prepare(task: Task) -> dict[str, Any]:
+    def prepare(task: Task, allow: Callable[[float], None]) -> dict[str, Any]:
         recording = task.media
         seconds: dict[str, float] = {}
         beside: dict[str, str] = {}
@@ -234,6 +251,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     apart=settings.channels == "speakers",
                     on_thumbnail=tracker.cuts.add if tracker else None,
                 )
+            allow(working_limit_s(decoded.duration_s))
             audio = decoded.audio
             stat = recording.path.stat()
             if (stat.st_size, stat.st_mtime_ns) != task.stamp:

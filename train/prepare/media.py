@@ -22,13 +22,14 @@ import polars as pl
 from annotator import media, transcribe, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose, choose_face_detector
-from annotator.pipeline.job import shaped_by, time_limit_s
+from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import (
     Backends,
     Prepared,
     Task,
     WorkerSetup,
     make_worker,
+    reading_limit_s,
     transcriber_settings,
 )
 from annotator.pipeline.workdir import WorkDir, hash_json
@@ -131,7 +132,7 @@ def encode_recordings(
                 scratch=place.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             ),
-            time_limit_s,
+            reading_limit_s,
         )
         ended = False
         try:
