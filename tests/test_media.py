@@ -554,7 +554,7 @@ def test_a_duration_that_the_size_belies_lends_no_time(made: Path, tmp_path: Pat
     limits = media.Limits()
     assert limits.decode_wall_s(found.duration_s, len(film)) < 60 + 4 * len(film)
     assert "truncated_media" in decoded(forged, tmp_path, max_width=64)[0].flags
-    far = Task(found, "key", tmp_path / "out", (0, 0))
+    far = Task(found, "key", tmp_path / "out", {})
     assert reading_limit_s(far) == reading_limit_s(replace(far, media=media.probe(made / "film.mp4")))
     assert working_limit_s(10) < working_limit_s(1e4) < working_limit_s(1e6) == working_limit_s(1e9)
 

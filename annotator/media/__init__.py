@@ -20,6 +20,7 @@ from annotator.media.find import (  # noqa: TID251 - its own package
     look_through,
     printable,
     sidecars,
+    stamps,
 )
 from annotator.media.probe import probe  # noqa: TID251 - its own package
 from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
@@ -44,4 +45,5 @@ __all__ = [
     "printable",
     "probe",
     "sidecars",
+    "stamps",
 ]
