@@ -18,6 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from annotator import media, seal, table
+from annotator.media.find import _beside
 from annotator.pipeline.batch import run
 from annotator.pipeline.outputs import merge_work_folders
 from annotator.pipeline.stages import Prepared, Task, check_unchanged
@@ -234,7 +235,7 @@ def test_only_what_can_not_be_there_lies_not_beside(tmp_path: Path, monkeypatch:
         (OSError(5, "Input/output error"), False),
         (OSError(24, "Too many open files"), False),
     ):
-        media.find.__globals__["_beside"].cache_clear()
+        _beside.cache_clear()
         with monkeypatch.context() as patch:
             patch.setattr("os.listdir", Mock(side_effect=fault))
             if expected:

@@ -31,7 +31,7 @@ from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
 from train.corpus import ENCODERS, SENTIMENTS, Corpus, LabelledConversation, encoder_files, load_corpus
 from train.distributed import Group, group
-from train.evaluate.calibration import calibrate
+from train.evaluate.calibration import calibrate, shares
 from train.evaluate.logits import predict_logits, targets
 from train.evaluate.metrics import Scores, confusion_matrix, score
 from train.resume import load_state, save_state
@@ -250,10 +250,7 @@ def train(
         bar.close()
         network.load_state_dict(run.best_weights)
         if workers.first:
-            prior = {
-                head: (c / max(1, c.sum())).tolist()
-                for head, c in zip(("fine", "coarse"), counts, strict=True)
-            }
+            prior = {head: shares(c) for head, c in zip(("fine", "coarse"), counts, strict=True)}
             checkpoint = Checkpoint(
                 network=network,
                 labels=tuple(labels),

@@ -86,10 +86,6 @@ def run(
     from annotator.settings import load_settings
 
     set_up_logging(quiet, verbose)
-    if model is not None and model.startswith("hf:"):
-        from train.share import checkpoint_from
-
-        model = str(checkpoint_from(model))
     flags: dict[str, Any] = {
         "model": model,
         "diarizer": diarizer,
@@ -117,6 +113,14 @@ def run(
         "report": report,
     }
     settings = load_settings(config, flags)
+    if settings.offline:
+        from annotator.offline import enforce
+
+        enforce()  # before the hub's libraries are imported
+    if settings.model.startswith("hf:"):
+        from train.share import checkpoint_from
+
+        settings = settings.model_copy(update={"model": str(checkpoint_from(settings.model))})
     from annotator import pipeline
 
     result = pipeline.run(inputs, out, settings, progress=not quiet)

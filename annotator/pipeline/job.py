@@ -88,7 +88,7 @@ def installed(names: Sequence[str]) -> dict[str, str]:
 
 def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
-    encoder_files = [p for p in folder.glob("*.safetensors") if p.name != "model.safetensors"]
+    encoder_files = [p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"]
     return {
         "format": PREPARED_FORMAT,
         "versions": installed(SHAPING_LIBRARIES),
@@ -107,7 +107,7 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "frame_rate": s.frame_rate,
         "modalities": s.modalities,
         "encoders": encoders,
-        "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
+        "encoder_files": {p.name: media.content_hash(p) for p in encoder_files},
     }
 
 

@@ -27,7 +27,7 @@ from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, s
 from train.adapter.settings import AdapterSettings
 from train.adapter.teacher import Taught, teach
 from train.corpus import Corpus, load_corpus
-from train.evaluate.calibration import calibrate
+from train.evaluate.calibration import calibrate, shares
 from train.evaluate.logits import targets
 from train.loop import network_config, train
 from train.settings import TrainSettings
@@ -120,8 +120,8 @@ def train_adapter(
     validation = with_vectors(corpus, "validation", encoder.text)
     fine, coarse = targets(corpus.conversations("train"))
     prior = {
-        "fine": (np.bincount(fine[fine >= 0], minlength=len(corpus.labels)) / (fine >= 0).sum()).tolist(),
-        "coarse": (np.bincount(coarse[coarse >= 0], minlength=3) / (coarse >= 0).sum()).tolist(),
+        "fine": shares(np.bincount(fine[fine >= 0], minlength=len(corpus.labels))),
+        "coarse": shares(np.bincount(coarse[coarse >= 0], minlength=3)),
     }
     save_checkpoint(
         out,
