@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -711,3 +712,42 @@ def test_a_broadcast_in_mxf_is_read(tmp_path: Path) -> None:
     )  # fmt: skip
     result, frames = decoded(film, tmp_path)
     assert pitch_hz(samples(result)[2000:10000]) == pytest.approx(440, abs=3) and len(frames) == 4
+
+
+REFUSING = """
+import ctypes, errno, struct, sys
+numbers = {157, 317, 444, 445, 446}  # prctl, seccomp and Landlock on x86-64
+steps = [(0x20, 0, 0, 0)]
+for i, number in enumerate(sorted(numbers)):
+    steps.append((0x15, len(numbers) - i, 0, number))
+steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | int(sys.argv[1]))]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+handed = struct.pack("HP", len(steps), ctypes.addressof(program))
+assert libc.prctl(22, 2, ctypes.c_char_p(handed), 0, 0) == 0
+assert libc.prctl(38, 1, 0, 0, 0) == -1 and ctypes.get_errno() == int(sys.argv[1])
+from pathlib import Path
+from annotator import media
+found = media.probe(Path(sys.argv[2]))
+print(found.has_audio, media.sandbox_lacks())
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are those of x86-64")
+@pytest.mark.parametrize("fault", [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EINVAL])
+def test_decoding_goes_on_with_what_the_machine_has(fault: int, made: Path, tmp_path: Path) -> None:
+    """A container or an old kernel that refuses prctl, seccomp and Landlock, for real."""
+    script = tmp_path / "refusing.py"
+    script.write_text(REFUSING)
+    command = [sys.executable, str(script), str(fault), str(made / "tone.wav")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.startswith("True "), ended.stderr
+    for measure in ("its parent", "no new rights", "no sockets", "no other files"):
+        assert measure in ended.stdout
+
+
+def test_a_recording_can_not_say_what_the_sandbox_lacks() -> None:
+    log = child._Log(None)
+    log.feed(b"Input #0\n" + child.sandbox.LACKS.encode() + b"everything\n")
+    assert log.lines()[1].endswith("everything") and log.lacks is None

@@ -219,7 +219,13 @@ def test_a_file_beside_a_recording_that_changes_is_seen_also_when_it_is_put_back
     beside.write_text("other")
     beside.write_bytes(content)
     os.utime(beside, ns=(before.st_atime_ns, before.st_mtime_ns))
-    for change in (lambda: None, lambda: (tmp_path / "x.en.srt").touch(), beside.unlink, recording.unlink):
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: (tmp_path / "x.en.srt").touch(),
+        beside.unlink,
+        recording.unlink,
+    ]
+    for change in changes:
         change()
         with pytest.raises(RecordingError) as caught:
             check_unchanged(task, beside=True)

@@ -75,6 +75,7 @@ class Ended:
 
     status: int
     log: tuple[str, ...]
+    lacks: str | None = None  # what this machine can't take away from ffmpeg, for people
 
 
 def ffmpeg_path() -> str:
@@ -90,10 +91,20 @@ def ffmpeg_path() -> str:
 
 def ffmpeg_version() -> str:
     """The version that the ffmpeg in use tells, such as ``7.0.2-static``. Raises: SetupError as above."""
-    # Without arguments it prints its banner where the log is read.
-    ended = run(lambda _: [], [], read=None, wall_s=60.0, limits=Limits(), stage="probe")
+    ended = _banner(ffmpeg_path())
     told = re.search(r"ffmpeg version (\S+)", "\n".join(ended.log))
     return told[1] if told else "unknown"
+
+
+def sandbox_lacks() -> str | None:
+    """What this machine can't take away from ffmpeg, for people; None where it is all. Raises: SetupError."""
+    return _banner(ffmpeg_path()).lacks
+
+
+@functools.lru_cache(maxsize=8)
+def _banner(program: str) -> Ended:
+    # Without arguments it prints its banner where the log is read.
+    return run(lambda _: [], [], read=None, wall_s=60.0, limits=Limits(), stage="probe", program=program)
 
 
 @functools.lru_cache(maxsize=8)
@@ -246,11 +257,12 @@ def run(
             child.stderr.close()
         for number in (*pipes, *theirs):
             os.close(number)
-    return _judge(child.returncode, log.lines(), stage)
+    return _judge(child.returncode, log, stage)
 
 
-def _judge(status: int, log: tuple[str, ...], stage: str) -> Ended:
+def _judge(status: int, said: _Log, stage: str) -> Ended:
     """Tell a sandbox that would not start from a decoder that was killed or ended by itself."""
+    log = said.lines()
     if status == sandbox.REFUSED or status == 127:
         for line in log:
             if line.startswith(sandbox.MARK) or "error while loading shared libraries" in line:
@@ -262,7 +274,7 @@ def _judge(status: int, log: tuple[str, ...], stage: str) -> Ended:
             "decoder_killed",
             f"ffmpeg was ended by {name} while it read this recording (a crash or a limit).",
         )
-    return Ended(status, log)
+    return Ended(status, log, said.lacks)
 
 
 def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float, stall_s: float) -> bool:
@@ -317,6 +329,8 @@ class _Log:
         self._head: list[str] = []
         self._head_bytes = 0
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
+        self._begun = False
+        self.lacks: str | None = None  # the launcher's line, where it is the first
 
     def feed(self, data: bytes) -> None:
         *whole, self._part = (self._part + data).split(b"\n")
@@ -328,6 +342,10 @@ class _Log:
 
     def _take(self, raw: bytes) -> None:
         line = raw.decode("utf-8", "replace")
+        first, self._begun = not self._begun, True
+        if first and line.startswith(sandbox.LACKS):
+            self.lacks = line.removeprefix(sandbox.LACKS)
+            return
         if self._on_line is not None:
             self._on_line(line)
         if self._head_bytes < _LOG_HEAD_BYTES:

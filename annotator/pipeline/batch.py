@@ -81,6 +81,8 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
     backends = choose_backends(settings, device)
     predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
     check_encoders(predictor, folder)
+    if lacks := media.sandbox_lacks():
+        log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
     entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
     if settings.shard:
