@@ -32,7 +32,10 @@ def cache_folder() -> Path:
     """Where downloaded parts are kept: ``$ANNOTATE_CACHE``, else the user's cache folder."""
     if chosen := os.environ.get("ANNOTATE_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a name and a home: nothing is there, and nothing can be put there
+        base = os.devnull
     return Path(base) / "conversation-annotator"
 
 

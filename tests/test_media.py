@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from annotator import media
 from annotator.languages import iso_639_1
-from annotator.media import child
+from annotator.media import child, sandbox
 from annotator.media.find import _label
 from annotator.pipeline.stages import Task, reading_limit_s, working_limit_s
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
@@ -749,5 +749,5 @@ def test_decoding_goes_on_with_what_the_machine_has(fault: int, made: Path, tmp_
 
 def test_a_recording_can_not_say_what_the_sandbox_lacks() -> None:
     log = child._Log(None)
-    log.feed(b"Input #0\n" + child.sandbox.LACKS.encode() + b"everything\n")
+    log.feed(b"Input #0\n" + sandbox.LACKS.encode() + b"everything\n")
     assert log.lines()[1].endswith("everything") and log.lacks is None

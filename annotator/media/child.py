@@ -21,6 +21,7 @@ from pathlib import Path
 from annotator.awake import STEP_S, Awake
 from annotator.media import sandbox  # noqa: TID251 - its own package
 from annotator.records import RATE_HZ, RecordingError, SetupError
+from annotator.terminal import escaped
 
 # Demuxers that read one file and nothing else. Playlists and scripts (hls, dash, concat) would open other
 # recordings, whatever the name of the file that holds them; a protocol whitelist does not stop that.
@@ -376,10 +377,3 @@ def reason(log: Sequence[str], path: Path) -> str:
         if line and "misdetection possible" not in line and not line.startswith(_EMPTY_PHRASES):
             return escaped(line)[:200]
     return "ffmpeg gives no reason"
-
-
-def escaped(text: str) -> str:
-    """``text`` with control characters and lone surrogates shown as escapes, fit for a terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )

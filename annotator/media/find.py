@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator import sidecars as names
-from annotator.media.child import escaped  # noqa: TID251 - its own package
 from annotator.records import RecordingError, UsageError
+from annotator.terminal import escaped
 
 MEDIA_SUFFIXES: frozenset[str] = frozenset(
     ".3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .divx .dts .dtshd .dv "

@@ -50,6 +50,7 @@ SHAPING_LIBRARIES = (
     "ctranslate2",
 )
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
+NAMING = {".rttm", ".ctm"}  # endings of files beside a recording that may be of several, by their names
 # Faults that need not lie in the recording: a busy or failing machine, a decoder that was killed.
 PASSING = {"changed", "unreadable", "timeout", "decoder_killed"}
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
@@ -233,7 +234,9 @@ class Job:
                 if path == entry.path:
                     entry.file_id = content
                 else:
-                    beside.append([label(path.name, entry.path.name), content])
+                    # Of several recordings in one file, that of the recording's name is taken.
+                    named = entry.path.stem if path.suffix.lower() in NAMING else None
+                    beside.append([label(path.name, entry.path.name), content, named])
             changed = media.stamps(entry.path) != entry.stamps
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
