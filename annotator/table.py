@@ -95,7 +95,8 @@ def rows(
     data["quality"] = [list(q) for q in quality]
     data["model"] = [model] * len(utterances)
     columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
-    return pl.DataFrame(data, schema=columns)
+    nullable = pl.col("speaker_confidence", "overlap", "asr_confidence", "face_coverage")
+    return pl.DataFrame(data, schema=columns).with_columns(nullable.fill_nan(None))
 
 
 def _words(utterance: Utterance) -> list[dict[str, Any]] | None:
@@ -157,7 +158,8 @@ def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
 def write_json(path: Path, value: Any, scratch: Path | None = None) -> None:
     """Write JSON whole or not at all; ``scratch`` as for :func:`written_whole`."""
     with written_whole(path, scratch) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "ascii")
+        text = json.dumps(plain_json.finite(value), indent=1, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", "ascii")
 
 
 def write_part(

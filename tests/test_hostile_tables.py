@@ -174,3 +174,6 @@ def test_json_out_of_files_has_one_kind_of_fault() -> None:
         with pytest.raises(ValueError):
             plain_json.loads(text)
     assert plain_json.loads(json.dumps({"a": [1]})) == {"a": [1]}
+    assert plain_json.finite({"a": [1.0, float("nan"), (float("inf"), None)]}) == {
+        "a": [1.0, None, [None, None]]
+    }

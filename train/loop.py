@@ -318,23 +318,19 @@ class _Run:
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         if self.workers.first:
             state = {
-                "fingerprint": self.fingerprint,
                 "network": dict(self.network.state_dict()),
                 "best": self.best_weights,
                 "optimizer": self.optimizer.state_dict(),
                 "task_losses": [list(pair) for pair in self.task_weights.history],
                 "history": [dataclasses.asdict(e) for e in self.history],
             }
-            save_state(self.file, state)
+            save_state(self.file, state, self.fingerprint)
         self.workers.wait()
 
     def resume(self) -> None:
         """Go on from the state on disk, if it is of the same training."""
-        if not self.file.is_file():
-            return
-        state = load_state(self.file)
-        if state["fingerprint"] != self.fingerprint:
-            log.warning("%s is of another training (corpus or settings): starting anew.", self.file)
+        state = load_state(self.file, self.fingerprint)
+        if state is None:
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
