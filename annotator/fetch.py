@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import urllib.error
 import urllib.request
@@ -19,10 +18,12 @@ from fnmatch import fnmatch
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 
+from annotator import offline, plain_json
 from annotator.records import SetupError
 
 ANSWER_S = 5.0  # that a server has to answer in, and to go on in
 PIECE = 1 << 20  # bytes
+MOST_LISTED = 64 << 20  # bytes of a list of files
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,35 @@ def listing(repository: str, revision: str) -> list[Remote]:
     """The files of a repository at a commit, with their sizes and hashes, as the model hub tells them."""
     from huggingface_hub import constants, hf_hub_url
 
-    if constants.HF_HUB_OFFLINE:
-        raise SetupError(f"{repository} can't be fetched while HF_HUB_OFFLINE is set.")
     url = f"{constants.ENDPOINT}/api/models/{repository}/tree/{revision}?recursive=true"
     with _request(url) as answer:
-        entries = json.loads(b"".join(answer.pieces()))
+        listed = bytearray()
+        for piece in answer.pieces():
+            listed += piece
+            if len(listed) > MOST_LISTED:
+                raise SetupError(f"{url} answers with more than a list of files can have.")
     found = []
-    for entry in entries:
-        if entry["type"] == "file":
-            stored = entry.get("lfs") or entry
-            address = hf_hub_url(repository, entry["path"], revision=revision)
-            found.append(Remote(entry["path"], address, int(entry["size"]), str(stored["oid"])))
+    try:
+        for entry in plain_json.loads(bytes(listed)):
+            if entry["type"] == "file":
+                stored = entry.get("lfs") or entry
+                path = plain_path(entry["path"])
+                address = hf_hub_url(repository, path, revision=revision)
+                found.append(Remote(path, address, int(entry["size"]), str(stored["oid"])))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SetupError(f"{url} answers with something else than a list of files ({error}).") from error
     return found
+
+
+def plain_path(path: str) -> str:
+    """A path inside a repository, as it is.
+
+    Raises: ValueError when it would lead out of a folder, or is none for every system.
+    """
+    parts = path.split("/")
+    if not path.isprintable() or "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+        raise ValueError(f"{path!r} is no path of a file in a repository")
+    return path
 
 
 def fetch(files: Sequence[Remote], folder: Path, on_bytes: Callable[[int], None] | None = None) -> Path:
@@ -160,6 +178,7 @@ def _request(url: str, start: int = 0) -> Iterator[_Answer]:
     """
     from huggingface_hub import constants, get_token
 
+    offline.refuse(url)
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
     if url.startswith(constants.ENDPOINT + "/") and (token := get_token()):
         # Unlike other headers, one that is "unredirected" is not sent on.

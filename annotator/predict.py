@@ -86,6 +86,16 @@ class Predictor:
         return self._checkpoint.encoders
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that it has and may use."""
+        return tuple(self._modalities)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Length of the vectors that it takes, by modality."""
+        return dict(self._checkpoint.config.input_dims)
+
+    @property
     def name(self) -> str:
         """Name and version, as in the table's column ``model``."""
         return f"{self._checkpoint.name} {self._checkpoint.version}"
@@ -135,6 +145,14 @@ class Predictor:
             f"{self.most_utterances}. Raise network-memory in a settings file, or cut the recording.",
         )
 
+    def _no_numbers(self) -> RecordingError:
+        return RecordingError(
+            "predict",
+            "not_finite",
+            f"What the checkpoint {self.name} makes of it are no numbers: use another checkpoint, or tell "
+            "where this one came from.",
+        )
+
     def _no_memory(self, conversation: Conversation) -> RecordingError:
         remedy = "free some of it or cut the recording" if self._device.type == "cpu" else "use --device cpu"
         return RecordingError(
@@ -143,7 +161,7 @@ class Predictor:
             f"There is too little memory for a conversation of {len(conversation)} utterances: {remedy}.",
         )
 
-    def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction]:
+    def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction | RecordingError]:
         import torch
 
         from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
@@ -172,6 +190,8 @@ class Predictor:
         ends = np.cumsum([len(c) for c in conversations])[:-1]
         return [
             Prediction(e.astype(np.float32), s.astype(np.float32), u)
+            if np.isfinite(e).all() and np.isfinite(s).all()
+            else self._no_numbers()
             for e, s, u in zip(
                 np.split(emotion, ends), np.split(sentiment, ends), np.split(used, ends), strict=True
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from annotator import bounds
 from annotator.records import MODALITIES, UsageError
 from annotator.spreadsheet import from_spreadsheet
 
@@ -33,6 +34,9 @@ COLUMNS: dict[str, pl.DataType] = {
     "model": pl.String(),
 }
 MOST_LABELS = 100
+LEAST_ROW_BYTES = 4  # of a row on disk, of which the probabilities alone take more
+MOST_TEXT_BYTES = 4 << 20  # of a cell; a day of talk has less
+MOST_TEXTS_BYTES = 4 << 30  # of all cells of a column, as they are read
 MAY_BE_NULL = ("text", "words", "quality")
 MAY_LACK = ("words",)  # a CSV file has none
 REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
@@ -53,6 +57,14 @@ def read_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         if kind == ".csv":
             table = from_spreadsheet(pl.read_csv(path, infer_schema=False, glob=False))
         else:
+            rows, size = (
+                pl.scan_parquet(path, glob=False).select(pl.len()).collect().item(),
+                path.stat().st_size,
+            )
+            if rows > size / LEAST_ROW_BYTES:
+                raise UsageError(
+                    f"{path} claims {rows:,} rows in {size:,} bytes, which no run writes. {REMEDY}"
+                )
             with open(path, "rb") as file:  # as a path, one with [ or * would be a pattern
                 names = list(pl.read_parquet_schema(file))
             labels = [f"p_{label}" for label in labels_of(names)]
@@ -134,6 +146,11 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
         except pl.exceptions.PolarsError as error:
             raise refuse(f"the column {column} holds something else than it should") from error
     table = pl.DataFrame(cast)
+    for column, kind in kinds.items():
+        if kind == pl.String():
+            sizes = table[column].str.len_bytes()
+            if (sizes.max() or 0) > MOST_TEXT_BYTES or sizes.sum() > MOST_TEXTS_BYTES:  # type: ignore[operator]
+                raise refuse(f"the column {column} has more text than anybody says")
     numbers = [column for column, kind in kinds.items() if kind == pl.Float64()]
     shares = [column for column in numbers if column not in ("start", "end")]
     for column in kinds:
@@ -148,6 +165,8 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
             raise refuse(f"the column {column} has values that are no probabilities")
     if not ((table["start"] >= 0) & (table["end"] >= table["start"])).all():
         raise refuse("some utterances end before they start, or start before 0")
+    if not (table["end"] < bounds.LATEST_S).all():
+        raise refuse("some utterances end after more than eleven days")
     for column, allowed in (("emotion", labels), ("sentiment", list(SENTIMENTS))):
         odd = table.filter(~pl.col(column).is_in(allowed)).get_column(column)
         if len(odd):

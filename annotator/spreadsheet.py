@@ -6,10 +6,32 @@ import polars as pl
 
 from annotator.records import MODALITIES
 
-# A spreadsheet takes a cell that begins with one of these for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-# A cell that begins like this was escaped; the apostrophe is not the text's.
-ESCAPED_FORMULA = r"\A'([=+\-@\t\r])"
+# A spreadsheet takes a cell that begins with one of these for a formula; some in East Asia also the wide
+# forms. A cell is also what stands behind a semicolon, a tab or a line break: where lists are written with
+# semicolons, a file with commas is cut at them, quotes or not.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# One apostrophe goes before it, and before those that are there: so each text has one form, and comes back.
+_FORMULA = r"('*[=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
+_BLANK = r"('*[\t\r\n])"
+
+
+def escaped(column: pl.Expr) -> pl.Expr:
+    """Text that no spreadsheet runs."""
+    return column.str.replace_all(rf"(\A|[;\t\r\n]){_FORMULA}", "${1}'${2}").str.replace(
+        rf"\A{_BLANK}", "'${1}"
+    )
+
+
+def unescaped(column: pl.Expr) -> pl.Expr:
+    """The inverse of :func:`escaped`."""
+    return column.str.replace(rf"\A'{_BLANK}", "${1}").str.replace_all(
+        rf"(\A|[;\t\r\n])'{_FORMULA}", "${1}${2}"
+    )
+
+
+def unescaped_text(text: str) -> str:
+    """As :func:`unescaped`, of one text."""
+    return str(pl.DataFrame({"text": [text]}).select(unescaped(pl.col("text"))).item())
 
 
 def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
@@ -21,21 +43,13 @@ def for_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
     table = table.drop(records)
     joined = [pl.col(n).list.join(";").alias(n) for n, kind in table.schema.items() if kind == pl.List]
     table = table.with_columns(joined) if joined else table
-    starts = pl.any_horizontal
-    escaped = [
-        pl.when(starts([pl.col(name).str.starts_with(s) for s in FORMULA_STARTS]))
-        .then(pl.concat_str(pl.lit("'"), pl.col(name)))
-        .otherwise(pl.col(name))
-        .alias(name)
-        for name, kind in table.schema.items()
-        if kind == pl.String
-    ]
-    return table.with_columns(escaped) if escaped else table
+    texts = [name for name, kind in table.schema.items() if kind == pl.String]
+    return table.with_columns(escaped(pl.col(texts))) if texts else table
 
 
 def from_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
     """Undo what CSV does to the table: apostrophes before formulas, lists joined by ``;``, flags as words."""
-    table = table.with_columns(pl.all().str.replace(ESCAPED_FORMULA, "$1"))
+    table = table.with_columns(unescaped(pl.all()))
     truth = {"true": True, "false": False}
     flags = [f"has_{m}" for m in MODALITIES if f"has_{m}" in table.columns]
     table = table.with_columns(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from safetensors import SafetensorError
 
+from annotator import plain_json, seal
 from annotator.read import WORDS
 from annotator.records import Prediction, SetupError, Utterance
 from annotator.spreadsheet import for_spreadsheet
@@ -90,7 +95,8 @@ def rows(
     data["quality"] = [list(q) for q in quality]
     data["model"] = [model] * len(utterances)
     columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
-    return pl.DataFrame(data, schema=columns)
+    nullable = pl.col("speaker_confidence", "overlap", "asr_confidence", "face_coverage")
+    return pl.DataFrame(data, schema=columns).with_columns(nullable.fill_nan(None))
 
 
 def _words(utterance: Utterance) -> list[dict[str, Any]] | None:
@@ -120,12 +126,13 @@ def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
 
     Raises: SetupError when the disk is full or the folder can't be written.
     """
-    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    # A name that nobody can foretell, so that nobody can have put a link there.
+    temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the user's umask gives
-        temporary.unlink()
+        made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        mode = os.fstat(made).st_mode  # what the user's umask gives
+        os.close(made)
         yield temporary
         temporary.chmod(mode)  # safetensors makes files that nobody else could read
         with open(temporary, "rb") as file:
@@ -151,7 +158,8 @@ def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
 def write_json(path: Path, value: Any, scratch: Path | None = None) -> None:
     """Write JSON whole or not at all; ``scratch`` as for :func:`written_whole`."""
     with written_whole(path, scratch) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "ascii")
+        text = json.dumps(plain_json.finite(value), indent=1, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", "ascii")
 
 
 def write_part(
@@ -166,35 +174,61 @@ def write_part(
     Args:
         voices: of its speakers, where they are to be linked. They stay in the part.
     """
-    metadata = {"facts": json.dumps(facts), "voices": json.dumps(dict(voices or {}), sort_keys=True)}
+    sealed = seal.blank()
+    metadata = {
+        seal.KEY: sealed,
+        "key": path.stem,
+        "facts": json.dumps(facts, allow_nan=False),
+        "voices": json.dumps(dict(voices or {}), sort_keys=True),
+    }
     with written_whole(path, scratch) as temporary:
         part.write_parquet(temporary, metadata=metadata)
+        seal.close(temporary, sealed)
 
 
-def read_voices(path: Path) -> dict[str, str]:
-    """The voices in a finished part, by speaker."""
-    voices: dict[str, str] = json.loads(pl.read_parquet_metadata(path).get("voices", "{}"))
-    return voices
+@dataclass(frozen=True)
+class Part:
+    """A finished part: the rows of one recording without the column ``file``, facts, voices by speaker."""
+
+    rows: pl.DataFrame
+    facts: Mapping[str, Any]
+    voices: Mapping[str, str]
+    sha256: str
 
 
-def read_facts(path: Path) -> dict[str, Any] | None:
-    """The facts of a finished part; None where there is no sound one, so that it is made anew."""
+def read_part(path: Path, file_id: str, labels: Sequence[str]) -> Part | None:
+    """A finished part; None where there is none that is whole, in its place and of this recording and model.
+
+    Args:
+        file_id, labels: of the recording and the model.
+    """
     try:
-        facts: dict[str, Any] = json.loads(pl.read_parquet_metadata(path)["facts"])
-    except (OSError, pl.exceptions.PolarsError, KeyError, ValueError):
+        content = path.read_bytes()
+        if not seal.is_whole(content):
+            return None
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+        if metadata["key"] != path.stem:
+            return None
+        facts, voices = plain_json.loads(metadata["facts"]), plain_json.loads(metadata["voices"])
+        rows = pl.read_parquet(io.BytesIO(content))
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError):
         return None
-    return facts
+    columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
+    if dict(rows.schema) != columns or not (rows["file_id"] == file_id).all():
+        return None
+    if not (isinstance(facts, dict) and isinstance(voices, dict) and facts.get("file_id") == file_id):
+        return None
+    return Part(rows, facts, voices, hashlib.sha256(content).hexdigest())
 
 
-def merge(parts: Sequence[tuple[str, Path]], labels: Sequence[str]) -> pl.DataFrame:
-    """Join paths to parts: every ``(file, part)`` contributes the part's rows under its own name.
+def merge(parts: Sequence[tuple[str, pl.DataFrame]], labels: Sequence[str]) -> pl.DataFrame:
+    """Join paths to parts: every ``(file, rows)`` contributes the rows under its own name.
 
     Two files with one content share the part. Sorted by file, start and order of the utterances.
     """
     columns = schema(labels)
     frames = [pl.DataFrame(schema=columns)]
-    for file, path in parts:
-        part = pl.read_parquet(path, glob=False)  # a path with [ or * is a name
+    for file, part in parts:
         frames.append(part.select(pl.lit(file).alias("file"), pl.all()).select(list(columns)))
     whole = pl.concat(frames)
     return whole.sort("file", "start", "dialogue_id", "utterance_id", maintain_order=True)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count, groupby, pairwise
 
+from annotator import bounds
 from annotator.levels import Levels, cut_times
 from annotator.records import RecordingError, Transcript, Turn, Utterance, Word
 
@@ -107,6 +108,7 @@ def build(
     """
     settings = settings or UtteranceSettings()
     heard, turns = turns is not None, _sound(turns or (), duration_s)
+    _check_crowd(turns)
     words = sorted(transcript.words, key=lambda w: w.start)
     labels = _labels(words, turns if alone is None else _sound(alone, duration_s), settings.reach_s)
     names = _names(words, labels, {t.speaker for t in turns} | {label for label in labels if label})
@@ -132,6 +134,16 @@ def _sound(turns: Sequence[Turn], duration_s: float) -> list[Turn]:
         if math.isfinite(t.start) and math.isfinite(t.end)
     )
     return sorted(t for t in clipped if t.end > t.start)
+
+
+def _check_crowd(turns: Sequence[Turn]) -> None:
+    """What is compared with what sounds at the same time stays in proportion to its number."""
+    if bounds.crowd(((t.start, t.end) for t in turns), bounds.TURNS_AT_ONCE) is not None:
+        raise RecordingError(
+            "utterances",
+            "too_many",
+            f"More than {bounds.TURNS_AT_ONCE} turns are at the same moment: mend its speaker file.",
+        )
 
 
 def _check_number(utterances: int) -> None:

@@ -32,7 +32,10 @@ def cache_folder() -> Path:
     """Where downloaded parts are kept: ``$ANNOTATE_CACHE``, else the user's cache folder."""
     if chosen := os.environ.get("ANNOTATE_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a name and a home: nothing is there, and nothing can be put there
+        base = os.devnull
     return Path(base) / "conversation-annotator"
 
 
@@ -60,6 +63,11 @@ def checkpoint_folder(name: str) -> Path:
     return folder
 
 
+def files_of(folder: Path, *endings: str) -> list[Path]:
+    """Files directly below a folder, by name: no pipe, which would be waited for, and no device."""
+    return sorted(path for path in folder.iterdir() if path.suffix in endings and path.is_file())
+
+
 def tree_hash(folder: Path | None) -> str | None:
     """SHA-256 over the names and contents of all files below a folder, hex; None without a folder.
 
@@ -78,6 +86,8 @@ def tree_hash(folder: Path | None) -> str | None:
 def folder_hash(folder: Path) -> str:
     """SHA-256 over the names and contents of a checkpoint's files, hex."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for file in files_of(folder, ".safetensors", ".json"):
+        with open(file, "rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(file.name.encode() + b"\0" + content)
     return digest.hexdigest()

@@ -7,7 +7,6 @@ checkpoint = load_checkpoint(folder)         # a trained network, its labels, en
 
 from model.checkpoint import (
     Checkpoint,
-    CheckpointError,
     apply_calibration,
     load_checkpoint,
     save_checkpoint,
@@ -15,6 +14,7 @@ from model.checkpoint import (
 )
 from model.config import MODALITIES, SENTIMENTS, ModelConfig
 from model.graph import Graph, build_graph
+from model.header import CheckpointError
 from model.loss import IGNORED, DynamicWeights, Loss, compute_loss
 from model.network import Batch, ConversationLike, Network, Output, collate
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -29,16 +28,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from model.config import MODALITIES, SENTIMENTS, ModelConfig
+from model.header import FORMAT_VERSION, CheckpointError, check_header, is_regular, mapping, read_header
 from model.network import Network
 
-FORMAT_VERSION = 1
 WEIGHTS, HEADER, NEXT = "model.safetensors", "model.json", ".next.json"
+MOST_WEIGHT = 1e9  # of any number in a network; what is trained has some tens, statistics some thousands
 
 Array = TypeVar("Array", Tensor, NDArray[np.floating])
-
-
-class CheckpointError(Exception):
-    """A checkpoint can't be read or written. Its text says what is wrong and what to do."""
 
 
 @dataclass
@@ -83,8 +79,10 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = 
         for name, tensor in network.state_dict().items()
     }
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(f"{name} holds values that are not finite; the training has diverged")
+        if not tensor.isfinite().all() or float(tensor.abs().max()) > MOST_WEIGHT:
+            raise CheckpointError(
+                f"{name} holds values that are not finite, or beyond all measure; the training has diverged"
+            )
     header: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "name": checkpoint.name,
@@ -97,15 +95,12 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = 
         "prior": checkpoint.prior,
         "meta": checkpoint.meta,
     }
-    _check_header(header, network.config)
+    check_header(header, network.config)
     try:
         text = json.dumps(header, ensure_ascii=False, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's description can't be stored as JSON: {error}") from error
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-    fingerprint = digest.hexdigest()
+    fingerprint = _fingerprint(json.loads(text), tensors)
     contiguous = {name: tensors[name].contiguous() for name in sorted(tensors)}
     weights = save(contiguous, metadata={"fingerprint": fingerprint})
     described = json.dumps({**header, "fingerprint": fingerprint}, ensure_ascii=False, indent=1) + "\n"
@@ -128,24 +123,33 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a checkpoint: there is no such folder")
     for path in (header_path, weights_path):
-        if not path.is_file():
-            raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing")
-    tensors, fingerprint = _read_weights(weights_path)
-    header = _read_header(header_path)
-    if header.get("fingerprint") != fingerprint and (folder / NEXT).is_file():
-        header = _read_header(folder / NEXT)  # a save was interrupted between its two renames
+        if not is_regular(path):
+            raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing, or no file")
+    shapes, fingerprint = _read_shapes(weights_path)
+    header = read_header(header_path)
+    if header.get("fingerprint") != fingerprint and is_regular(folder / NEXT):
+        header = read_header(folder / NEXT)  # a save was interrupted between its two renames
     if header.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"{folder}: {HEADER} and {WEIGHTS} belong to different checkpoints; copy both from one place"
         )
     try:
-        config = ModelConfig.from_json(_mapping(header, "config"))
-        _check_header(header, config)
+        config = ModelConfig.from_json(mapping(header, "config"))
+        check_header(header, config)
     except (ValueError, CheckpointError) as error:
         raise CheckpointError(f"{header_path}: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading must not shift anyone's random numbers
+        with torch.device("meta"):  # takes no memory, whatever the sizes
+            outline = Network(config)
+        _compare(shapes, {name: tuple(t.shape) for name, t in outline.state_dict().items()}, weights_path)
         network = Network(config)
-    _fill(network, tensors, weights_path)
+    tensors = _read_tensors(weights_path)
+    if _fingerprint({k: v for k, v in header.items() if k != "fingerprint"}, tensors) != fingerprint:
+        raise CheckpointError(
+            f"{folder}: what {HEADER} and {WEIGHTS} hold is not what was saved (its fingerprint differs); "
+            "copy both again from where they came"
+        )
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return Checkpoint(
         network=network.to(device).eval(),
         labels=tuple(header["labels"]),
@@ -245,101 +249,52 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+def _fingerprint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what a checkpoint holds, hex."""
+    text = json.dumps(header, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Shapes of the tensors, and the fingerprint, without reading the numbers."""
     try:
         with safe_open(path, framework="pt") as file:
             fingerprint = (file.metadata() or {}).get("fingerprint", "")
-            return {name: file.get_tensor(name) for name in file.keys()}, fingerprint
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, fingerprint
     except (SafetensorError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} can't be read as safetensors ({error}); fetch it again") from error
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON ({error}); fetch it again") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} is not the description of a checkpoint")
-    version = header.get("format")
-    if not isinstance(version, int) or version < 1:
-        raise CheckpointError(
-            f"{path} does not say its format version; it is not a checkpoint of this program"
-        )
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {version}, this program reads up to {FORMAT_VERSION}; install a newer version"
-        )
-    return header
-
-
-def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = values.get(key)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{key!r} must be an object; got {value!r}")
-    return value
-
-
-def _check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
-    labels = header.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(v, str) and v for v in labels):
-        raise CheckpointError(f"'labels' must be a list of names; got {labels!r}")
-    if len(labels) != config.classes or len(set(labels)) != len(labels):
-        raise CheckpointError(
-            f"{len(labels)} labels ({', '.join(labels)}) for {config.classes} classes, or one twice"
-        )
-    if header.get("sentiments") != list(SENTIMENTS):
-        raise CheckpointError(
-            f"'sentiments' must be {', '.join(SENTIMENTS)}; got {header.get('sentiments')!r}"
-        )
-    for key in ("name", "version"):
-        if not isinstance(header.get(key), str) or not header[key]:
-            raise CheckpointError(f"{key!r} must be a text; got {header.get(key)!r}")
-    for modality, described in _mapping(header, "encoders").items():
-        if modality not in config.modalities or not isinstance(described, dict):
-            raise CheckpointError(f"'encoders' must describe modalities of the network; got {modality!r}")
-    sizes = {"fine": config.classes, "coarse": len(SENTIMENTS)}
-    for head, shares in _mapping(header, "prior").items():
-        if head not in sizes or not _numbers(shares, sizes[head]) or min(shares) < 0:
-            raise CheckpointError(f"'prior' of {head!r} must be {sizes.get(head, 0)} shares; got {shares!r}")
-    for subset, heads in _mapping(header, "calibration").items():
-        names = subset.split("+") if subset else []
-        if names != [m for m in config.modalities if m in names] or not isinstance(heads, dict):
-            raise CheckpointError(
-                f"'calibration' has an entry for {subset!r}, which is no subset of the modalities"
-            )
-        for head, entry in heads.items():
-            temperature = entry.get("temperature") if isinstance(entry, dict) else None
-            if head not in sizes or not _numbers([temperature], 1) or float(temperature or 0) <= 0:
-                raise CheckpointError(f"'calibration' of {subset!r}, {head!r} needs a positive temperature")
-            if entry.get("bias") is not None and not _numbers(entry["bias"], sizes[head]):
-                raise CheckpointError(
-                    f"'calibration' of {subset!r}, {head!r}: bias must be {sizes[head]} numbers"
-                )
-    _mapping(header, "meta")
-
-
-def _numbers(values: Any, n: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == n
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    )
-
-
-def _fill(network: Network, tensors: Mapping[str, Tensor], path: Path) -> None:
-    own = network.state_dict()
-    for name in own:
-        if name not in tensors:
-            raise CheckpointError(f"{path} lacks {name}, which its configuration calls for")
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} can't be read as safetensors ({error}); fetch it again") from error
     for name, tensor in tensors.items():
-        if name not in own:
-            raise CheckpointError(f"{path} holds {name}, which its configuration has no place for")
-        if tensor.shape != own[name].shape:
+        sound = tensor.dtype in (torch.float16, torch.float32) and tensor.isfinite().all()
+        if not sound or float(tensor.abs().max()) > MOST_WEIGHT:
             raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, "
-                f"its configuration calls for {tuple(own[name].shape)}"
+                f"{path}: {name} holds values that are not finite numbers, or beyond all measure"
             )
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite numbers")
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        if name.startswith("std_") and not (tensor > 0).all():
+            raise CheckpointError(f"{path}: {name} holds deviations that are not positive")
+    return tensors
+
+
+def _compare(
+    shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    for name in wanted:
+        if name not in shapes:
+            raise CheckpointError(f"{path} lacks {name}, which its configuration calls for")
+    for name, shape in shapes.items():
+        if name not in wanted:
+            raise CheckpointError(f"{path} holds {name}, which its configuration has no place for")
+        if shape != wanted[name]:
+            raise CheckpointError(
+                f"{path}: {name} has shape {shape}, its configuration calls for {wanted[name]}"
+            )

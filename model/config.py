@@ -25,6 +25,18 @@ DIRECTIONS = (
 )
 
 
+# A configuration may come from a stranger: what is built of it stays within reason, whatever it says.
+_MOST_WIDTH = 100_000
+_LARGEST = 1e30
+_MOST: dict[str, int] = {
+    **dict.fromkeys(("text_width", "audio_width", "face_width", "co_width", "co_ffn"), _MOST_WIDTH),
+    **dict.fromkeys(("recurrent_width", "graph_width", "classifier_width"), _MOST_WIDTH),
+    **dict.fromkeys(("window_past", "window_future"), 10_000),
+    **dict.fromkeys(("co_layers", "recurrent_layers"), 100),
+    **{"co_heads": 1000, "classes": 1000, "n_speakers": 1000, "bases": 10_000},
+}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Every size and choice of the network. Construct by :meth:`paper` or :meth:`default`.
@@ -211,6 +223,10 @@ class ModelConfig:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
         for name in ("distillation_temperature", "contrast_temperature"):
             _require(getattr(self, name) > 0, f"{name} must be positive; got {getattr(self, name)}")
+        for name, most in _MOST.items():
+            _require((getattr(self, name) or 0) <= most, f"{name} must be at most {most}")
+        for modality, width in self.input_dims.items():
+            _require(width <= _MOST_WIDTH, f"input_dims: {modality} must be at most {_MOST_WIDTH} wide")
         _require(self.classes >= 2, f"classes must be at least 2; got {self.classes}")
         _require(0 <= self.alpha <= 1, f"alpha must be in [0, 1]; got {self.alpha}")
         _require(
@@ -333,8 +349,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-        if number - number != 0:  # NaN and infinities
-            raise ValueError(f"{name} must be finite; got {value!r}")
-        return number
+        if not abs(value) <= _LARGEST:  # NaN, infinities, and integers that no float can hold
+            raise ValueError(f"{name} must be finite; got {str(value)[:40]}")
+        return float(value)
     raise ValueError(f"{name} must be of type {getattr(hint, '__name__', hint)}; got {value!r}")

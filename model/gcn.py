@@ -14,8 +14,13 @@ transformed after: V R products with a weight matrix in place of E.
 
 from __future__ import annotations
 
+import os
+import sys
+import types
 import warnings
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +35,32 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
     from torch_geometric import EdgeIndex
     from torch_geometric.nn import MessagePassing
+    from torch_geometric.nn.conv import message_passing
     from torch_geometric.utils import softmax
+
+
+def _module_from_template(module_name: str, template_path: str, tmp_dirname: str, **values: Any) -> Any:
+    """torch_geometric's function of that name, but for the file that it leaves in the temporary folder."""
+    from jinja2 import Environment, FileSystemLoader
+
+    if module_name not in sys.modules:
+        folder, name = os.path.split(template_path)
+        text = Environment(loader=FileSystemLoader(folder)).get_template(name).render(**values)
+        module = types.ModuleType(module_name)
+        sys.modules[module_name] = module
+        exec(compile(text, template_path, "exec"), module.__dict__)  # the library's own text, not a user's
+    return sys.modules[module_name]
+
+
+@contextmanager
+def _no_files() -> Iterator[None]:
+    """While a layer is made: torch_geometric writes code for it, in memory rather than on disk."""
+    theirs = message_passing.module_from_template
+    message_passing.module_from_template = _module_from_template
+    try:
+        yield
+    finally:
+        message_passing.module_from_template = theirs
 
 
 class EdgeAttention(nn.Module):
@@ -80,7 +110,8 @@ class WindowConvolution(MessagePassing):  # type: ignore[misc]  # torch_geometri
         kind: Literal["message", "dropout", "edge", "none"] = "message",
         rate: float = 0.2,
     ) -> None:
-        super().__init__(aggr=None)
+        with _no_files():
+            super().__init__(aggr=None)
         self.groups, self.kinds = groups, relations // groups
         self.kind, self.rate = kind, rate
         self.weight = nn.Parameter(torch.empty(bases or relations, width, out_width))

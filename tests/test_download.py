@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from annotator import fetch
+from annotator import fetch, offline
 from annotator.diarize.weights import PYANNOTE_FILES, PYANNOTE_MODEL, PYANNOTE_REVISION
-from annotator.records import SetupError
+from annotator.records import AnnotateError, SetupError
 from annotator.whisper_files import MODEL, SMALL
 
 TOKEN = "hf_canary_0123456789"
@@ -190,6 +192,14 @@ def remote(hub: Hub, path: str, **changes: object) -> fetch.Remote:
     return fetch.Remote(**(known | changes))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of these tests is on this machine, and asked in this process."""
+    for name in (offline.OURS, *offline.THEIRS):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("online")
 def test_what_has_another_hash_is_not_kept(hub: Hub, tmp_path: Path) -> None:
     hub.repositories["some/where"] = {"a.onnx": b"x" * 5000, "b.onnx": b"y" * 5000}
     good, bad = remote(hub, "a.onnx"), remote(hub, "b.onnx", hash="0" * 64)
@@ -206,7 +216,50 @@ def test_what_has_another_hash_is_not_kept(hub: Hub, tmp_path: Path) -> None:
         fetch.fetch([remote(hub, "a.onnx", url=f"{hub.address}/no/where/resolve/main/a")], tmp_path / "other")
 
 
+@pytest.mark.usefixtures("online")
 def test_a_longer_file_than_listed_is_not_kept(hub: Hub, tmp_path: Path) -> None:
     hub.repositories["some/where"] = {"a.onnx": b"x" * 5000}
     with pytest.raises(SetupError, match="not what it should be"):
         fetch.fetch([remote(hub, "a.onnx", size=4000)], tmp_path / "part")
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize(
+    "path", ["../up.json", "/etc/x.json", "a/../../x.json", "a//x.json", "C:x.json", "a\\x.json", "x\n.json"]
+)
+def test_a_listing_that_leads_out_is_refused(
+    path: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    hub.repositories["some/where"] = {path: b"x"}
+    with pytest.raises(SetupError, match="no path of a file in a repository"):
+        fetch.fetch_repository("some/where", "main", ["*"], tmp_path / "in" / "part")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_offline_is_decided_in_one_place(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing asks a network, whatever the reason for it: no socket is made."""
+    from huggingface_hub import constants
+
+    from train.share import checkpoint_from, share
+
+    for name in (offline.OURS, *offline.THEIRS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    hub.repositories["some/where"] = {"a.onnx": b"x"}
+    connect = Mock()
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with offline.when(True):
+        assert offline.is_on()
+        for ask in (
+            lambda: checkpoint_from("hf:some/where"),
+            lambda: fetch.listing("some/where", "main"),
+            lambda: fetch.fetch([remote(hub, "a.onnx")], tmp_path / "part"),
+            lambda: share(Path("model/starter"), "hf:some/where"),
+        ):
+            with pytest.raises(AnnotateError, match="offline|network"):
+                ask()
+    assert not connect.called and not hub.requests
+    assert not offline.is_on()

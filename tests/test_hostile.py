@@ -111,7 +111,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory, ffmpeg: str) -> Iterator[End
         "HF_TOKEN": TOKEN,
         "HUGGING_FACE_HUB_TOKEN": TOKEN,
         "HF_HOME": str(base / "hub"),
+        "TMPDIR": str(base / "temporary"),
     }
+    (base / "temporary").mkdir()
     more = ["--workers", "1", "--verbose", "--report", str(base / "out" / "labels.html")]
     seen: set[bytes] = set()
     done = threading.Event()
@@ -195,6 +197,7 @@ def test_nothing_is_left_in_the_folders(ended: Ended) -> None:
     assert not [p for p in ended.out.parent.rglob("*") if ".tmp" in p.name or ".lock" in p.name]
     assert not (ended.out.with_suffix(".work") / "scratch").exists()
     assert not list(ended.corpus.root.rglob("pwned"))
+    assert not list((ended.out.parent.parent / "temporary").iterdir())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can forbid a child its sockets")

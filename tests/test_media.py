@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -20,8 +23,9 @@ from numpy.typing import NDArray
 
 from annotator import media
 from annotator.languages import iso_639_1
-from annotator.media import child
+from annotator.media import child, sandbox
 from annotator.media.find import _label
+from annotator.pipeline.stages import Task, reading_limit_s, working_limit_s
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
 
 BUNDLED: str = imageio_ffmpeg.get_ffmpeg_exe()
@@ -539,6 +543,35 @@ def test_limits_stop_a_recording(made: Path, tmp_path: Path) -> None:
     assert media.Limits().decode_wall_s(10.0) < media.Limits().decode_wall_s(None) == 86_400
 
 
+def test_a_duration_that_the_size_belies_lends_no_time(made: Path, tmp_path: Path) -> None:
+    """An index that says 136 years: ffmpeg may take what the bytes can hold, and the run what was decoded."""
+    film = bytearray((made / "long.mkv").read_bytes())
+    at = film.index(b"\x44\x89\x88") + 3  # the duration, a double
+    film[at : at + 8] = struct.pack(">d", 4.3e12)  # milliseconds
+    forged = tmp_path / "forged.mkv"
+    forged.write_bytes(film)
+    found = media.probe(forged)
+    assert found.duration_s is not None and found.duration_s > 4e9
+    limits = media.Limits()
+    assert limits.decode_wall_s(found.duration_s, len(film)) < 60 + 4 * len(film)
+    assert "truncated_media" in decoded(forged, tmp_path, max_width=64)[0].flags
+    far = Task(found, "key", tmp_path / "out", {})
+    assert reading_limit_s(far) == reading_limit_s(replace(far, media=media.probe(made / "film.mp4")))
+    assert working_limit_s(10) < working_limit_s(1e4) < working_limit_s(1e6) == working_limit_s(1e9)
+
+
+def test_pictures_that_never_end_are_given_up(made: Path, tmp_path: Path) -> None:
+    film = media.probe(made / "film.mp4")
+    with pytest.raises(RecordingError) as caught:
+        media.decode(
+            replace(film, audio=()),
+            tmp_path / "x.raw",
+            lambda time, frame: None,
+            limits=media.Limits(audio_bytes=16_000),
+        )
+    assert caught.value.error == "too_long"
+
+
 def test_a_full_disk_is_a_fault_of_the_machine(made: Path) -> None:
     with pytest.raises(SetupError, match="disk is full"):
         media.decode(media.probe(made / "film.mp4"), Path("/dev/full"), None)
@@ -679,3 +712,42 @@ def test_a_broadcast_in_mxf_is_read(tmp_path: Path) -> None:
     )  # fmt: skip
     result, frames = decoded(film, tmp_path)
     assert pitch_hz(samples(result)[2000:10000]) == pytest.approx(440, abs=3) and len(frames) == 4
+
+
+REFUSING = """
+import ctypes, errno, struct, sys
+numbers = {157, 317, 444, 445, 446}  # prctl, seccomp and Landlock on x86-64
+steps = [(0x20, 0, 0, 0)]
+for i, number in enumerate(sorted(numbers)):
+    steps.append((0x15, len(numbers) - i, 0, number))
+steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | int(sys.argv[1]))]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+handed = struct.pack("HP", len(steps), ctypes.addressof(program))
+assert libc.prctl(22, 2, ctypes.c_char_p(handed), 0, 0) == 0
+assert libc.prctl(38, 1, 0, 0, 0) == -1 and ctypes.get_errno() == int(sys.argv[1])
+from pathlib import Path
+from annotator import media
+found = media.probe(Path(sys.argv[2]))
+print(found.has_audio, media.sandbox_lacks())
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are those of x86-64")
+@pytest.mark.parametrize("fault", [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EINVAL])
+def test_decoding_goes_on_with_what_the_machine_has(fault: int, made: Path, tmp_path: Path) -> None:
+    """A container or an old kernel that refuses prctl, seccomp and Landlock, for real."""
+    script = tmp_path / "refusing.py"
+    script.write_text(REFUSING)
+    command = [sys.executable, str(script), str(fault), str(made / "tone.wav")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.startswith("True "), ended.stderr
+    for measure in ("its parent", "no new rights", "no sockets", "no other files"):
+        assert measure in ended.stdout
+
+
+def test_a_recording_can_not_say_what_the_sandbox_lacks() -> None:
+    log = child._Log(None)
+    log.feed(b"Input #0\n" + sandbox.LACKS.encode() + b"everything\n")
+    assert log.lines()[1].endswith("everything") and log.lacks is None

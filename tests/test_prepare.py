@@ -559,6 +559,7 @@ def test_features_of_a_corpus_are_those_of_a_run_to_the_bit(tmp_path: Path) -> N
     run(([videos]), tmp_path / "labels.csv", settings, progress=False)
     (kept,) = (tmp_path / "labels.work" / "prepared").iterdir()
     of_run = Prepared.load(kept)
+    assert of_run is not None
 
     talk(videos / "talk.wav", 5)
     subtitles(videos / "talk.srt", [(0.5, 1.5, "I am so happy!"), (2.5, 4.0, "Why would you do that?")])

@@ -152,9 +152,9 @@ def test_only_the_decoder_opens_a_recording(film: Path, tmp_path: Path) -> None:
         scratch=tmp_path / "scratch",
         threads=1,
     )
-    stat = film.stat()
     prepare = make_worker(setup)
-    prepare(Task(recording, "key", tmp_path / "prepared.safetensors", (stat.st_size, stat.st_mtime_ns)))
+    task = Task(recording, "key", tmp_path / "prepared.safetensors", media.stamps(recording.path))
+    prepare(task, lambda seconds: None)
     assert (tmp_path / "prepared.safetensors").exists()
     assert opens.count() == by_decoding
 

@@ -59,8 +59,7 @@ def part(file_id: str = "a" * 64, texts: list[str | None] | None = None) -> pl.D
 
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[Path, Path, pl.DataFrame]:
-    table.write_part(tmp_path / "p.parquet", part(), {"rows": 10})
-    whole = table.merge([("b/x.mp4", tmp_path / "p.parquet"), ("a/x.mp4", tmp_path / "p.parquet")], LABELS)
+    whole = table.merge([("b/x.mp4", part()), ("a/x.mp4", part())], LABELS)
     parquet, csv = tmp_path / "t.parquet", tmp_path / "t.csv"
     table.write_table(whole, parquet, {"settings": "{}"})
     table.write_table(whole, csv, {})
@@ -155,10 +154,8 @@ def test_cells_that_a_spreadsheet_would_run_are_escaped(written: tuple[Path, Pat
     assert read["start"].dtype == pl.Float64  # numbers stay numbers
 
 
-def test_no_rows_is_a_table_with_the_schema(tmp_path: Path) -> None:
-    empty = part(texts=[])
-    table.write_part(tmp_path / "p.parquet", empty, {"rows": 0})
-    whole = table.merge([("silent.wav", tmp_path / "p.parquet")], LABELS)
+def test_no_rows_is_a_table_with_the_schema() -> None:
+    whole = table.merge([("silent.wav", part(texts=[]))], LABELS)
     assert len(whole) == 0
     assert dict(whole.schema) == table.schema(LABELS)
 
@@ -188,15 +185,6 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
         table.written_whole(tmp_path / "file" / "t") as t,
     ):
         t.write_text("x")
-
-
-def test_a_damaged_part_does_not_count_as_done(tmp_path: Path) -> None:
-    path = tmp_path / "p.parquet"
-    table.write_part(path, part(), {"rows": 10})
-    assert table.read_facts(path) == {"rows": 10}
-    path.write_bytes(path.read_bytes()[:100])
-    assert table.read_facts(path) is None
-    assert table.read_facts(tmp_path / "absent.parquet") is None
 
 
 def test_failures_file_has_a_header_when_nothing_failed(tmp_path: Path) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from annotator.pipeline.workers import Outcome, WorkerPool
+from annotator.pipeline.workers import Allow, Do, Outcome, WorkerPool
 from annotator.records import RecordingError, SetupError
 
 
-def make(factor: int) -> Callable[[Any], Any]:
-    def do(task: Any) -> Any:
+def make(factor: int) -> Do:
+    def do(task: Any, allow: Allow) -> Any:
         if task == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if task == "bad":
@@ -25,6 +24,13 @@ def make(factor: int) -> Callable[[Any], Any]:
             raise ZeroDivisionError("a bug")
         if task == "hang":
             time.sleep(600)
+        if task == "hang later":
+            allow(0.2)
+            time.sleep(600)
+        if task == "long":
+            allow(600)
+            time.sleep(0.4)
+            return 0
         if task == "disk":
             raise SetupError("The disk is full.")
         return task * factor
@@ -62,14 +68,29 @@ def test_every_task_has_its_outcome_whatever_the_others_do() -> None:
 
 
 def test_a_task_that_hangs_is_given_up() -> None:
-    pool = WorkerPool(1, make, 10, limit_s=lambda task: 0.2 if task == "hang" else 600)
+    """Also one that hangs within what it was allowed later; one that was allowed more has it."""
+    pool = WorkerPool(3, make, 10, limit_s=lambda task: 0.2 if task in ("hang", "long") else 600)
     try:
-        found = all_outcomes(pool, ["hang", 2])
+        found = all_outcomes(pool, ["hang", "hang later", "long", 2])
     finally:
         pool.close()
-    error = found["hang"].error
-    assert isinstance(error, RecordingError) and error.error == "timeout" and not found["hang"].died
-    assert found[2].result == 20
+    for task in ("hang", "hang later"):
+        error = found[task].error
+        assert isinstance(error, RecordingError) and error.error == "timeout" and not found[task].died
+    assert found["long"].result == 0 and found[2].result == 20
+
+
+def test_time_in_which_a_run_is_stopped_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-Z, or a night in a sleeping laptop: the clock leaps, and nothing has hung."""
+    pool = WorkerPool(1, make, 10, limit_s=lambda task: 3600)
+    try:
+        pool.submit("hang")
+        pool.collect(timeout_s=0)
+        awake = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: awake() + 40_000)
+        assert pool.collect(timeout_s=0) == [] and pool.in_hand == ["hang"]
+    finally:
+        pool.close(kill=True)
 
 
 def test_closing_leaves_no_process() -> None:
@@ -80,13 +101,13 @@ def test_closing_leaves_no_process() -> None:
     assert not any(p.is_alive() for p in processes)
 
 
-def make_badly(reason: str) -> Callable[[Any], Any]:
+def make_badly(reason: str) -> Do:
     if reason == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     raise ImportError(reason)
 
 
-def make_at_second_try(flag: str) -> Callable[[Any], Any]:
+def make_at_second_try(flag: str) -> Do:
     if not os.path.exists(flag):
         open(flag, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)

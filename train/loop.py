@@ -31,7 +31,7 @@ from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
 from train.corpus import ENCODERS, SENTIMENTS, Corpus, LabelledConversation, encoder_files, load_corpus
 from train.distributed import Group, group
-from train.evaluate.calibration import calibrate
+from train.evaluate.calibration import calibrate, shares
 from train.evaluate.logits import predict_logits, targets
 from train.evaluate.metrics import Scores, confusion_matrix, score
 from train.resume import load_state, save_state
@@ -250,10 +250,7 @@ def train(
         bar.close()
         network.load_state_dict(run.best_weights)
         if workers.first:
-            prior = {
-                head: (c / max(1, c.sum())).tolist()
-                for head, c in zip(("fine", "coarse"), counts, strict=True)
-            }
+            prior = {head: shares(c) for head, c in zip(("fine", "coarse"), counts, strict=True)}
             checkpoint = Checkpoint(
                 network=network,
                 labels=tuple(labels),
@@ -321,23 +318,19 @@ class _Run:
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         if self.workers.first:
             state = {
-                "fingerprint": self.fingerprint,
                 "network": dict(self.network.state_dict()),
                 "best": self.best_weights,
                 "optimizer": self.optimizer.state_dict(),
                 "task_losses": [list(pair) for pair in self.task_weights.history],
                 "history": [dataclasses.asdict(e) for e in self.history],
             }
-            save_state(self.file, state)
+            save_state(self.file, state, self.fingerprint)
         self.workers.wait()
 
     def resume(self) -> None:
         """Go on from the state on disk, if it is of the same training."""
-        if not self.file.is_file():
-            return
-        state = load_state(self.file)
-        if state["fingerprint"] != self.fingerprint:
-            log.warning("%s is of another training (corpus or settings): starting anew.", self.file)
+        state = load_state(self.file, self.fingerprint)
+        if state is None:
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -17,6 +17,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from annotator import offline
+from annotator.encode import part_file
 from annotator.records import SetupError, UsageError
 from annotator.weights import checkpoint_folder
 from model import CheckpointError, load_checkpoint
@@ -28,6 +30,7 @@ PREFIX = "hf:"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Nothing else is ever fetched: no pickle, no code.
 FETCHED = ["model.json", "*.safetensors", "README.md"]
+EVALUATION = (".json", ".csv", ".md", ".html", ".png", ".svg")  # what `annotate evaluate` writes
 
 
 def share(checkpoint: Path, to: str, *, private: bool = False) -> str:
@@ -40,6 +43,8 @@ def share(checkpoint: Path, to: str, *, private: bool = False) -> str:
     if not to.startswith(PREFIX):
         return str(write_repository(checkpoint, Path(to)))
     repository, revision = parsed(to)
+    if offline.is_on():
+        raise UsageError(f"{to} can't be written offline: give a folder, or go online.")
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_repository(checkpoint, Path(scratch) / "repository")
         from huggingface_hub import HfApi
@@ -73,21 +78,37 @@ def write_repository(checkpoint: Path, folder: Path) -> Path:
     except CheckpointError as error:
         raise UsageError(str(error)) from error
     card = checkpoint / "CARD.md"
-    if not card.is_file():
+    if not card.is_file() or card.is_symlink():
         raise UsageError(f"{checkpoint} has no CARD.md: nobody should share a model without one.")
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
         raise UsageError(f"{folder} holds something else: choose another folder.")
-    names = ["model.json", "model.safetensors", *encoder_files(known.encoders)]
-    missing = [name for name in names if not (checkpoint / name).is_file()]
-    if missing:
-        raise UsageError(f"{checkpoint} lacks {', '.join(missing)}, which its encoders need.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        shutil.copyfile(checkpoint / name, folder / name)
-    shutil.copyfile(card, folder / "README.md")
-    if (checkpoint / "evaluation").is_dir():
-        shutil.copytree(checkpoint / "evaluation", folder / "evaluation", dirs_exist_ok=True)
+    copied = {checkpoint / name: folder / name for name in ("model.json", "model.safetensors")}
+    copied |= {part_file(name, checkpoint): folder / name for name in encoder_files(known.encoders)}
+    copied[card] = folder / "README.md"
+    evaluation = checkpoint / "evaluation"
+    if evaluation.is_dir() and not evaluation.is_symlink():
+        for file in sorted(evaluation.iterdir()):
+            if file.suffix in EVALUATION and not file.name.startswith("."):
+                copied[file] = folder / "evaluation" / file.name
+    for file in copied:
+        if file.is_symlink() or not file.is_file():
+            raise UsageError(
+                f"{file} is a link, or no file of its own: put the file itself there to share it."
+            )
+    for file, target in copied.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(file, target)
     return folder
+
+
+def copy_file(file: Path, target: Path) -> None:
+    """Copy a file's content, unless it has become a link since it was looked at."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}.") from error
+    with open(handle, "rb") as source, open(target, "wb") as out:
+        shutil.copyfileobj(source, out)
 
 
 def checkpoint_from(name: str) -> Path:
@@ -103,10 +124,9 @@ def checkpoint_from(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         found = snapshot_download(
-            repository, revision=revision, allow_patterns=FETCHED, local_files_only=offline
+            repository, revision=revision, allow_patterns=FETCHED, local_files_only=offline.is_on()
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SetupError(

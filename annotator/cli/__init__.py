@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-
-import typer
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from annotator import check_own_model
 
 # Imported in the order of the help, which is that of the alphabet.
 from annotator.cli import tables, training, upkeep  # noqa: F401
-from annotator.cli.base import app
-from annotator.records import AnnotateError
+from annotator.cli.base import app, say
+from annotator.records import AnnotateError, SetupError
 
 __all__ = ["app", "main"]
+
+
+@contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """A folder in ``$TMPDIR`` for the temporary files of this process and its workers; it goes at the end.
+
+    Libraries leave files there, and nobody else can have put any under names that are known beforehand.
+
+    Raises: SetupError when there is no such folder to write to.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="annotate-")
+    except OSError as error:
+        raise SetupError(
+            f"There is no folder for temporary files ({error.strerror}): set TMPDIR to one to write to."
+        ) from error
+    changed = {"TMPDIR": folder, "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "torchinductor")}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
@@ -25,10 +56,11 @@ def main() -> None:
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
     try:
         check_own_model()
-        app()
+        with own_temporary_folder():
+            app()
     except AnnotateError as error:
-        typer.echo(f"annotate: {error}", err=True)
+        say(f"annotate: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("annotate: stopped; the same command goes on from what is finished.", err=True)
+        say("annotate: stopped; the same command goes on from what is finished.", err=True)
         sys.exit(130)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from annotator.terminal import Plain, escaped
+
 app = typer.Typer(
     name="annotate",
     help="Recordings of conversations to emotion-labelled transcripts.",
@@ -25,11 +27,16 @@ Verbose = Annotated[
 ]
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, without anything that a terminal would take for a command."""
+    typer.echo(escaped(text, keep="\n\t"), err=err)
+
+
 def set_up_logging(quiet: bool, verbose: bool) -> None:
     """Log to standard error."""
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Plain("%(message)s"))
     logger = logging.getLogger("annotator")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -44,5 +51,5 @@ def version(
     if show:
         from annotator import __version__
 
-        typer.echo(f"annotate {__version__}")
+        say(f"annotate {__version__}")
         raise typer.Exit

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from annotator.cli.base import Out, Quiet, Verbose, app, set_up_logging
+from annotator.cli.base import Out, Quiet, Verbose, app, say, set_up_logging
 
 
 @app.command()
@@ -86,10 +86,6 @@ def run(
     from annotator.settings import load_settings
 
     set_up_logging(quiet, verbose)
-    if model is not None and model.startswith("hf:"):
-        from train.share import checkpoint_from
-
-        model = str(checkpoint_from(model))
     flags: dict[str, Any] = {
         "model": model,
         "diarizer": diarizer,
@@ -117,23 +113,31 @@ def run(
         "report": report,
     }
     settings = load_settings(config, flags)
+    if settings.offline:
+        from annotator.offline import enforce
+
+        enforce()  # before the hub's libraries are imported
+    if settings.model.startswith("hf:"):
+        from train.share import checkpoint_from
+
+        settings = settings.model_copy(update={"model": str(checkpoint_from(settings.model))})
     from annotator import pipeline
 
     result = pipeline.run(inputs, out, settings, progress=not quiet)
     if result.table is None:
-        typer.echo("Stopped. The same command goes on from here.", err=True)
+        say("Stopped. The same command goes on from here.", err=True)
     else:
         files = result.table["file"].n_unique()
-        typer.echo(f"{len(result.table)} utterances of {files} recordings: {out}")
+        say(f"{len(result.table)} utterances of {files} recordings: {out}")
         if result.failures:
             failures = out.with_suffix(".failures.csv")
             what = "of the inputs failed, or went on without their transcript"
-            typer.echo(f"{len(result.failures)} {what}: {failures}", err=True)
+            say(f"{len(result.failures)} {what}: {failures}", err=True)
         if settings.report is not None:
             from annotator.report import write_report
 
             write_report(out, settings.report)
-            typer.echo(f"{settings.report}")
+            say(f"{settings.report}")
     raise typer.Exit(result.exit_code)
 
 
@@ -151,7 +155,7 @@ def merge(
 
     set_up_logging(quiet=False, verbose=False)
     whole, failures = pipeline.merge_work_folders(out, [*folders, *(more or [])])
-    typer.echo(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
+    say(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
     raise typer.Exit(3 if failures else 0)
 
 
@@ -164,7 +168,7 @@ def report(
     from annotator.report import write_report
 
     write_report(table, out)
-    typer.echo(f"{out}")
+    say(f"{out}")
 
 
 @app.command()
@@ -184,7 +188,7 @@ def export(
     from annotator.export import export as write
 
     files = write(table, to, out)
-    typer.echo(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
+    say(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
 
 
 @app.command()
@@ -208,4 +212,4 @@ def faces(
 
     set_up_logging(quiet=False, verbose=False)
     count = show_faces(recording, out, load_settings(config, {}), table)
-    typer.echo(f"{count} {'frame' if count == 1 else 'frames'} and faces.csv in {out}")
+    say(f"{count} {'frame' if count == 1 else 'frames'} and faces.csv in {out}")

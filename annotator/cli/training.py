@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from annotator.cli.base import Quiet, app, set_up_logging
+from annotator.cli.base import Quiet, app, say, set_up_logging
 
 
 @app.command()
@@ -106,8 +106,8 @@ def prepare(
             **options,
         )
     for line in described(corpus):
-        typer.echo(line)
-    typer.echo(f"{out}")
+        say(line)
+    say(f"{out}")
     raise typer.Exit(3 if unused_file(out).exists() else 0)
 
 
@@ -155,10 +155,10 @@ def train(
         tensorboard=tensorboard,
     )
     best = trained.best
-    typer.echo(
+    say(
         f"epoch {best.number}: weighted F1 {best.weighted_f1:.4f}, accuracy {best.accuracy:.4f} on validation"
     )
-    typer.echo(f"{out}")
+    say(f"{out}")
 
 
 @app.command()
@@ -263,8 +263,8 @@ def finetune(
     )
     if tuned.figures is not None:
         for line in tuned.summary():
-            typer.echo(line)
-        typer.echo(f"{out}")
+            say(line)
+        say(f"{out}")
 
 
 @app.command()
@@ -279,7 +279,7 @@ def share(
     from train import share as sharing
 
     set_up_logging(quiet=False, verbose=False)
-    typer.echo(sharing.share(checkpoint, to, private=private))
+    say(sharing.share(checkpoint, to, private=private))
 
 
 @app.command()
@@ -321,7 +321,7 @@ def evaluate(
         run_settings=load_settings(None, given),
     )
     for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
-        typer.echo(f"{name:<12} {metrics[name]:.4f}")
+        say(f"{name:<12} {metrics[name]:.4f}")
     if "as_run" in metrics:
-        typer.echo(f"as a run labels the recordings: weighted_f1 {metrics['as_run']['weighted_f1']:.4f}")
-    typer.echo(f"{out}")
+        say(f"as a run labels the recordings: weighted_f1 {metrics['as_run']['weighted_f1']:.4f}")
+    say(f"{out}")

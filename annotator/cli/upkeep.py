@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from annotator.cli.base import app, set_up_logging
+from annotator.cli.base import app, say, set_up_logging
 
 
 @app.command()
@@ -26,7 +26,7 @@ def download(
 
     set_up_logging(quiet=False, verbose=False)
     for line in fetching.download(parts or [], device):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -34,4 +34,4 @@ def doctor() -> None:
     """Show what is installed, what each stage would use, and what is missing and how to get it."""
     from annotator import doctor as examination
 
-    typer.echo(examination.report())
+    say(examination.report())

@@ -6,7 +6,6 @@ pyannote   pyannote.audio's community-1 pipeline, when its (gated) weights are a
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from annotator import bounds
 from annotator.encodings import decode
 from annotator.records import Audio, ChannelLevels, RecordingError, SetupError, Turn, UsageError, Utterance
 
@@ -219,7 +219,12 @@ def read_rttm(path: Path, recording: str | None = None) -> list[Turn]:
                 raise _bad_rttm(f"{path.name}, line {number}: this is not RTTM.")
             continue
         turns += _rttm_turn(line, f"{path.name}, line {number}")
+        if len(turns) > bounds.MOST_TURNS:
+            raise _bad_rttm(f"{path.name} has more than {bounds.MOST_TURNS:,} turns.")
     turns = _of_recording(turns, path.stem if recording is None else recording, path.name)
+    at = bounds.crowd(sorted((t.start, t.end) for _, _, t in turns), bounds.TURNS_AT_ONCE)
+    if at is not None:
+        raise _bad_rttm(f"{path.name} has more than {bounds.TURNS_AT_ONCE} turns at once, at {at:.0f} s.")
     channels = {channel for _, channel, _ in turns}
     named = {turn.speaker for _, _, turn in turns} - {_NOT_AVAILABLE}
     if not named and len(channels) > 1:  # nothing else tells them apart
@@ -244,7 +249,7 @@ def _rttm_turn(line: str, where: str) -> list[tuple[str, str, Turn]]:
     if start is None or duration is None:
         raise _bad_rttm(
             f"{where}: start {fields[at]!r} and duration {fields[at + 1]!r} "
-            "must be numbers of seconds, 0 or more."
+            "must be numbers of seconds, 0 or more and below a million."
         )
     # Confidence and look-ahead time close a whole line; some leave one or both out.
     rest = fields[at + 4 :]
@@ -252,7 +257,7 @@ def _rttm_turn(line: str, where: str) -> list[tuple[str, str, Turn]]:
         if len(rest) > 1 and (rest[-1] == _NOT_AVAILABLE or _seconds(rest[-1]) is not None):
             rest.pop()
     end = start + duration
-    if not start < end < math.inf:  # a small duration can vanish in the sum
+    if not start < end:  # a small duration can vanish in the sum
         return []
     return [(" ".join(fields[1 : at - 1]), fields[at - 1], Turn(start, end, " ".join(rest)))]
 
@@ -297,4 +302,4 @@ def _seconds(field: str) -> float | None:
         value = float(field)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if 0 <= value < bounds.LATEST_S else None

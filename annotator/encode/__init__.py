@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
 
 Spec = Mapping[str, Any]
+MOST_CONTEXT = 100  # utterances before one: more than a text encoder reads
 
 
 class Encoder(Protocol):
@@ -50,16 +51,24 @@ def _minilm(spec: Spec, folder: Path | None, device: str) -> Encoder:
 def _hf(spec: Spec, folder: Path | None, device: str) -> Encoder:
     from .text import TextEncoder  # noqa: TID251 - its own package
 
-    if not isinstance(spec.get("path"), str):
+    return TextEncoder("hf", _hf_folder(spec, folder), device, **_text_options(spec, folder))
+
+
+def _hf_folder(spec: Spec, folder: Path | None) -> Path:
+    path = spec.get("path")
+    if not isinstance(path, str) or not path.isprintable():
         raise UsageError('The text encoder "hf" needs "path": the folder of a Hugging Face model.')
-    return TextEncoder("hf", Path(folder or ".", spec["path"]), device, **_text_options(spec, folder))
+    return Path(folder or ".", path)
 
 
 def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
     adapter = None if spec.get("adapter") is None else part_file(spec["adapter"], folder)
     context = spec.get("context", 0)
-    if not isinstance(context, int) or isinstance(context, bool) or context < 0:
-        raise UsageError(f'"context" of a text encoder is a number of utterances from 0, not {context!r}.')
+    if not isinstance(context, int) or isinstance(context, bool) or not 0 <= context <= MOST_CONTEXT:
+        raise UsageError(
+            f'"context" of a text encoder is a number of utterances from 0, not {context!r}; '
+            f"{MOST_CONTEXT} at most."
+        )
     return {"adapter": adapter, "context": context}
 
 
@@ -136,12 +145,28 @@ def check_spec(modality: str, spec: Spec) -> None:
         )
 
 
+def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
+    """Length of the vectors that a spec's encoder gives, by all that can be seen without loading it whole.
+
+    Raises: as :func:`make_encoder`.
+    """
+    check_spec(modality, spec)
+    if modality == "text":
+        from .text import check_text, minilm_folder  # noqa: TID251 - its own package
+
+        path = minilm_folder() if spec["name"] == "minilm" else _hf_folder(spec, folder)
+        return check_text(path, _text_options(spec, folder)["adapter"])
+    # What hears and sees is small: it is loaded as a worker will load it.
+    return ENCODERS[spec["name"]](spec, folder, "cpu").width
+
+
 def part_file(name: object, folder: Path | None) -> Path:
     """A safetensors file beside the checkpoint.
 
     Raises: UsageError when the name is none of a plain safetensors file, or it is not there.
     """
-    plain = isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\:\0")
+    plain = isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\:")
+    plain = plain and str(name).isprintable()
     if not plain or str(name).startswith("."):
         raise UsageError(f"{name!r} is not the name of a .safetensors file beside the checkpoint.")
     if folder is None:
@@ -149,9 +174,19 @@ def part_file(name: object, folder: Path | None) -> Path:
     file = folder / str(name)
     if not file.is_file():
         raise UsageError(f"The checkpoint {folder} lacks its file {name}: copy it there, or train again.")
-    if file.resolve().parent != folder.resolve():
+    # The hub's cache links all files of a checkpoint to one place of its own.
+    if file.resolve().parent not in (folder.resolve(), (folder / "model.json").resolve().parent):
         raise UsageError(f"{file} is a link that leads out of the checkpoint: put the file itself there.")
     return file
 
 
-__all__ = ["CHOICES", "ENCODERS", "Encoder", "Spec", "check_spec", "make_encoder", "part_file"]
+__all__ = [
+    "CHOICES",
+    "ENCODERS",
+    "Encoder",
+    "Spec",
+    "check_encoder",
+    "check_spec",
+    "make_encoder",
+    "part_file",
+]

@@ -7,7 +7,6 @@ Interspeech 2016), 6373. The free version of openSMILE bars commercial use.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from annotator import plain_json
 from annotator.records import RATE_HZ, Evidence, Features, SetupError, UsageError, Utterance
 
 WIDTHS = {"egemaps": 88, "compare2016": 6373}
@@ -183,7 +183,7 @@ def load_voice_scores(file: Path) -> VoiceScores:
     """
     try:
         with safe_open(file, "np") as stored:
-            config = json.loads((stored.metadata() or {})["config"])
+            config = plain_json.loads((stored.metadata() or {})["config"])
             arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
         width, classes = WIDTHS[str(config["features"])], len(config["labels"])
         if "basis" not in arrays:  # files of the first version know no distance

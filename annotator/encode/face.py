@@ -8,7 +8,6 @@ and no max-pooling, since a 48-pixel face has nothing to spare.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,11 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.densenet import DenseNet
 
+from annotator import plain_json
 from annotator.records import Evidence, Features, SetupError, Utterance
 
 from .precision import mixed_precision  # noqa: TID251 - its own package
 
 CROP_PX = 48  # side of a face crop, pixels
+MOST = 1024  # of any size of a network: layers of a block, channels, classes
 BATCH = 32  # crops of every pass through the network, neither more nor fewer
 
 
@@ -38,6 +39,12 @@ class FaceNetConfig:
     blocks: tuple[int, ...] = (4, 6, 8)
     stem: int = 64
     classes: int = 7
+
+    def check(self) -> None:
+        """Raises: ValueError for sizes that no face network has."""
+        numbers = (self.growth, self.stem, self.classes, *self.blocks)
+        if not all(type(n) is int and 0 < n <= MOST for n in numbers) or not 0 < len(self.blocks) <= 8:
+            raise ValueError(f"its sizes are not all whole numbers from 1 to {MOST}")
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -95,9 +102,17 @@ def load_face_net(file: Path, device: str = "cpu") -> FaceNet:
     """
     try:
         with safe_open(file, "pt") as stored:
-            shape = json.loads((stored.metadata() or {})["config"])
+            shape = plain_json.loads((stored.metadata() or {})["config"])
+            config = FaceNetConfig(**{**shape, "blocks": tuple(shape["blocks"])})
+            config.check()
+            with torch.device("meta"):  # takes no memory, whatever the sizes
+                wanted = {name: list(t.shape) for name, t in FaceNet(config).state_dict().items()}
+            if wanted != {name: stored.get_slice(name).get_shape() for name in stored.keys()}:
+                raise ValueError("its weights have other names or shapes than its config says")
             weights = {name: stored.get_tensor(name) for name in stored.keys()}
-        net = FaceNet(FaceNetConfig(**{**shape, "blocks": tuple(shape["blocks"])}))
+        if not all(t.isfinite().all() for t in weights.values()):
+            raise ValueError("its weights are not all finite")
+        net = FaceNet(config)
         net.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

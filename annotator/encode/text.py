@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +28,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from annotator import plain_json
 from annotator.records import Evidence, Features, SetupError, Utterance
 
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
 BATCH_TOKENS = 4096  # of a batch, padding included
+MOST_RANK = 4096  # of an adapter
+# Never what a model's own files name: that may be code of somebody's, fetched from a hub.
+ATTENTION = "sdpa"
+_MODULE = re.compile(r"[A-Za-z_][\w.]{0,200}")
+_NO_ENCODER = (
+    "There is no text encoder at {}: it takes the folder of a Hugging Face model "
+    "with config.json, its tokenizer and .safetensors weights."
+)
 FINGERPRINTED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -194,25 +205,19 @@ def _config(module: nn.Module) -> Any:
 
 
 def _load(path: Path) -> tuple[Any, nn.Module]:
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
     if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
-        raise SetupError(
-            f"There is no text encoder at {path}: it takes the folder of a Hugging Face model "
-            "with config.json, its tokenizer and .safetensors weights."
-        )
+        raise SetupError(_NO_ENCODER.format(path))
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 str(path), local_files_only=True, trust_remote_code=False, truncation_side="left"
             )
-            module = AutoModel.from_pretrained(
-                str(path),
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-            )
+            try:
+                module = _model(path, ATTENTION)
+            except ValueError:  # one that has no such attention
+                module = _model(path, "eager")
     except (OSError, ValueError, SafetensorError) as error:
         raise SetupError(f"The text encoder at {path} does not load: {error}") from error
     if tokenizer.pad_token is None:
@@ -220,6 +225,20 @@ def _load(path: Path) -> tuple[Any, nn.Module]:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer, module
+
+
+def _model(path: Path, attention: str) -> nn.Module:
+    from transformers import AutoModel
+
+    module: nn.Module = AutoModel.from_pretrained(
+        str(path),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        attn_implementation=attention,
+    )
+    return module
 
 
 def save_adapter(module: nn.Module, config: Any, file: Path) -> None:
@@ -243,6 +262,74 @@ def save_adapter(module: nn.Module, config: Any, file: Path) -> None:
     save_file(tensors, file, metadata={"config": json.dumps(shape, sort_keys=True)})
 
 
+@dataclass(frozen=True)
+class AdapterShape:
+    """What an adapter file may say of itself: nothing that names code, a pattern or a file.
+
+    Raises: ValueError, TypeError.
+    """
+
+    r: int
+    lora_alpha: float
+    lora_dropout: float
+    target_modules: tuple[str, ...]
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.r) is not int or not 0 < self.r <= MOST_RANK:
+            raise ValueError(f"its rank is not from 1 to {MOST_RANK}")
+        if not (0 < self.lora_alpha <= 1e6 and 0 <= self.lora_dropout < 1):
+            raise ValueError("its scale or dropout is no such number")
+        # One text would be taken for a regular expression.
+        names = self.target_modules
+        if not names or len(names) > 1000 or not all(map(_MODULE.fullmatch, names)):
+            raise ValueError("the layers that it changes are no plain names")
+        if type(self.use_rslora) is not bool:
+            raise ValueError("use_rslora is neither true nor false")
+
+
+def read_adapter(file: Path) -> tuple[AdapterShape, dict[str, Tensor]]:
+    """What an adapter file holds, checked in itself.
+
+    Raises: SetupError when it is no adapter.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            config = plain_json.loads((stored.metadata() or {})["config"])
+            if not isinstance(config["target_modules"], list):
+                raise ValueError("the layers that it changes are no list")
+            shape = AdapterShape(**{**config, "target_modules": tuple(config["target_modules"])})
+            for name in stored.keys():
+                # (r, in) and (out, r)
+                size = stored.get_slice(name).get_shape()
+                rank = size[0] if ".lora_A." in name else size[-1]
+                if len(size) != 2 or rank != shape.r:
+                    raise ValueError(f"{name} has not its rank")
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
+            raise ValueError("its weights are not all finite")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"{file} is no adapter of this text encoder: {reason}") from error
+    return shape, tensors
+
+
+def check_text(path: Path, adapter: Path | None) -> int:
+    """Length of the vectors of the encoder in a folder, without loading it.
+
+    Raises: SetupError when it or the adapter can't be used.
+    """
+    try:
+        width = plain_json.read(path / "config.json")["hidden_size"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(_NO_ENCODER.format(path)) from error
+    if adapter is not None:
+        shape, _ = read_adapter(adapter)
+        if type(width) is int and shape.r > width:
+            raise SetupError(f"{adapter} is no adapter of the text encoder at {path}: its rank is larger.")
+    return int(width)
+
+
 def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
     """Put saved LoRA weights into ``module``, in place.
 
@@ -254,11 +341,10 @@ def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
     from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
 
+    shape, tensors = read_adapter(file)
     try:
-        with safe_open(file, "pt") as stored:
-            shape = json.loads((stored.metadata() or {})["config"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        inject_adapter_in_model(LoraConfig(**shape), module)
+        config = LoraConfig(**{**asdict(shape), "target_modules": list(shape.target_modules)})
+        inject_adapter_in_model(config, module)
         wanted = {name: value.shape for name, value in get_peft_model_state_dict(module).items()}
         if wanted != {name: value.shape for name, value in tensors.items()}:
             raise ValueError("its weights have other names or shapes")

@@ -9,7 +9,7 @@ sandbox.py    the launcher that gives up its rights and becomes ffmpeg
 streams.py    which sound stream is heard
 """
 
-from annotator.media.child import Limits, escaped, ffmpeg_path, ffmpeg_version  # noqa: TID251 - its own package
+from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version, sandbox_lacks  # noqa: TID251 - its own package
 from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
 from annotator.media.find import (  # noqa: TID251 - its own package
     MEDIA_SUFFIXES,
@@ -20,10 +20,12 @@ from annotator.media.find import (  # noqa: TID251 - its own package
     look_through,
     printable,
     sidecars,
+    stamps,
 )
 from annotator.media.probe import probe  # noqa: TID251 - its own package
 from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
 from annotator.media.streams import described  # noqa: TID251 - its own package
+from annotator.terminal import escaped
 
 __all__ = [
     "MEDIA_SUFFIXES",
@@ -43,5 +45,7 @@ __all__ = [
     "look_through",
     "printable",
     "probe",
+    "sandbox_lacks",
     "sidecars",
+    "stamps",
 ]

@@ -13,14 +13,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotator.awake import STEP_S, Awake
 from annotator.media import sandbox  # noqa: TID251 - its own package
-from annotator.records import RecordingError, SetupError
+from annotator.records import RATE_HZ, RecordingError, SetupError
+from annotator.terminal import escaped
 
 # Demuxers that read one file and nothing else. Playlists and scripts (hls, dash, concat) would open other
 # recordings, whatever the name of the file that holds them; a protocol whitelist does not stop that.
@@ -38,12 +39,16 @@ _REMEDY = "Install ffmpeg, or `pip install imageio-ffmpeg`, or set ANNOTATE_FFMP
 
 @dataclass(frozen=True)
 class Limits:
-    """What reading one recording may cost. Wall-clock times leave out the work on its frames."""
+    """What reading one recording may cost. Wall-clock times leave out the work on its frames, and the time in
+    which this process is stopped.
+    """
 
     probe_s: float = 60.0
     decode_s: float = 60.0  # for any recording, and in addition
-    decode_s_per_s: float = 4.0  # for each second that it declares
+    decode_s_per_s: float = 4.0  # for each second that it declares, as far as its size bears that out
     decode_max_s: float = 86_400.0  # at most, and when it declares no duration
+    stall_s: float = 600.0  # without anything from ffmpeg
+    least_bytes_per_s: int = 25  # fewer hold no second of sound; whoever declares more is not believed
     cpu_s: int = 172_800
     address_bytes: int = 8 << 30
     audio_bytes: int = 4 << 30  # of the decoded sound: 37 hours
@@ -51,10 +56,17 @@ class Limits:
     max_pixels: int = 33_177_600  # of a picture: 7680 x 4320
     max_streams: int = 32
 
-    def decode_wall_s(self, duration_s: float | None) -> float:
+    @property
+    def longest_s(self) -> float:
+        """The longest recording that is decoded."""
+        return self.audio_bytes / (2 * RATE_HZ)
+
+    def decode_wall_s(self, duration_s: float | None, size_bytes: int | None = None) -> float:
         """Seconds that decoding a recording of the declared ``duration_s`` may take."""
         if duration_s is None:
             return self.decode_max_s
+        if size_bytes is not None:
+            duration_s = min(duration_s, size_bytes / self.least_bytes_per_s)
         return min(self.decode_max_s, self.decode_s + self.decode_s_per_s * duration_s)
 
 
@@ -64,6 +76,7 @@ class Ended:
 
     status: int
     log: tuple[str, ...]
+    lacks: str | None = None  # what this machine can't take away from ffmpeg, for people
 
 
 def ffmpeg_path() -> str:
@@ -79,10 +92,20 @@ def ffmpeg_path() -> str:
 
 def ffmpeg_version() -> str:
     """The version that the ffmpeg in use tells, such as ``7.0.2-static``. Raises: SetupError as above."""
-    # Without arguments it prints its banner where the log is read.
-    ended = run(lambda _: [], [], read=None, wall_s=60.0, limits=Limits(), stage="probe")
+    ended = _banner(ffmpeg_path())
     told = re.search(r"ffmpeg version (\S+)", "\n".join(ended.log))
     return told[1] if told else "unknown"
+
+
+def sandbox_lacks() -> str | None:
+    """What this machine can't take away from ffmpeg, for people; None where it is all. Raises: SetupError."""
+    return _banner(ffmpeg_path()).lacks
+
+
+@functools.lru_cache(maxsize=8)
+def _banner(program: str) -> Ended:
+    # Without arguments it prints its banner where the log is read.
+    return run(lambda _: [], [], read=None, wall_s=60.0, limits=Limits(), stage="probe", program=program)
 
 
 @functools.lru_cache(maxsize=8)
@@ -160,6 +183,7 @@ def run(
     stage: str,
     on_line: Callable[[str], None] | None = None,
     program: str | None = None,
+    stall_s: float | None = None,
 ) -> Ended:
     """Run ffmpeg until it ends, handing what it writes to ``sinks`` as it comes, all in this thread.
 
@@ -171,6 +195,7 @@ def run(
         stage: named in the errors.
         on_line: gets each line of ffmpeg's log.
         program: the ffmpeg, if not :func:`ffmpeg_path`.
+        stall_s: how long it may give nothing; as long as ``wall_s`` by default.
 
     Raises:
         RecordingError: ``timeout``, or ``decoder_killed`` when a signal ended it (a crash or a limit).
@@ -211,17 +236,14 @@ def run(
         while theirs:
             os.close(theirs.pop())
         assert child.stderr is not None
-        waited = _drain([(child.stderr.fileno(), log.feed), *zip(pipes, sinks, strict=True)], wall_s)
-        if waited is not None:
-            try:
-                child.wait(max(0.1, wall_s - waited))
-            except subprocess.TimeoutExpired:
-                waited = None
-        if waited is None:
+        readers = [(child.stderr.fileno(), log.feed), *zip(pipes, sinks, strict=True)]
+        stall_s = wall_s if stall_s is None else stall_s
+        if not (_drain(readers, wall_s, stall_s) and _ends(child, min(wall_s, limits.stall_s))):
             raise RecordingError(
                 stage,
                 "timeout",
-                f"ffmpeg took longer than {wall_s:.0f} s over this recording and was stopped.",
+                f"ffmpeg was stopped: it took longer than {wall_s:.0f} s over this recording, or gave "
+                f"nothing for {stall_s:.0f} s.",
             )
     except OSError as error:
         if child is None:
@@ -236,11 +258,12 @@ def run(
             child.stderr.close()
         for number in (*pipes, *theirs):
             os.close(number)
-    return _judge(child.returncode, log.lines(), stage)
+    return _judge(child.returncode, log, stage)
 
 
-def _judge(status: int, log: tuple[str, ...], stage: str) -> Ended:
+def _judge(status: int, said: _Log, stage: str) -> Ended:
     """Tell a sandbox that would not start from a decoder that was killed or ended by itself."""
+    log = said.lines()
     if status == sandbox.REFUSED or status == 127:
         for line in log:
             if line.startswith(sandbox.MARK) or "error while loading shared libraries" in line:
@@ -252,28 +275,41 @@ def _judge(status: int, log: tuple[str, ...], stage: str) -> Ended:
             "decoder_killed",
             f"ffmpeg was ended by {name} while it read this recording (a crash or a limit).",
         )
-    return Ended(status, log)
+    return Ended(status, log, said.lacks)
 
 
-def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float) -> float | None:
-    """Read all pipes to their ends. Returns the seconds spent waiting; None when they passed ``wall_s``."""
-    waited = 0.0
+def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float, stall_s: float) -> bool:
+    """Read all pipes to their ends; whether they came within ``wall_s``, and something every ``stall_s``."""
+    waited = stalled = 0.0
     with selectors.DefaultSelector() as selector:
         for number, sink in readers:
             selector.register(number, selectors.EVENT_READ, sink)
         while selector.get_map():
-            began = time.monotonic()
-            ready = selector.select(max(0.0, wall_s - waited))
-            waited += time.monotonic() - began
-            if waited > wall_s or not ready:
-                return None
+            clock = Awake()
+            ready = selector.select(min(STEP_S, max(0.0, wall_s - waited)))
+            passed = clock.seconds()
+            waited, stalled = waited + passed, 0.0 if ready else stalled + passed
+            if waited > wall_s or stalled > stall_s:
+                return False
             for key, _ in ready:
                 data = os.read(key.fd, _CHUNK_BYTES)
                 if data:
                     key.data(data)
                 else:
                     selector.unregister(key.fd)
-    return waited
+    return True
+
+
+def _ends(child: subprocess.Popen[bytes], within_s: float) -> bool:
+    """Whether a child that has closed its pipes ends."""
+    clock = Awake()
+    while clock.seconds() <= within_s:
+        try:
+            child.wait(STEP_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return True
+    return False
 
 
 def _widen(pipe: int) -> None:
@@ -294,6 +330,8 @@ class _Log:
         self._head: list[str] = []
         self._head_bytes = 0
         self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
+        self._begun = False
+        self.lacks: str | None = None  # the launcher's line, where it is the first
 
     def feed(self, data: bytes) -> None:
         *whole, self._part = (self._part + data).split(b"\n")
@@ -305,6 +343,10 @@ class _Log:
 
     def _take(self, raw: bytes) -> None:
         line = raw.decode("utf-8", "replace")
+        first, self._begun = not self._begun, True
+        if first and line.startswith(sandbox.LACKS):
+            self.lacks = line.removeprefix(sandbox.LACKS)
+            return
         if self._on_line is not None:
             self._on_line(line)
         if self._head_bytes < _LOG_HEAD_BYTES:
@@ -335,10 +377,3 @@ def reason(log: Sequence[str], path: Path) -> str:
         if line and "misdetection possible" not in line and not line.startswith(_EMPTY_PHRASES):
             return escaped(line)[:200]
     return "ffmpeg gives no reason"
-
-
-def escaped(text: str) -> str:
-    """``text`` with control characters and lone surrogates shown as escapes, fit for a terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )

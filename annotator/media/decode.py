@@ -121,7 +121,7 @@ def decode(
     ]
     tracks = in_order(media.audio, language, audio_track)
     if not tracks and picture is None:
-        return Decoded(None, media.duration_s or 0.0, tuple(flags))
+        return Decoded(None, min(media.duration_s or 0.0, limits.longest_s), tuple(flags))
     sound: Sound | None = None
     pictures: list[_Frames] = []  # those that were handed over
     track: AudioStream | None = None
@@ -131,10 +131,11 @@ def decode(
             break
         tried: list[_Frames] = []
         if picture is not None and on_frame is not None and not pictures:
-            tried.append(_Frames(picture, on_frame, frame_rate_hz, _fitted(picture, max_width)))
+            fitted, longest_s = _fitted(picture, max_width), limits.longest_s
+            tried.append(_Frames(picture, on_frame, frame_rate_hz, fitted, longest_s))
             if on_thumbnail is not None:
                 steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
-                tried.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX))
+                tried.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX, longest_s))
         sound, ended = _pass(media, audio_file, tried, track, apart, None, limits)
         if tried and tried[0].count:
             pictures = tried
@@ -203,7 +204,7 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
         lambda urls: _words(ffmpeg.output(source, urls[0], **options)),
         [take],
         read=media.path,
-        wall_s=limits.decode_wall_s(media.duration_s),
+        wall_s=_wall_s(media, limits),
         limits=limits,
         stage="decode",
     )
@@ -244,10 +245,11 @@ def _pass(
             lambda urls: _command(media.path, urls, track, apart, pictures, limits),
             sinks,
             read=media.path,
-            wall_s=limits.decode_wall_s(media.duration_s),
+            wall_s=_wall_s(media, limits),
             limits=limits,
             stage="decode",
             on_line=on_line,
+            stall_s=limits.stall_s,
         )
 
     if sound is None:
@@ -320,6 +322,14 @@ def _words(outputs: Any) -> list[str]:
     return [str(word) for word in ffmpeg.get_args(outputs)]
 
 
+def _wall_s(media: Media, limits: Limits) -> float:
+    try:
+        size = media.path.stat().st_size
+    except OSError:  # it has gone: ffmpeg will say so
+        size = 0
+    return limits.decode_wall_s(media.duration_s, size)
+
+
 def _failure(ended: Ended, path: Path) -> str:
     return reason([line for line in ended.log if "rror" in line or "nvalid" in line], path)
 
@@ -335,10 +345,13 @@ def _fitted(picture: Picture, max_width: int) -> tuple[int, int]:
 class _Frames:
     """Cuts ffmpeg's raw RGB bytes into pictures and hands them on with their times."""
 
-    def __init__(self, picture: Picture, on_frame: OnFrame, rate_hz: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self, picture: Picture, on_frame: OnFrame, rate_hz: float, size: tuple[int, int], longest_s: float
+    ) -> None:
         self.picture = picture
         self._on_frame = on_frame
         self._rate_hz = rate_hz
+        self._most = longest_s * rate_hz  # frames: a leap in the times of two is filled up with the first
         width, height = size  # upright
         self._shape = (height, width, 3)
         self._size = height * width * 3
@@ -369,6 +382,13 @@ class _Frames:
                 self._held.append(self._frame)
                 self._frame, self._filled = bytearray(self._size), 0
                 self._hand_on()
+        if self._index > self._most:
+            raise RecordingError(
+                "decode",
+                "too_long",
+                f"The pictures go on for more than {self._most / self._rate_hz / 3600:.3g} hours: cut the "
+                "recording.",
+            )
         if len(self._held) * self._size > _HELD_BYTES:
             raise RecordingError("decode", "no_timestamps", "ffmpeg does not tell when the pictures start.")
 

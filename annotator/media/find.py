@@ -8,12 +8,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator import sidecars as names
-from annotator.media.child import escaped  # noqa: TID251 - its own package
 from annotator.records import RecordingError, UsageError
+from annotator.terminal import escaped
 
 MEDIA_SUFFIXES: frozenset[str] = frozenset(
     ".3g2 .3ga .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .divx .dts .dtshd .dv "
@@ -25,6 +25,9 @@ MEDIA_SUFFIXES: frozenset[str] = frozenset(
 _RECORD = ".run.json"
 _OUTPUTS = (".parquet", ".csv", ".failures.csv", ".recordings.parquet", ".recordings.csv", _RECORD)
 _WORK_SUFFIX = ".work"  # our own folders of finished parts
+
+
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,13 @@ def look_through(inputs: Sequence[Path]) -> tuple[list[Found], list[PassedOver]]
             # The same path may be outside one input and inside another: then it is usable.
             if path not in found or found[path].problem is not None:
                 found[path] = Found(path, _label(os.path.relpath(path, base)), problem)
-    beside = {sidecar for path in found if not _is_sidecar(path) for sidecar in sidecars(path)}
+    beside: set[Path] = set()
+    for path in list(found):
+        if not _is_sidecar(path):
+            try:
+                beside.update(sidecars(path))
+            except RecordingError as error:
+                found[path] = replace(found[path], problem=found[path].problem or error)
     recordings = [entry for path, entry in found.items() if path not in beside]
     passed_over = [
         PassedOver(_label(os.path.relpath(path, base)), _why_not(path))
@@ -115,12 +124,42 @@ def sidecars(path: Path) -> tuple[Path, ...]:
     """Transcript and speaker files beside a recording, sorted; ``annotator/sidecars.py`` says by what names.
 
     Regular files only; a link that leaves the folder is passed over.
+
+    Raises:
+        RecordingError: the folder can't be read for another reason than that it is not there or not to be
+            listed, so that nobody knows what lies beside it.
     """
-    folder = path.parent
     try:
-        listed, owned = _beside(folder, os.stat(folder).st_mtime_ns)
-    except OSError:
+        return _sidecars(path)
+    except (FileNotFoundError, PermissionError):
         return ()  # a folder may be passed through without being listed; then nothing lies visibly beside
+    except OSError as error:
+        raise RecordingError(
+            "find", "unreadable", f"What lies beside it can't be read: {error.strerror}."
+        ) from error
+
+
+def stamps(path: Path, *, beside: bool = True) -> dict[Path, Stamp]:
+    """Size, times and inode of a recording and of the files beside it: they tell whether one has changed.
+
+    The change time can't be set by a program, so an edit that restores the old modification time is seen.
+
+    Args:
+        beside: whether to look at the files beside it at all.
+
+    Raises:
+        OSError, RecordingError: they can't be looked at.
+    """
+    found = {}
+    for one in (path, *(sidecars(path) if beside else ())):
+        status = one.stat()
+        found[one] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return found
+
+
+def _sidecars(path: Path) -> tuple[Path, ...]:
+    folder = path.parent
+    listed, owned = _beside(folder, os.stat(folder).st_mtime_ns)
     if path.name not in listed:  # named outright, with an ending that no recording has in a folder
         known = {stem: (path.name,) for stem in names.stems(path.name)}
         candidates = [name for name in listed if names.owners(name, known)]

@@ -6,6 +6,7 @@ RULES is JSON: ``parent`` (process id), ``address_bytes``, ``cpu_s``, ``read`` (
 ``run`` (paths that may be read and executed). The command can write to the pipes it inherits and to nothing
 else: the file-size limit is zero everywhere, on Linux it can make no socket (seccomp, x86-64 and ARM64), and
 where the kernel has Landlock (5.13 and later) it opens no other file and signals no other process (6.12).
+What the kernel or a container refuses is left out, and said in a line of its own before anything else.
 
 Constants are those of the kernel's headers ``linux/landlock.h``, ``prctl.h``, ``seccomp.h``, ``audit.h`` and
 ``bpf_common.h``; the system calls of Landlock have the same numbers on every architecture but alpha.
@@ -21,10 +22,11 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 REFUSED = 126  # exit status when the command could not be started, as a shell has it
 MARK = "sandbox: "  # begins the line on stderr that says why
+LACKS = "sandbox lacks: "  # begins the line on stderr that says what is left out
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -63,10 +65,13 @@ def _checked(answer: int) -> int:
 
 
 def _confine(read: Sequence[str], run: Sequence[str]) -> None:
-    """Restrict this process, and what it becomes, to the paths given. No-op without Landlock."""
+    """Restrict this process, and what it becomes, to the paths given.
+
+    Raises: OSError where the kernel has no Landlock, or may not use it.
+    """
     abi = landlock_abi()
     if abi == 0:
-        return
+        raise OSError(errno.ENOSYS, "no Landlock")
     libc = _libc()
     handled = (1 << _ACCESS_BITS.get(abi, 16)) - 1
     attributes = struct.pack("=QQQ", handled, _NET_BITS if abi >= 4 else 0, _SCOPE_BITS if abi >= 6 else 0)
@@ -87,9 +92,12 @@ def _confine(read: Sequence[str], run: Sequence[str]) -> None:
 
 
 def _forbid_sockets() -> None:
-    """No system call of this process, and of what it becomes, makes a socket. No-op on other machines."""
+    """No system call of this process, and of what it becomes, makes a socket.
+
+    Raises: OSError on other machines, and where the kernel has no seccomp or may not use it.
+    """
     if os.uname().machine not in _ARCHITECTURES:
-        return
+        raise OSError(errno.ENOSYS, "no filter for this machine")
     architecture, socket_number = _ARCHITECTURES[os.uname().machine]
     steps = (  # instruction, steps to skip where it holds and where not, operand
         (_LOAD, 0, 0, 4),  # the architecture
@@ -104,9 +112,17 @@ def _forbid_sockets() -> None:
     )
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     handed = struct.pack("HP", len(steps), ctypes.addressof(program))
-    answer = _libc().prctl(_PR_SET_SECCOMP, _FILTER, ctypes.c_char_p(handed), 0, 0)
-    if answer < 0 and ctypes.get_errno() != errno.EINVAL:  # a kernel built without it
-        _checked(answer)
+    _checked(_libc().prctl(_PR_SET_SECCOMP, _FILTER, ctypes.c_char_p(handed), 0, 0))
+
+
+def _die_with(parent: int) -> None:
+    _checked(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:  # it died before the line above took hold
+        raise ProcessLookupError("its parent has gone")
+
+
+def _gain_no_rights() -> None:
+    _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def _lower(limit: int, value: int) -> None:
@@ -120,18 +136,31 @@ def _lower(limit: int, value: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Give up rights as ``arguments[0]`` says and become ``arguments[1:]``. Returns only by raising."""
     rules, command = json.loads(arguments[0]), list(arguments[1:])
-    if sys.platform.startswith("linux"):
-        _checked(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-        if os.getppid() != rules["parent"]:  # it died before the line above took hold
-            raise OSError("its parent has gone")
+    lacks = []
+
+    def attempt(what: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except ProcessLookupError:
+            raise
+        except OSError:  # EPERM, EACCES in a container; EINVAL, ENOSYS in a kernel that has none
+            lacks.append(what)
+
+    linux = sys.platform.startswith("linux")
+    if linux:
+        attempt("an end with its parent (prctl)", lambda: _die_with(rules["parent"]))
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_CPU, rules["cpu_s"])
-    if sys.platform.startswith("linux"):
-        _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        _forbid_sockets()
-    _confine(rules["read"], rules["run"])
+    if linux:
+        attempt("no new rights (prctl)", _gain_no_rights)
+        attempt("no sockets (seccomp)", _forbid_sockets)
+        attempt("no other files (Landlock)", lambda: _confine(rules["read"], rules["run"]))
+    else:
+        lacks += ["no sockets (seccomp)", "no other files (Landlock)"]
+    if lacks:
+        print(LACKS + "; ".join(lacks), file=sys.stderr, flush=True)
     # Last, since the interpreter itself may need more than the command is given.
     _lower(resource.RLIMIT_AS, rules["address_bytes"])
     os.execv(command[0], command)

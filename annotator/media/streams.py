@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from annotator.media.child import escaped  # noqa: TID251 - its own package
 from annotator.records import AudioStream, RecordingError
+from annotator.terminal import escaped
 from annotator.tracks import asked_for
 
 # As ffmpeg prints them behind a stream (libavformat, dump.c).

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from annotator import diarize, faces, media, transcribe, weights, whisper_files
+from annotator import diarize, encode, faces, media, offline, transcribe, weights, whisper_files
 from annotator.pipeline.job import Entry, Job, installed
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
@@ -63,6 +63,11 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 
     Raises: UsageError and SetupError; whatever is finished by then stays, and the same call goes on.
     """
+    with offline.when(settings.offline):
+        return _run(inputs, out, settings, progress)
+
+
+def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool) -> RunResult:
     check_out(out)
     found, passed_over = media.look_through(inputs)
     if not found:
@@ -75,6 +80,9 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
     device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
     predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
+    check_encoders(predictor, folder)
+    if lacks := media.sandbox_lacks():
+        log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
     entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
     if settings.shard:
@@ -108,6 +116,23 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
             if line := without_words(result.table, backends.transcriber):
                 log.info("%s", line)
     return result
+
+
+def check_encoders(predictor: Predictor, folder: Path) -> None:
+    """See that what the checkpoint says of its encoders holds, before any recording is worked on.
+
+    Raises: UsageError, SetupError.
+    """
+    for modality in predictor.modalities:
+        if modality not in predictor.encoders:
+            raise SetupError(f"The checkpoint {predictor.name} does not say what encodes {modality}.")
+        spec = predictor.encoders[modality]
+        width, wanted = encode.check_encoder(modality, spec, folder), predictor.widths[modality]
+        if width != wanted:
+            raise SetupError(
+                f"The {modality} encoder of {predictor.name} gives {width} numbers, and the network takes "
+                f"{wanted}: it is not the one that it was trained with."
+            )
 
 
 def without_words(rows: pl.DataFrame, transcriber: str) -> str | None:

@@ -21,7 +21,15 @@ from tqdm import tqdm
 from annotator import media, table, weights
 from annotator.pipeline.recordings import label
 from annotator.pipeline.signals import Stop
-from annotator.pipeline.stages import Backends, Prepared, Task, WorkerSetup, decoded_file, make_worker
+from annotator.pipeline.stages import (
+    Backends,
+    Prepared,
+    Task,
+    WorkerSetup,
+    decoded_file,
+    make_worker,
+    reading_limit_s,
+)
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
@@ -30,7 +38,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 5  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 6  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = (
     "conversation-annotator",
@@ -42,9 +50,9 @@ SHAPING_LIBRARIES = (
     "ctranslate2",
 )
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
-# What a worker may take for a recording before it counts as hanging. Recognition on a slow CPU takes about
-# ten seconds for each of the recording.
-LIMIT_S, LIMIT_S_PER_S, LIMIT_UNKNOWN_S = 3600.0, 60.0, 86_400.0
+NAMING = {".rttm", ".ctm"}  # endings of files beside a recording that may be of several, by their names
+# Faults that need not lie in the recording: a busy or failing machine, a decoder that was killed.
+PASSING = {"changed", "unreadable", "timeout", "decoder_killed"}
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
@@ -62,7 +70,7 @@ class Entry:
     key: str = ""  # of its prepared form
     part: str = ""  # of its rows
     media: Media | None = None  # None also when the part is there already
-    stamp: tuple[int, int] = (0, 0)  # size and modification time when it was hashed
+    stamps: Mapping[Path, Sequence[int]] = field(default_factory=dict)  # when it was hashed, see media.stamps
     duration_s: float = 0.0  # as declared; 0 when unknown
     is_new_failure: bool = False  # found in this run, not read from an earlier one
 
@@ -81,7 +89,7 @@ def installed(names: Sequence[str]) -> dict[str, str]:
 
 def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
-    encoder_files = [p for p in folder.glob("*.safetensors") if p.name != "model.safetensors"]
+    encoder_files = [p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"]
     return {
         "format": PREPARED_FORMAT,
         "versions": installed(SHAPING_LIBRARIES),
@@ -100,15 +108,14 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "frame_rate": s.frame_rate,
         "modalities": s.modalities,
         "encoders": encoders,
-        "encoder_files": {p.name: media.content_hash(p) for p in sorted(encoder_files)},
+        "encoder_files": {p.name: media.content_hash(p) for p in encoder_files},
     }
 
 
-def time_limit_s(task: Task) -> float:
-    """Seconds that a worker may take for a recording."""
-    if task.media.duration_s is None:
-        return LIMIT_UNKNOWN_S
-    return LIMIT_S + LIMIT_S_PER_S * task.media.duration_s
+def tell_if_damaged(file: Path) -> None:
+    """One line about a file of the work folder that is there and not used."""
+    if file.exists():
+        log.warning("%s is damaged or not in its place: it is made again.", media.escaped(str(file)))
 
 
 class Scan:
@@ -218,26 +225,38 @@ class Job:
         if entry.failure is not None or self.stop.signal is not None:
             return
         path = entry.path
+        # By name and content: the name of a subtitle file tells its language.
+        beside = []
         try:
-            stat = path.stat()
-            entry.stamp = (stat.st_size, stat.st_mtime_ns)
-            entry.file_id = self.work.content_id(path, media.content_hash)
-            # By name and content: the name of a subtitle file tells its language.
-            beside = []
-            for path in media.sidecars(entry.path):
-                content = self.work.content_id(path, media.content_hash)
-                beside.append([label(path.name, entry.path.name), content])
+            entry.stamps = media.stamps(entry.path)
+            for path, stamp in entry.stamps.items():
+                content = self.work.content_id(path, stamp, media.content_hash)
+                if path == entry.path:
+                    entry.file_id = content
+                else:
+                    # Of several recordings in one file, that of the recording's name is taken.
+                    named = entry.path.stem if path.suffix.lower() in NAMING else None
+                    beside.append([label(path.name, entry.path.name), content, named])
+            changed = media.stamps(entry.path) != entry.stamps
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"{media.escaped(path.name)} can't be read: {reason}"
             entry.failure = RecordingError("find", "unreadable", message)
             return
+        if changed:
+            message = "It, or a file beside it, changed while it was read: run again."
+            entry.failure = RecordingError("find", "changed", message)
+            return
+        assert entry.file_id is not None
         entry.key = hash_json([entry.file_id, beside, self.prepared_settings])
         entry.part = hash_json([entry.file_id, beside, self.part_settings])
-        facts = None if self.settings.fresh else table.read_facts(self.work.part_file(entry.part))
-        if facts is not None:
-            entry.duration_s = facts["duration_s"]
-            return
+        if not self.settings.fresh:
+            file = self.work.part_file(entry.part)
+            part = table.read_part(file, entry.file_id, self.predictor.labels)
+            if part is not None:
+                entry.duration_s = float(part.facts["duration_s"])
+                return
+            tell_if_damaged(file)
         earlier = self.work.read_failure(entry.key)
         if earlier is not None:
             entry.attempts = earlier["attempts"]
@@ -265,10 +284,13 @@ class Job:
         if len(copies) > 1:
             entry.failure, entry.attempts = copies[0].failure, copies[0].attempts
             return False
-        if not self.settings.fresh and Prepared.is_sound(self.work.prepared_file(entry.key)):
-            self._ready.append(entry)
-            return False
-        self._tasks.append(Task(entry.media, entry.key, self.work.prepared_file(entry.key), entry.stamp))
+        file = self.work.prepared_file(entry.key)
+        if not self.settings.fresh:
+            if Prepared.load(file) is not None:
+                self._ready.append(entry)
+                return False
+            tell_if_damaged(file)
+        self._tasks.append(Task(entry.media, entry.key, file, entry.stamps))
         return True
 
     def hand_out(self, bar: Any) -> None:
@@ -285,7 +307,7 @@ class Job:
                 scratch=self.work.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             )
-            self._pool = WorkerPool(size, make_worker, setup, time_limit_s)
+            self._pool = WorkerPool(size, make_worker, setup, reading_limit_s)
         while self._tasks and self._pool.idle:
             task = self._tasks.popleft()
             bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))
@@ -333,8 +355,9 @@ class Job:
         message = media.escaped(error.message)  # it may quote names and what the file says of itself
         entry.failure = RecordingError(error.stage, error.error, message)
         log.info("%s failed at %s: %s", media.escaped(entry.file), error.stage, message)
-        if error.stage in ("worker", "predict") or error.error == "changed" or not entry.path.exists():
-            return  # the machine's fault, or a passing one: the next run tries again
+        passing = error.stage in ("worker", "predict") or error.error in PASSING
+        if passing or not entry.path.exists():
+            return  # the machine's fault, or one that need not come again: the next run tries
         reason = {"stage": error.stage, "error": error.error, "message": message}
         self.work.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
 
@@ -366,9 +389,16 @@ class Job:
         """The next prepared recordings, only as many as the network takes at a time."""
         entries, recordings, rows = [], [], 0
         while self._ready and rows < self.predictor.most_utterances:
-            entries.append(self._ready.popleft())
-            recordings.append(Prepared.load(self.work.prepared_file(entries[-1].key)))
-            rows += len(recordings[-1].utterances)
+            entry = self._ready.popleft()
+            prepared = Prepared.load(self.work.prepared_file(entry.key))
+            if prepared is None:  # somebody has been at it since it was written or checked
+                fault = RecordingError("worker", "damaged", "What was prepared of it was damaged: run again.")
+                for copy in self._by_key[entry.key]:
+                    self.fail(copy, fault)
+                continue
+            entries.append(entry)
+            recordings.append(prepared)
+            rows += len(prepared.utterances)
         return entries, recordings
 
     def write_part(self, entry: Entry, recording: Prepared, predictions: list[Prediction]) -> None:
@@ -392,6 +422,7 @@ class Job:
         )
         flags = list(recording.flags) + ([] if recording.utterances else ["no_speech"])
         facts = recording.facts(entry.path.name) | {"rows": len(part), "flags": flags}
+        facts["file_id"] = entry.file_id
         for problem in recording.problems:
             said = media.escaped(problem["message"])
             log.warning("%s goes on without a transcript: %s", media.escaped(entry.file), said)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from annotator import media, table
+from annotator import media, plain_json, table
+from annotator.pipeline.manifests import Manifest
 from annotator.pipeline.people import linked, unpacked
 from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
@@ -35,10 +36,12 @@ def check_out(out: Path) -> None:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """A manifest; None when it is none that this version wrote."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = plain_json.read(path)
+        Manifest.model_validate(found)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == MANIFEST_FORMAT else None
+    manifest: dict[str, Any] = found
+    return manifest if manifest["format"] == MANIFEST_FORMAT else None
 
 
 def same_settings(manifests: Sequence[dict[str, Any]]) -> None:
@@ -51,9 +54,10 @@ def same_settings(manifests: Sequence[dict[str, Any]]) -> None:
 
 
 def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What became of each recording, by name, with the path of its part.
+    """What became of each recording, by name, with its part.
 
-    Raises: UsageError when two manifests name a file differently; SetupError when a part is missing.
+    Raises: UsageError when two manifests name a file differently; SetupError when a part is missing, damaged
+    or another's.
     """
     found: dict[str, dict[str, Any]] = {}
     for root, manifest in manifests:
@@ -62,13 +66,15 @@ def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> list[dict[str, A
             if entry["part"] is None:
                 found.setdefault(entry["file"], entry)  # another folder may have it after all
                 continue
-            path = root / "parts" / f"{entry['part']}.parquet"
-            if not path.is_file():
-                raise SetupError(
-                    f"The part of {entry['file']} is missing from {root}: run the same command again."
-                )
             if before is None or before["part"] is None:
-                found[entry["file"]] = entry | {"path": path}
+                path = root / "parts" / f"{entry['part']}.parquet"
+                part = table.read_part(path, entry["file_id"], manifest["labels"])
+                if part is None or part.sha256 != entry["sha256"]:
+                    raise SetupError(
+                        f"The part of {media.escaped(entry['file'])} in {root} is missing, damaged or not "
+                        "the one that its manifest names: run the command that made it again."
+                    )
+                found[entry["file"]] = entry | {"found": part}
             elif before["part"] != entry["part"]:
                 raise UsageError(
                     f"{entry['file']} has different contents in two work folders: give only one of them."
@@ -85,15 +91,12 @@ def write_outputs(
     same_settings([m for _, m in manifests])
     files = gather(manifests)
     first = manifests[0][1]
-    parts = [(f["file"], f["path"]) for f in files if "path" in f]
-    whole = table.merge(parts, first["labels"])
+    parts: list[tuple[str, table.Part]] = [(f["file"], f["found"]) for f in files if "found" in f]
+    whole = table.merge([(file, part.rows) for file, part in parts], first["labels"])
     if first["settings"]["link_speakers"]:
-        voices = {
-            file: {who: unpacked(voice) for who, voice in table.read_voices(path).items()}
-            for file, path in parts
-        }
+        voices = {file: {who: unpacked(v) for who, v in part.voices.items()} for file, part in parts}
         whole = linked(whole, voices, first["settings"]["link_threshold"])
-    failures = [{"file": f["file"], **f["failure"]} for f in files if "path" not in f]
+    failures = [{"file": f["file"], **f["failure"]} for f in files if "found" not in f]
     # A recording is annotated without its transcript when that can't be read; the file is to be mended.
     failures += [{"file": f["file"], "attempts": 1, **p} for f in files for p in f.get("problems", ())]
     metadata = {
@@ -140,7 +143,7 @@ def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]])
             "without_speech": sum("no_speech" in f.get("flags", ()) for f in files),
             "rows": sum(f.get("rows", 0) for f in files),
         },
-        "recordings": [{key: value for key, value in f.items() if key != "path"} for f in files],
+        "recordings": [{key: value for key, value in f.items() if key != "found"} for f in files],
     }
 
 
@@ -214,12 +217,15 @@ def manifest(
             }
         else:
             path = job.work.part_file(entry.part)
-            facts = table.read_facts(path)
-            if facts is None:
+            assert entry.file_id is not None
+            part = table.read_part(path, entry.file_id, job.predictor.labels)
+            if part is None:
                 raise SetupError(
-                    f"The part of {entry.file} vanished from {job.work.root}: run the same command again."
+                    f"The part of {media.escaped(entry.file)} in {job.work.root} is missing or damaged: run "
+                    "the same command again."
                 )
-            line |= {"part": entry.part, "sha256": media.content_hash(path), **facts}
+            facts = dict(part.facts)
+            line |= {**facts, "part": entry.part, "sha256": part.sha256}
             line["beside"] = read_beside(entry.path, facts["beside"])
             inside = facts["streams"]["subtitles"]
             taken = ({"transcript": inside} if inside else {}) | line["beside"]
@@ -247,5 +253,13 @@ def work_manifests(work: WorkDir) -> list[tuple[Path, dict[str, Any]]]:
     own = read_manifest(work.manifest_file)
     assert own is not None
     names = work.manifest_file.name if work.shard is None else f"manifest-*-of-{work.shard[1]}.json"
-    found = [read_manifest(path) for path in sorted(work.root.glob(names))]
-    return [(work.root, m) for m in found if m is not None and m["settings_hash"] == own["settings_hash"]]
+    mine = []
+    for path in sorted(work.root.glob(names)):
+        found = read_manifest(path)
+        if found is None:
+            log.warning(
+                "%s is damaged or of another version: the table lacks that shard. Run it again.", path
+            )
+        elif found["settings_hash"] == own["settings_hash"]:
+            mine.append((work.root, found))
+    return mine

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
-from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator import diarize, encode, faces, media, plain_json, seal, transcribe, utterances
 from annotator.levels import sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
@@ -38,6 +38,10 @@ from annotator.table import written_whole
 from annotator.whisper_files import WhisperFiles
 
 FaceDetector = Literal["yunet", "centerface"]
+# What a worker may take for a recording before it counts as hanging: until it is decoded, whatever the file
+# says of itself, and then by what was decoded. Recognition on a slow CPU takes about ten seconds for each of
+# the recording.
+LIMIT_S, LIMIT_S_PER_S, LIMIT_MAX_S = 3600.0, 60.0, 14 * 86_400.0
 CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
 
 
@@ -74,7 +78,7 @@ class Task:
     media: Media
     key: str
     out: Path
-    stamp: tuple[int, int]  # its size and modification time when it was hashed
+    stamps: Mapping[Path, Sequence[int]]  # of it and the files beside it, when they were hashed
     given: tuple[Utterance, ...] | None = None  # of a labelled corpus, in the place of turns and words found
 
 
@@ -140,23 +144,29 @@ class Prepared:
             arrays[f"{modality}.present"] = np.ascontiguousarray(f.present)
         plain = asdict(self)
         del plain["features"]
+        sealed = seal.blank()
+        metadata = {seal.KEY: sealed, "key": path.stem, "recording": json.dumps(plain, allow_nan=False)}
         with written_whole(path, scratch) as temporary:
-            save_file(arrays, temporary, metadata={"recording": json.dumps(plain)})
-
-    @staticmethod
-    def is_sound(path: Path) -> bool:
-        """Whether there is a whole file; a missing or damaged one is made anew."""
-        try:
-            with safe_open(path, framework="np") as file:
-                return "recording" in (file.metadata() or {})
-        except (OSError, SafetensorError):
-            return False
+            save_file(arrays, temporary, metadata=metadata)
+            seal.close(temporary, sealed)
 
     @classmethod
-    def load(cls, path: Path) -> Prepared:
-        with safe_open(path, framework="np") as file:
-            plain = json.loads(file.metadata()["recording"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    def load(cls, path: Path) -> Prepared | None:
+        """What was saved; None where there is no file that is whole and in its place. It is made anew."""
+        try:
+            content = path.read_bytes()
+            if not seal.is_whole(content):
+                return None
+            size = int.from_bytes(content[:8], "little")
+            metadata = plain_json.loads(content[8 : 8 + size])["__metadata__"]
+            if metadata["key"] != path.stem:
+                return None
+            return cls._of(plain_json.loads(metadata["recording"]), load(content))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+    @classmethod
+    def _of(cls, plain: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Prepared:
         modalities = [name.removesuffix(".values") for name in arrays if name.endswith(".values")]
         plain["utterances"] = tuple(
             Utterance(**{**u, "flags": tuple(u["flags"]), "words": tuple(Word(**w) for w in u["words"])})
@@ -168,8 +178,21 @@ class Prepared:
         return cls(**plain)
 
 
-def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
-    """Build the tools of a worker once; returns the function that prepares a recording."""
+def reading_limit_s(task: Task) -> float:
+    """Seconds that a worker may take until a recording is decoded; ffmpeg's own limits come before it."""
+    return LIMIT_S + 4 * media.Limits().decode_max_s
+
+
+def working_limit_s(decoded_s: float) -> float:
+    """Seconds that a worker may take for what comes after, by how much was decoded."""
+    return min(LIMIT_MAX_S, LIMIT_S + LIMIT_S_PER_S * decoded_s)
+
+
+def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
+    """Build the tools of a worker once; returns the function that prepares a recording.
+
+    It is given a task, and a function that takes how many seconds the rest of it may take.
+    """
     import cv2
     import torch
 
@@ -215,12 +238,13 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
             )
         return transcribe.after(transcriber(recording, audio, turns), earlier)
 
-    def prepare(task: Task) -> dict[str, Any]:
+    def prepare(task: Task, allow: Callable[[float], None]) -> dict[str, Any]:
         recording = task.media
         seconds: dict[str, float] = {}
         beside: dict[str, str] = {}
         with_faces = "face" in encoders and recording.has_video
         audio_file = decoded_file(setup.scratch, task.key)
+        told = task.given is not None and all(u.text is not None for u in task.given)
         tracker = faces.FaceTracker(face_settings) if with_faces else None
         try:
             with timed(seconds, "decode"):
@@ -234,12 +258,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                     apart=settings.channels == "speakers",
                     on_thumbnail=tracker.cuts.add if tracker else None,
                 )
+            allow(working_limit_s(decoded.duration_s))
             audio = decoded.audio
-            stat = recording.path.stat()
-            if (stat.st_size, stat.st_mtime_ns) != task.stamp:
-                raise RecordingError("decode", "changed", "The file changed while it was read: run again.")
             with timed(seconds, "transcribe"):
-                told = task.given is not None and all(u.text is not None for u in task.given)
                 heard = replace(recording, audio=(decoded.track,)) if decoded.track else recording
                 # As long as nobody knows who speaks when, somebody may always.
                 ever = [Turn(0.0, audio.duration_s, "")] if audio is not None else []
@@ -335,12 +356,27 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task], dict[str, Any]]:
                 streams_not_used={name: why for name, why in transcript.unused if name not in files},
                 not_used={name: why for name, why in transcript.unused if name in files},
             )
+            check_unchanged(task, beside=not told)
             prepared.save(task.out, setup.scratch)
+        except RecordingError:
+            check_unchanged(task, beside=not told)  # then what is wrong is of neither the old nor the new
+            raise
         finally:
             audio_file.unlink(missing_ok=True)
         return {"duration_s": decoded.duration_s}
 
     return prepare
+
+
+def check_unchanged(task: Task, *, beside: bool) -> None:
+    """Raises: RecordingError (``changed``) where a file is not the one that was hashed."""
+    try:
+        if media.stamps(task.media.path, beside=beside) == task.stamps:
+            return
+    except OSError:
+        pass
+    message = "It, or a file beside it, changed while it was read: run again."
+    raise RecordingError("decode", "changed", message)
 
 
 def speaker_file(recording: Media) -> Path | None:

@@ -16,17 +16,23 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from annotator import folders
+from annotator import folders, plain_json
 from annotator.pipeline import locks
 from annotator.records import SetupError, UsageError
 from annotator.table import write_json
+
+log = logging.getLogger("annotator")
+
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def hash_json(value: Any) -> str:
@@ -116,20 +122,24 @@ class WorkDir:
 
     def _read_inputs(self) -> dict[str, list[Any]]:
         try:
-            known: dict[str, list[Any]] = json.loads(self._inputs_file.read_text("utf-8"))
+            known = plain_json.read(self._inputs_file)
+        except FileNotFoundError:
+            return {}
         except (OSError, ValueError):
-            return {}  # a cache: hashed anew
-        return known
+            known = None
+        sound = {}
+        if isinstance(known, dict):
+            sound = {name: entry for name, entry in known.items() if _is_input(entry)}
+        if not isinstance(known, dict) or len(sound) < len(known):
+            # A cache: what is not as a run writes it is hashed anew.
+            log.warning("%s is damaged: the inputs are hashed again.", self._inputs_file)
+        return sound
 
-    def content_id(self, path: Path, hash_file: Callable[[Path], str]) -> str:
-        """SHA-256 of a file's content, from the cache while size, times and inode are unchanged."""
-        stat = path.stat()
-        # The change time can't be set by a program, so an edit that restores the old
-        # modification time is seen as well.
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    def content_id(self, path: Path, stamp: Sequence[int], hash_file: Callable[[Path], str]) -> str:
+        """SHA-256 of a file's content, from the cache while its stamp (see ``media.stamps``) is unchanged."""
         name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
         known = self._inputs.get(name)
-        if known is not None and known[:-1] == stamp:
+        if known is not None and known[:-1] == list(stamp):
             return str(known[-1])
         digest = hash_file(path)
         self._inputs[name] = [*stamp, digest]
@@ -149,8 +159,36 @@ class WorkDir:
         write_json(path, value, self.scratch)
 
     def read_failure(self, key: str) -> dict[str, Any] | None:
+        """Why a recording failed before: ``stage``, ``error``, ``message`` and ``attempts``.
+
+        None where nothing is noted, or what is noted is not as a run writes it: then it is tried again.
+        """
         try:
-            failure: dict[str, Any] = json.loads(self.failure_file(key).read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+            failure = plain_json.read(self.failure_file(key))
+        except FileNotFoundError:
             return None
-        return failure
+        except (OSError, ValueError):
+            failure = None
+        if _is_failure(failure):
+            return dict(failure)
+        log.warning("%s is damaged: that recording is tried again.", self.failure_file(key))
+        return None
+
+
+def _is_input(entry: Any) -> bool:
+    return (
+        isinstance(entry, list)
+        and len(entry) == 5
+        and all(isinstance(number, int) for number in entry[:-1])
+        and isinstance(entry[-1], str)
+        and HASH.fullmatch(entry[-1]) is not None
+    )
+
+
+def _is_failure(failure: Any) -> bool:
+    return (
+        isinstance(failure, dict)
+        and all(isinstance(failure.get(key), str) for key in ("stage", "error", "message"))
+        and isinstance(failure.get("attempts"), int)
+        and 0 < failure["attempts"] < 1_000_000
+    )

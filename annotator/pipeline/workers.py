@@ -10,7 +10,6 @@ import ctypes
 import multiprocessing
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,11 +19,23 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from annotator.awake import Awake
 from annotator.records import AnnotateError, RecordingError, SetupError
 
+Allow = Callable[[float], None]
+Do = Callable[[Any, Allow], Any]
+
 PR_SET_PDEATHSIG = 1
+LONGEST_STEP_S = 60.0  # of waiting that counts between two looks at the workers: else the run was stopped
 STARTS = 3  # workers that may be killed in a row while they load, before the run gives up
 READY = "ready"  # a worker's first message, when its tools are made
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """A worker's message: what its task may take from now on."""
+
+    seconds: float
 
 
 @dataclass
@@ -44,11 +55,13 @@ class _Worker:
     pipe: Connection
     task: Any = None
     ready: bool = False  # its tools are made
-    since: float = 0.0  # when it got its task or was ready for it, monotonic
+    since: float = 0.0  # by the pool's clock: when it got its task, was ready for it or was allowed more
+    limit_s: float = 0.0  # from then on
 
 
 class WorkerPool:
-    """Up to ``size`` processes that call ``make()`` once and then the function it returns for every task.
+    """Up to ``size`` processes that call ``make(argument)`` once and then the function it returns for every
+    task, with the task and a function that sets anew how many seconds the task may take from then on.
 
     A process starts when a task needs one. One that can't make its tools gives a SetupError as the
     outcome of its task: the recording is not to blame.
@@ -56,17 +69,19 @@ class WorkerPool:
     Args:
         make: called in the worker with ``argument``; returns the function that does a task. Both
             must be importable by name (the processes are spawned, not forked: CUDA and threads).
-        limit_s: how long a task may take; a worker that needs longer hangs, and is killed.
+        limit_s: how long a task may take; a worker that needs longer hangs, and is killed. Time in which this
+            process is stopped does not count.
     """
 
     def __init__(
         self,
         size: int,
-        make: Callable[[Any], Callable[[Any], Any]],
+        make: Callable[[Any], Do],
         argument: Any,
         limit_s: Callable[[Any], float] = lambda task: float("inf"),
     ) -> None:
         self._limit_s = limit_s
+        self._clock = Awake(LONGEST_STEP_S)
         self._context = multiprocessing.get_context("spawn")
         self._size, self._make, self._argument = size, make, argument
         self._workers: list[_Worker] = []
@@ -104,11 +119,15 @@ class WorkerPool:
         self._hand(next((w for w in self._workers if w.task is None), None) or self._start(), task)
 
     def _hand(self, worker: _Worker, task: Any) -> None:
-        worker.task, worker.since = task, time.monotonic()
+        worker.task = task
+        self._allow(worker, self._limit_s(task))
         try:
             worker.pipe.send(task)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it died while idle: `collect` sees the closed pipe and reports it
+
+    def _allow(self, worker: _Worker, limit_s: float) -> None:
+        worker.since, worker.limit_s = self._clock.seconds(), limit_s
 
     def collect(self, timeout_s: float | None = None) -> list[Outcome]:
         """Outcomes that have arrived, waiting up to ``timeout_s`` for the first."""
@@ -123,25 +142,27 @@ class WorkerPool:
                     outcomes.append(outcome)
                 continue
             if answer == READY:
-                worker.ready, worker.since = True, time.monotonic()
+                worker.ready = True
+                self._allow(worker, worker.limit_s)
                 self._lost_starts = 0
+            elif isinstance(answer, _Allowed):
+                self._allow(worker, answer.seconds)
             else:
                 outcomes.append(Outcome(worker.task, *answer))
                 worker.task = None
         for worker in list(self._workers):
             if worker.task is not None and worker.ready:
-                limit_s = self._limit_s(worker.task)
-                if time.monotonic() - worker.since > limit_s:
-                    outcomes.append(self._stopped(worker, limit_s))
+                if self._clock.seconds() - worker.since > worker.limit_s:
+                    outcomes.append(self._stopped(worker))
         return outcomes
 
-    def _stopped(self, worker: _Worker, limit_s: float) -> Outcome:
+    def _stopped(self, worker: _Worker) -> Outcome:
         """The outcome of the task of a worker that hangs; it is killed."""
         self._workers.remove(worker)
         worker.process.kill()
         worker.pipe.close()
         worker.process.join()
-        message = f"This recording was not done after {limit_s / 3600:.2g} hours, so it was given up."
+        message = f"This recording was not done after {worker.limit_s / 3600:.2g} hours, so it was given up."
         return Outcome(worker.task, error=RecordingError("worker", "timeout", message))
 
     def _buried(self, worker: _Worker) -> Outcome | None:
@@ -177,7 +198,7 @@ class WorkerPool:
             worker.process.join()
 
 
-def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], argument: Any) -> None:
+def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the parent
         # Should memory run out, the kernel is to take a worker, which costs a recording, not the parent.
@@ -196,13 +217,17 @@ def _serve(pipe: Connection, make: Callable[[Any], Callable[[Any], Any]], argume
         pipe.send((None, fault, False, details))
         return
     pipe.send(READY)
+
+    def allow(seconds: float) -> None:
+        pipe.send(_Allowed(seconds))
+
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         try:
-            answer: tuple[Any, Exception | None, bool, str] = (do(task), None, False, "")
+            answer: tuple[Any, Exception | None, bool, str] = (do(task, allow), None, False, "")
         except AnnotateError as error:
             answer = (None, error, False, "")
         except MemoryError:

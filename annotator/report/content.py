@@ -12,6 +12,7 @@ import polars as pl
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from annotator import plain_json
 from annotator.read import SENTIMENTS
 from annotator.records import MODALITIES
 
@@ -249,7 +250,7 @@ def readable(facts: dict[str, str]) -> list[tuple[str, str]]:
     lines = []
     for name, value in facts.items():
         try:
-            tree = json.loads(value)
+            tree = plain_json.loads(value)
         except ValueError:
             tree = value
         if isinstance(tree, dict):

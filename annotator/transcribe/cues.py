@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from annotator.records import Transcript, Word
+from annotator import bounds
+from annotator.records import RecordingError, Transcript, Word
 
 from .labels import Labels, Line, lines_of  # noqa: TID251 - own package
 
@@ -24,6 +25,8 @@ _BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _PARENTHESES = re.compile(r"^[ \t]*(?:[-‐–—]+[ \t]*)?[(（][^()（）]*[)）][ \t.,!?]*$", re.MULTILINE)
 # Scripts without spaces get their word borders from punctuation.
 _WIDE_PUNCTUATION = "。，、！？；：…"
+# Nobody writes a character with so many digits; Python refuses to read thousands of them.
+_LONG_ENTITY = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
 _WIDE_BREAK = re.compile(f"(?<=[{_WIDE_PUNCTUATION}])(?=[^\\s{_WIDE_PUNCTUATION}」』”’）)])")
 
 
@@ -67,14 +70,49 @@ def spread(start: float, end: float, pieces: Sequence[str]) -> Iterator[tuple[fl
         first = last
 
 
-def words_of(cues: Iterable[Cue]) -> tuple[tuple[Word, ...], tuple[str, ...]]:
+def bad(name: str, what: str) -> RecordingError:
+    """The error of a file that is no transcript, or not as its ending says."""
+    message = f"{name} can't be read as a transcript: {what}. Mend or remove it."
+    return RecordingError("transcribe", "bad_subtitles", message)
+
+
+def unescaped(text: str) -> str:
+    """Text with its entities resolved; a number that stands for no character becomes a question mark."""
+    return html.unescape(_LONG_ENTITY.sub("\ufffd", text))
+
+
+def check_cues(cues: Sequence[Cue], name: str) -> None:
+    """Raises: RecordingError for more cues, or a longer one, than a recording has."""
+    if len(cues) > bounds.MOST_CUES:
+        raise bad(name, f"it has more than {bounds.MOST_CUES:,} cues")
+    if any(len(cue.text) > bounds.CUE_CHARACTERS for cue in cues):
+        raise bad(name, f"one of its cues has more than {bounds.CUE_CHARACTERS:,} characters")
+
+
+def check_words(words: Sequence[Word], name: str) -> None:
+    """Raises: RecordingError for more words than a recording has, in all or at a moment.
+
+    Args:
+        words: in order of start.
+    """
+    if len(words) > bounds.MOST_WORDS:
+        raise bad(name, f"it has more than {bounds.MOST_WORDS:,} words")
+    crowd = bounds.crowd(((w.start, w.end) for w in words), bounds.WORDS_AT_ONCE)
+    if crowd is not None:
+        raise bad(name, f"more than {bounds.WORDS_AT_ONCE} words sound at once, at {crowd:.0f} s")
+
+
+def words_of(cues: Iterable[Cue], name: str) -> tuple[tuple[Word, ...], tuple[str, ...]]:
     """Words in order of their start, and flags (``dropped_cues`` where a cue ended before it began).
 
     A cue's time is shared out over its characters. Each piece of a cue that one speaker says
     (``- Hi.``/``- Hello.`` are two) has its own cue number. Cues that overlap without two names to tell
     them apart are laid one after the other, so that their words don't mix.
+
+    Raises: RecordingError naming the file where there are more than a recording has.
     """
     listed = list(cues)
+    check_cues(listed, name)
     timed = sorted((c for c in listed if c.end > c.start), key=lambda c: c.start)
     flags = ("dropped_cues",) if len(timed) < len(listed) else ()
     del listed
@@ -97,7 +135,10 @@ def words_of(cues: Iterable[Cue]) -> tuple[tuple[Word, ...], tuple[str, ...]]:
         for (start, end), part in zip(spread(cue.start, cue.end, parts), parts, strict=True):
             words.append(Word(start, end, sys.intern(part), cue.speaker, None, number, change))
             change = False
+        if len(words) > bounds.MOST_WORDS:
+            break
     words.sort(key=lambda w: w.start)
+    check_words(words, name)
     return tuple(words), flags
 
 
@@ -124,9 +165,9 @@ def _of_one_line(brackets: re.Match[str]) -> str:
 def _resolved(line: str) -> str:
     """A line with its entities resolved, once more without control characters but the voice marks."""
     if not line.startswith("\x02"):
-        return plain(html.unescape(line))
+        return plain(unescaped(line))
     name, _, rest = line[1:].partition("\x03")
-    return f"\x02{plain(html.unescape(name))}\x03{plain(html.unescape(rest))}"
+    return f"\x02{plain(unescaped(name))}\x03{plain(unescaped(rest))}"
 
 
 def _unrolled(cues: Sequence[Cue], lines: list[list[Line]]) -> list[list[Line]]:

@@ -7,7 +7,6 @@ line ends, which the file tells. Pure.
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from xml.etree import ElementTree
 
 from annotator.records import Transcript
 
-from .cues import Cue, plain, words_of  # noqa: TID251 - own package
+from .cues import Cue, bad, plain, unescaped, words_of  # noqa: TID251 - own package
 from .language import language_code  # noqa: TID251 - own package
-from .subrip import bad  # noqa: TID251 - own package
 
 _OFFSET = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|m|s|ms|f|t)", re.ASCII)
 _CLOCK = re.compile(
@@ -121,7 +119,7 @@ def parse_ttml(text: str, name: str = "the subtitles") -> Transcript:
         elif tag in ("div", "body"):
             element.clear()
     spoken = [Cue(c.start, c.end, c.text, agents.get(a, a) if a else None) for c, a in cues]
-    words, flags = words_of(spoken)
+    words, flags = words_of(spoken, name)
     return Transcript(words, "sidecar", language, flags)
 
 
@@ -198,7 +196,7 @@ def parse_sami(text: str, name: str = "the subtitles", language: str | None = No
         key=lambda kind: (language is not None and codes.get(kind) == language, sizes[kind]),
         default="",
     )
-    words, flags = words_of(cues.get(best, []))
+    words, flags = words_of(cues.get(best, []), name)
     return Transcript(words, "sidecar", codes.get(best), flags)
 
 
@@ -212,7 +210,7 @@ def _paragraphs(block: str) -> Iterator[tuple[str, bool, str]]:
         kind = _CLASS.search(attributes or "")
         # A break in the file is white space, <br> a break in the text.
         said = re.sub(r"<br\s{0,9}/?>", "\x02", " ".join(said.split()), flags=re.IGNORECASE)
-        said = html.unescape(said).replace("\xa0", " ").replace("\x02", "\n")
+        said = unescaped(said).replace("\xa0", " ").replace("\x02", "\n")
         yield (kind[1].casefold() if kind else ""), bool(_SOURCE.search(attributes or "")), said.strip()
 
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from annotator import bounds
 from annotator.languages import named_language
 from annotator.records import RecordingError, Transcript, Word
 
 from . import dialects  # noqa: TID251 - own package
-from .cues import CHARACTER_S, plain, spread, tokens  # noqa: TID251 - own package
+from .cues import CHARACTER_S, check_words, plain, spread, tokens  # noqa: TID251 - own package
 
 # NIST's null word, and marks of silence that some recognisers write as words.
 _NO_WORDS = frozenset({"@", "<eps>", "<sil>", "sil", "<s>", "</s>"})
@@ -62,7 +63,10 @@ def parse_json(
             raise _bad(name, f"segment {number + 1} has no times")
         dropped = dropped or (not found and bool(_text(segment).strip()))
         words += found
+        if len(words) > bounds.MOST_WORDS:
+            break
     words.sort(key=lambda w: w.start)
+    check_words(words, name)
     language = named_language(recognised.language or "")
     flags = ("dropped_cues",) if dropped else ()
     return Transcript(tuple(with_neighbours(words)), "sidecar", language, flags), timed
@@ -146,6 +150,8 @@ def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = Non
         speaker = fields[7] if len(fields) > 7 and fields[7] not in _MISSING else None
         word = Word(round(start, 4), round(start + duration, 4), fields[4], speaker, confidence)
         rows.append((fields[0], fields[1], word))
+        if len(rows) > bounds.MOST_WORDS:
+            break
     files = {file for file, _, _ in rows}
     if len(files) > 1:
         if recording not in files:
@@ -155,7 +161,9 @@ def parse_ctm(text: str, name: str = "the CTM file", recording: str | None = Non
     words = [word for _, _, word in rows]
     if len(channels) > 1 and all(word.speaker is None for word in words):
         words = [Word(w.start, w.end, w.text, f"CHANNEL_{channel}", w.confidence) for _, channel, w in rows]
-    return Transcript(tuple(with_neighbours(sorted(words, key=lambda w: w.start))), "sidecar")
+    words.sort(key=lambda w: w.start)
+    check_words(words, name)
+    return Transcript(tuple(with_neighbours(words)), "sidecar")
 
 
 def _segment_words(segment: Mapping[str, Any], cue: int | None, unit: float) -> list[Word] | None:

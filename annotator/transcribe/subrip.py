@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from annotator.records import RecordingError, Transcript
+from annotator.records import Transcript
 
-from .cues import Cue, words_of  # noqa: TID251 - own package
+from .cues import Cue, bad, words_of  # noqa: TID251 - own package
 
 # No run of spaces can be read in two ways here, and each is short: the files come from strangers.
 _SP = r"[ \t\xa0]{0,3}"
@@ -48,7 +48,7 @@ def parse_srt(text: str, name: str = "the subtitles") -> Transcript:
     for number, line in enumerate(text_lines(text), start=1):
         times = _timing(line, number, name)
         if times is None:
-            if bounds is None and line.strip() and (body or not _counter(line)):
+            if bounds is None and line.strip() and (body or _counter(line) is None):
                 raise bad(name, f"line {number} is neither a cue's number nor its times")
             body += [line] if line.strip() or bounds is not None else []
             continue
@@ -65,7 +65,7 @@ def parse_srt(text: str, name: str = "the subtitles") -> Transcript:
         cues.append(_cue(bounds, body))
     elif body:
         raise bad(name, "line 1 is a number that no times follow")
-    words, flags = words_of(cues)
+    words, flags = words_of(cues, name)
     return Transcript(words, "sidecar", None, flags)
 
 
@@ -108,7 +108,7 @@ def parse_vtt(text: str, name: str = "the subtitles") -> Transcript:
         cues.append(_cue(bounds, body))
     if not cues and stray is not None:
         raise bad(name, f"line {stray} belongs to no cue, and there is none")
-    words, flags = words_of(cues)
+    words, flags = words_of(cues, name)
     return Transcript(words, "sidecar", None, flags)
 
 
@@ -132,18 +132,12 @@ def parse_subviewer(text: str, name: str = "the subtitles") -> Transcript:
         cues.append(_cue(bounds, body))
     if not cues:
         raise bad(name, "no line has times, such as 0:00:01.00,0:00:03.00")
-    words, flags = words_of(cues)
+    words, flags = words_of(cues, name)
     return Transcript(words, "sidecar", None, flags)
 
 
 def text_lines(text: str) -> list[str]:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def bad(name: str, what: str) -> RecordingError:
-    """The error of a file that is no transcript, or not as its ending says."""
-    message = f"{name} can't be read as a transcript: {what}. Mend or remove it."
-    return RecordingError("transcribe", "bad_subtitles", message)
 
 
 def _counter(line: str) -> int | None:

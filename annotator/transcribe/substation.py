@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from annotator.records import Transcript
 
-from .cues import Cue, plain, words_of  # noqa: TID251 - own package
-from .subrip import bad, parse_subviewer, text_lines  # noqa: TID251 - own package
+from .cues import Cue, bad, plain, words_of  # noqa: TID251 - own package
+from .subrip import parse_subviewer, text_lines  # noqa: TID251 - own package
 
 if TYPE_CHECKING:
     from pysubs2 import SSAEvent
@@ -68,7 +68,7 @@ def parse_ass(text: str, name: str = "the subtitles") -> Transcript:
         cues.append(Cue(start / 1000, end / 1000, said, speaker))
     complete = len(dialogue) == count
     del lines, dialogue, places, moving, text  # a large file is in memory only once
-    words, flags = words_of(cues)
+    words, flags = words_of(cues, name)
     if not complete and "dropped_cues" not in flags:
         flags = (*flags, "dropped_cues")
     return Transcript(words, "sidecar", None, flags)
@@ -96,7 +96,7 @@ def parse_sub(text: str, name: str = "the subtitles", frame_rate: float | None =
         spans = ((e.start / 1000, e.end / 1000, _said(e.text)) for e in events)
         del lines  # a large file is in memory only once
         words, flags = words_of(
-            Cue(max(0.0, start), end, said) for start, end, said in spans if said and end < _LAST_S
+            (Cue(max(0.0, start), end, said) for start, end, said in spans if said and end < _LAST_S), name
         )
     except UnknownFPSError:
         raise bad(

@@ -11,6 +11,7 @@ State is kept after every epoch: the same command goes on after a kill.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,17 +21,20 @@ import numpy as np
 import polars as pl
 
 from annotator.records import UsageError
-from model import Checkpoint, ModelConfig, Network, load_checkpoint, save_checkpoint
+from model import Checkpoint, CheckpointError, ModelConfig, Network, load_checkpoint, save_checkpoint
 from train.adapter.dialogues import dialogue_stage, with_vectors
 from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
 from train.adapter.settings import AdapterSettings
 from train.adapter.teacher import Taught, teach
 from train.corpus import Corpus, load_corpus
-from train.evaluate.calibration import calibrate
+from train.evaluate.calibration import calibrate, shares
 from train.evaluate.logits import targets
 from train.loop import network_config, train
+from train.resume import fingerprint
 from train.settings import TrainSettings
+
+log = logging.getLogger("annotator")
 
 __all__ = [
     "ADAPTER",
@@ -102,7 +106,8 @@ def train_adapter(
     encoder = TrainedEncoder(settings)
     sentence_stage(
         encoder, sets, (sentences or work) / "sentences.safetensors", epochs=settings.sentence_epochs,
-        batch=settings.sentence_batch, lr=settings.sentence_lr, progress=progress,
+        batch=settings.sentence_batch, lr=settings.sentence_lr, any_seed=sentences is not None,
+        progress=progress,
     )  # fmt: skip
     if taught is not None:
         sentence_stage(
@@ -120,8 +125,8 @@ def train_adapter(
     validation = with_vectors(corpus, "validation", encoder.text)
     fine, coarse = targets(corpus.conversations("train"))
     prior = {
-        "fine": (np.bincount(fine[fine >= 0], minlength=len(corpus.labels)) / (fine >= 0).sum()).tolist(),
-        "coarse": (np.bincount(coarse[coarse >= 0], minlength=3) / (coarse >= 0).sum()).tolist(),
+        "fine": shares(np.bincount(fine[fine >= 0], minlength=len(corpus.labels))),
+        "coarse": shares(np.bincount(coarse[coarse >= 0], minlength=3)),
     }
     save_checkpoint(
         out,
@@ -148,15 +153,27 @@ def _network_first(
     It takes many more passes than the encoder, and costs a hundredth of one.
     """
     settings = encoder.settings
-    if not folder.exists():
-        train(
-            with_vectors(corpus, "train", encoder.text, settings.limit),
-            with_vectors(corpus, "validation", encoder.text),
-            config,
-            TrainSettings(epochs=settings.network_epochs, seed=settings.seed, device=settings.device),
-            folder,
-            labels=corpus.labels,
-            encoders={},
-            progress=progress,
-        )
+    asked = fingerprint(
+        settings, config.to_json(), dict(encoder.text.module.named_parameters()),
+        corpus.table["text"].to_list(), corpus.conversations("train"), corpus.conversations("validation"),
+    )  # fmt: skip
+    try:
+        earlier = load_checkpoint(folder)
+        if earlier.meta.get("made_of") == asked:
+            return earlier.network.to(settings.device)
+        log.warning("%s is of another training (data or settings): it is made anew.", folder)
+    except CheckpointError as error:
+        if folder.exists():
+            log.warning("%s: it is made anew.", error)
+    train(
+        with_vectors(corpus, "train", encoder.text, settings.limit),
+        with_vectors(corpus, "validation", encoder.text),
+        config,
+        TrainSettings(epochs=settings.network_epochs, seed=settings.seed, device=settings.device),
+        folder,
+        labels=corpus.labels,
+        encoders={},
+        meta={"made_of": asked},
+        progress=progress,
+    )
     return load_checkpoint(folder).network.to(settings.device)

@@ -22,13 +22,13 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from annotator.encode.text import TextEncoder
-from annotator.records import Conversation, Features
+from annotator.records import Conversation, Features, SetupError
 from model import Network, Output, collate, compute_loss
 from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
 from train.corpus import Corpus, LabelledConversation
 from train.evaluate.logits import targets
 from train.loop import validate
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
 
@@ -154,8 +154,13 @@ def dialogue_stage(
     )
     average = Average(weights, settings.average)
     history: list[dict[str, float]] = []
-    if file.exists():
-        state = load_state(file)
+    asked = fingerprint(
+        settings, network.config.to_json(), weights, joint.texts, dialogues, beliefs or {},
+        corpus.conversations("validation"),
+    )  # fmt: skip
+    state = load_state(file, asked)
+    best = load_state(best_file, asked)
+    if state is not None and best is not None:
         _set(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
@@ -211,7 +216,8 @@ def dialogue_stage(
         )
         log.info("dialogues: %s", json.dumps(history[-1]))
         if max(history, key=lambda h: h["weighted_f1"]) is history[-1]:
-            save_state(best_file, {"weights": average.values})
+            best = {"weights": average.values}
+            save_state(best_file, best, asked)
         state = {
             "weights": raw,
             "optimizer": optimizer.state_dict(),
@@ -219,8 +225,11 @@ def dialogue_stage(
             "steps": average.steps,
             "history": history,
         }
-        save_state(file, state)
-    _set(weights, load_state(best_file)["weights"])
+        save_state(file, state, asked)
+    best = load_state(best_file, asked)
+    if best is None:
+        raise SetupError(f"{best_file} was damaged in the meantime: run the same training again.")
+    _set(weights, best["weights"])
     joint.eval()
     return max(history, key=lambda h: h["weighted_f1"])
 

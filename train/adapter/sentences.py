@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
 
@@ -90,13 +90,16 @@ def sentence_stage(
     batch: int,
     lr: float,
     average: float | None = None,
+    any_seed: bool = False,
     progress: bool = True,
 ) -> nn.ModuleDict:
     """Train the encoder on the sets, batches of one set each in random order. Returns the heads by set.
 
-    State is kept in ``file`` after every epoch: the same call goes on after a kill.
+    State is kept in ``file`` after every epoch: the same call goes on after a kill. One of other sentences,
+    settings or weights to begin with is not taken.
 
     Args:
+        any_seed: take a state of another seed, and go on with that.
         average: keep the running average of the weights, with this decay, in place of the last ones.
     """
     settings = encoder.settings
@@ -113,9 +116,12 @@ def sentence_stage(
     learned = {**trained, **{f"head.{name}": w for name, w in heads.named_parameters()}}
     mean = None if average is None else Average(learned, average)
     done = 0
-    if file.exists():
-        state = load_state(file)
+    known = asdict(settings) | ({"seed": None} if any_seed else {})
+    asked, seed = fingerprint(sets, known, [epochs, batch, lr, average], trained), settings.seed
+    state = load_state(file, asked)
+    if state is not None:
         encoder.load(state["encoder"])
+        seed = int(state["seed"])
         heads.load_state_dict(state["heads"])
         done = int(state["epoch"])
         if "optimizer" in state:
@@ -123,8 +129,8 @@ def sentence_stage(
             if mean is not None:
                 mean.values, mean.steps = state["average"], state["steps"]
     for epoch in range(done, epochs):
-        rng = np.random.default_rng([settings.seed, epoch])
-        torch.manual_seed(settings.seed * 1000 + epoch)
+        rng = np.random.default_rng([seed, epoch])
+        torch.manual_seed(seed * 1000 + epoch)
         batches = list(_batches(sets, batch, settings.limit, rng))
         encoder.module.train()
         bar = tqdm(batches, desc=f"sentences {epoch + 1}", unit="batch", disable=None if progress else True)
@@ -151,12 +157,12 @@ def sentence_stage(
             with torch.no_grad():
                 for name, weight in learned.items():
                     weight.copy_(mean.values[name])
-        state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1}
+        state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1, "seed": seed}
         if epoch + 1 < epochs:  # several times the size of the weights, and of no use afterwards
             state["optimizer"] = optimizer.state_dict()
             if mean is not None:
                 state |= {"average": mean.values, "steps": mean.steps}
-        save_state(file, state)
+        save_state(file, state, asked)
         log.info("%s: epoch %d of %d done", file.stem, epoch + 1, epochs)
     return heads
 

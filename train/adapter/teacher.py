@@ -6,7 +6,6 @@ sentence than its one label does, and it has an opinion on sentences that nobody
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.encode.precision import mixed_precision
-from annotator.records import UsageError
+from annotator.weights import tree_hash
 from train.adapter.encoder import TrainedEncoder
 from train.adapter.sentences import Sentences, sentence_stage
 from train.adapter.settings import AdapterSettings
 from train.corpus import Corpus
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
 
@@ -68,8 +67,6 @@ def teach(
     Args:
         teachers: folders of Hugging Face encoders; one named twice is trained from two seeds.
         work: keeps what each teacher has learned and said: the same call goes on after a kill.
-
-    Raises: UsageError when ``work`` has what a teacher said of other sentences.
     """
     learned = [own_sentences(corpus), *(s for s in sets if not s.several)]
     others = [s for s in sets if s.several]
@@ -122,9 +119,10 @@ def _said_by(
     progress: bool,
 ) -> dict[str, NDArray[np.float32]]:
     """By set: what a teacher believes of each text, (texts, classes)."""
-    file = work / "said.safetensors"
-    asked = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-    if not file.exists():
+    asked = fingerprint(texts, learned, settings, tree_hash(folder))
+    file = work / f"said-{asked[:16]}.safetensors"
+    state = load_state(file, asked)
+    if state is None:
         teacher = TrainedEncoder(settings, folder)
         heads = sentence_stage(
             teacher, learned, work / "teacher.safetensors", epochs=TEACHER_EPOCHS,
@@ -134,10 +132,6 @@ def _said_by(
             vectors = torch.from_numpy(teacher.text.encode_texts(texts)).to(teacher.text.device)
         with torch.no_grad():
             said = {name: head(vectors).softmax(1).cpu() for name, head in heads.items()}
-        save_state(file, {"asked": asked, "said": said})
-    state = load_state(file)
-    if state["asked"] != asked:
-        raise UsageError(
-            f"{file} is what a teacher said of other sentences: remove it, or keep it elsewhere."
-        )
+        state = {"said": said}
+        save_state(file, state, asked)
     return {name: values.numpy() for name, values in state["said"].items()}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from annotator.folders import check_replaceable
+from annotator.folders import replace as replace_folder
 from annotator.records import MODALITIES, Conversation, Features, UsageError
 from train.corpus.check import check
 from train.corpus.format import (
@@ -234,10 +236,8 @@ def _write(
     out: Path, header: Header, table: pl.DataFrame, features: Mapping[str, Features], weights: Path | None
 ) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    temporary.chmod(0o755)  # mkdtemp makes it private
     try:
         table.write_parquet(temporary / TABLE)
         for modality, known in features.items():
@@ -251,13 +251,9 @@ def _write(
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
-        if out.exists():
-            os.replace(out, replaced)
-        os.replace(temporary, out)
-        _sync(out.parent)
+        replace_folder(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_corpus(folder: Path) -> Corpus:

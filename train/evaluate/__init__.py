@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from annotator import plain_json
 from annotator.records import Conversation, SetupError, UsageError
 from annotator.settings import RunSettings
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint
@@ -120,7 +121,7 @@ def evaluate(
     text = write_report(metrics, coarse_scores, missing, comparison)
     (out / "report.md").write_text(text + as_run, encoding="utf-8")
     (out / "metrics.json").write_text(
-        json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        json.dumps(plain_json.finite(metrics), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
     return metrics
 

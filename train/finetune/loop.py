@@ -329,7 +329,6 @@ class Tuning:
                     self.best_weights = self.model.tensors()
         if self.workers.first:
             state = {
-                "fingerprint": fingerprint,
                 "model": self.model.tensors(),
                 "best": self.best_weights,
                 "averaged": self.averaged,
@@ -338,17 +337,14 @@ class Tuning:
                 "optimizer": self.optimizer.state_dict(),
                 "history": [dataclasses.asdict(s) for s in self.history],
             }
-            save_state(self.file, state)
+            save_state(self.file, state, fingerprint)
         self.workers.wait()
 
     def resume(self, fingerprint: str) -> None:
         """Go on from the state on disk, if it is of the same fine-tuning."""
-        state = load_state(self.file) if self.file.is_file() else None
+        state = load_state(self.file, fingerprint)
         self.workers.wait()  # nobody may write the next one while another still reads
         if state is None:
-            return
-        if state["fingerprint"] != fingerprint:
-            log.warning("%s is of another fine-tuning (corpus or settings): starting anew.", self.file)
             return
         self.model.load(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

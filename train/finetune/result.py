@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator import plain_json
 from annotator.encode import make_encoder
 from annotator.folders import check_replaceable
+from annotator.folders import replace as replace_folder
 from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
@@ -176,7 +178,7 @@ def write_result(
             else {"title": figures.start_title, **_record(figures.start)},
         },
     }
-    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(plain_json.finite(record), ensure_ascii=False, indent=1) + "\n"
     (made / EVALUATION / RECORD).write_text(text, encoding="utf-8")
     card = write_card(checkpoint, corpus, start, plan, history, best, figures, licence=licence)
     (made / "CARD.md").write_text(card, encoding="utf-8")
@@ -208,12 +210,7 @@ def place(made: Path, out: Path) -> None:
     """Move a finished folder to its place, in the place of an earlier one."""
     for file in made.rglob("*"):
         _sync(file)
-    earlier = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        os.replace(out, earlier)
-    os.replace(made, out)
-    _sync(out.parent)
-    shutil.rmtree(earlier, ignore_errors=True)
+    replace_folder(made, out)
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
 from train.prepare import annotated, emorynlp, features, iemocap, meld, table
 from train.prepare.source import Source
+from train.resume import load_state, save_state
 
 log = logging.getLogger("annotator")
 
@@ -298,16 +298,16 @@ def encode_text(
     done = 0
     for block in _blocks(rows):
         key = json.dumps([encoder.fingerprint, [[u.dialogue_id, u.speaker, u.text] for u in block]])
-        kept = work / f"text-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-        if kept.is_file():
-            with np.load(kept, allow_pickle=False) as arrays:
-                part = Features(arrays["values"], arrays["present"])
+        kept = work / f"text-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+        state = load_state(kept, kept.stem)
+        if state is not None:
+            part = Features(state["values"].numpy(), state["present"].numpy())
         else:
+            import torch
+
             part = encoder(Evidence(audio=None, faces=None), block)
-            temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-            with open(temporary, "wb") as file:
-                np.savez(file, values=part.values, present=part.present)
-            os.replace(temporary, kept)
+            tensors = {"values": torch.from_numpy(part.values), "present": torch.from_numpy(part.present)}
+            save_state(kept, tensors, kept.stem)
         parts.append(part)
         done += len(block)
         if on_progress is not None:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,19 @@ import polars as pl
 from annotator import media, transcribe, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose, choose_face_detector
-from annotator.pipeline.job import shaped_by, time_limit_s
+from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import (
     Backends,
     Prepared,
     Task,
     WorkerSetup,
     make_worker,
+    reading_limit_s,
     transcriber_settings,
 )
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import WorkerPool
-from annotator.records import MODALITIES, Evidence, Features, RecordingError, Utterance
+from annotator.records import MODALITIES, Evidence, Features, RecordingError, SetupError, Utterance
 from annotator.settings import RunSettings
 from train.prepare import encode_text
 from train.prepare.source import Recordings
@@ -65,6 +66,7 @@ class _Part:
     given: tuple[Utterance, ...]
     stated_s: float | None = None  # how long a recording that is one utterance is said to be
     key: str = ""
+    stamps: Mapping[Path, Sequence[int]] = field(default_factory=dict)  # when it was hashed, see media.stamps
 
     def check_length(self, duration_s: float | None) -> None:
         """Raises: RecordingError for a clip that is several times as long as its utterance."""
@@ -110,7 +112,7 @@ def encode_recordings(
         readable = [part for part in parts if part.name not in failed]
         todo: dict[str, list[_Part]] = {}  # recordings of one content and the same utterances share the work
         for part in readable:
-            if not Prepared.is_sound(place.prepared_file(part.key)):
+            if Prepared.load(place.prepared_file(part.key)) is None:
                 todo.setdefault(part.key, []).append(part)
         waiting = [copies[0] for copies in todo.values()]
         total = sum(len(part.rows) for part in parts)
@@ -131,7 +133,7 @@ def encode_recordings(
                 scratch=place.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),
             ),
-            time_limit_s,
+            reading_limit_s,
         )
         ended = False
         try:
@@ -233,12 +235,11 @@ def _set_keys(
     """Name what is kept of each recording; those that can't be read go to ``failed``."""
     for part in parts:
         try:
-            content = place.content_id(part.path, media.content_hash)
             needs_words = any(u.text is None for u in part.given)
-            beside = [
-                [path.name.removeprefix(part.path.stem), place.content_id(path, media.content_hash)]
-                for path in (media.sidecars(part.path) if needs_words else ())
-            ]
+            part.stamps = media.stamps(part.path, beside=needs_words)
+            ids = {path: place.content_id(path, s, media.content_hash) for path, s in part.stamps.items()}
+            content = ids.pop(part.path)
+            beside = [[path.name.removeprefix(part.path.stem), known] for path, known in ids.items()]
         except OSError as error:
             failed[part.name] = f"it can't be read: {error.strerror}"
         except RecordingError as error:
@@ -255,10 +256,9 @@ def _task(part: _Part, recordings: Recordings, place: WorkDir) -> Task:
     """
     probed = recordings.probed.get(part.name) or media.probe(part.path)
     part.check_length(probed.duration_s)
-    stat = part.path.stat()
     out = place.prepared_file(part.key)
     out.parent.mkdir(parents=True, exist_ok=True)
-    return Task(probed, part.key, out, (stat.st_size, stat.st_mtime_ns), part.given)
+    return Task(probed, part.key, out, part.stamps, part.given)
 
 
 def _gathered(
@@ -286,6 +286,8 @@ def _gathered(
             without |= set(part.rows)
             continue
         found = Prepared.load(place.prepared_file(part.key))
+        if found is None:
+            raise SetupError(f"What was prepared of {part.name} was damaged: run the same command again.")
         try:
             part.check_length(found.duration_s)
         except RecordingError as error:

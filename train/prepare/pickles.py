@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from annotator.records import UsageError
 
+DEEPEST = 50  # containers in each other
 SIMPLE_DTYPE = re.compile(r"[<>|=]?(?:[biuf][1248]|b1|f16|[SU]\d{1,6}|O8?|\?)")
 
 
@@ -89,6 +91,13 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1" if encoding == "latin1" else "utf-8")
 
 
+def _bytes_of(content: Any = b"", *more: Any) -> bytearray:
+    # A number would mean so many zeros.
+    if not isinstance(content, (bytes, str)):
+        raise _Refused("an array of bytes without its content")
+    return bytearray(content, *more) if isinstance(content, str) else bytearray(content)
+
+
 ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -98,7 +107,7 @@ ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("builtins", "list"): list,
     ("builtins", "dict"): dict,
     ("builtins", "tuple"): tuple,
-    ("builtins", "bytearray"): bytearray,
+    ("builtins", "bytearray"): _bytes_of,
     ("collections", "OrderedDict"): collections.OrderedDict,
 }
 for _core in ("numpy.core", "numpy._core"):
@@ -115,15 +124,37 @@ class _Unpickler(pickle.Unpickler):
         return ADMITTED[(module, name)]
 
 
-def _resolve(tree: Any) -> Any:
-    """Replace the stand-ins in a tree of containers by arrays."""
+def _resolve(tree: Any, seen: dict[int, Any] | None = None, depth: int = 0) -> Any:
+    """Replace the stand-ins in a tree of containers by arrays.
+
+    What is in several places is made once: lists of lists can have more places than memory has bytes.
+    """
+    seen = {} if seen is None else seen
+    if not isinstance(tree, (_Array, dict, list, tuple)):
+        return tree
+    if id(tree) in seen:
+        return seen[id(tree)]
+    if depth > DEEPEST:
+        raise _Refused(f"containers nested more than {DEEPEST} deep")
     if isinstance(tree, _Array):
-        return tree.real()
-    if isinstance(tree, dict):
-        return {_resolve(key): _resolve(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_resolve(item) for item in tree)
-    return tree
+        found = tree.real()
+    elif isinstance(tree, dict):
+        found = {
+            _resolve(key, seen, depth + 1): _resolve(value, seen, depth + 1) for key, value in tree.items()
+        }
+    else:
+        found = type(tree)(_resolve(item, seen, depth + 1) for item in tree)
+    seen[id(tree)] = found
+    return found
+
+
+def _check_marks(content: bytes) -> None:
+    """Places that a pickle remembers things at are few more than its steps: it would be given all of them."""
+    steps = 0
+    for step, place, _ in pickletools.genops(content):
+        steps += 1
+        if step.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > steps:
+            raise _Refused("a place that is far from all others")
 
 
 def load_pickle(path: Path) -> Any:
@@ -141,6 +172,7 @@ def load_pickle(path: Path) -> Any:
             f"{path} can't be read: {error.strerror}. Give the folder or file that holds it."
         ) from error
     try:
+        _check_marks(content)
         return _resolve(_Unpickler(io.BytesIO(content), encoding="latin1").load())
     except _Refused as error:
         raise UsageError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.records import UsageError
-from annotator.spreadsheet import FORMULA_STARTS
+from annotator.spreadsheet import unescaped_text
 from train.corpus import SENTIMENTS, split_name
 from train.labels import sentiment_of
 from train.prepare.columns import NAMES
@@ -65,8 +65,8 @@ def read_cells(
             faults.add(f"the label {label!r} is none of {', '.join(labels or ())}", [number])
         if sentiment is not None and sentiment.lower() not in sentiments:
             faults.add(f"the sentiment {sentiment!r} is none of {', '.join(SENTIMENTS)}", [number])
-        if text is not None and is_csv and text[0] == "'" and text[1:2] in FORMULA_STARTS:
-            text = text[1:]
+        if text is not None and is_csv and "'" in text:
+            text = unescaped_text(text)
         known = spelled.get(label.lower()) if label is not None else None
         row = Row(
             number=number,

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from annotator.encode.face import CROP_PX, FaceNet, FaceNetConfig, standardise
 from annotator.encode.precision import mixed_precision
 from annotator.table import written_whole
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 
 # FER2013's order -> MELD's seven, the label set of the bundle.
 FER_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
@@ -203,8 +203,9 @@ def train_faces(
 
     state_file = work / "faces.state.safetensors"
     done = 0
-    if state_file.exists():
-        state = load_state(state_file)
+    asked = fingerprint(images, labels, config, [epochs, batch, learning_rate, seed])
+    state = load_state(state_file, asked)
+    if state is not None:
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -237,6 +238,7 @@ def train_faces(
                 | {"_step_count": schedule.state_dict()["_step_count"], "_last_lr": schedule.get_last_lr()},
                 "epoch": epoch + 1,
             },
+            asked,
         )
         refresh_batch_norm(averaged, images, seed)
         dev = report(face_logits(averaged, splits.dev[0]), splits.dev[1])
