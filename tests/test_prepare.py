@@ -16,7 +16,7 @@ import pytest
 
 from annotator.encode import make_encoder
 from annotator.pipeline import run
-from annotator.pipeline.stages import Prepared
+from annotator.pipeline.prepared import Prepared
 from annotator.records import Evidence, UsageError, Utterance
 from annotator.settings import RunSettings
 from train.corpus import SENTIMENTS, load_corpus

@@ -20,8 +20,10 @@ from polars.testing import assert_frame_equal
 from annotator import media, seal, table
 from annotator.media.find import _beside
 from annotator.pipeline.batch import run
+from annotator.pipeline.job import beside_key
 from annotator.pipeline.outputs import merge_work_folders
-from annotator.pipeline.stages import Prepared, Task, check_unchanged
+from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.stages import Task, check_unchanged
 from annotator.records import Prediction, RecordingError, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
 
@@ -230,6 +232,16 @@ def test_a_file_beside_a_recording_that_changes_is_seen_also_when_it_is_put_back
         with pytest.raises(RecordingError) as caught:
             check_unchanged(task, beside=True)
         assert caught.value.error == "changed"
+
+
+def test_the_name_of_a_recording_counts_where_a_file_beside_it_is_read_by_it() -> None:
+    """A speaker file of several recordings gives each copy of a recording another's turns."""
+
+    def key(name: str, ending: str) -> list[str | None]:
+        return beside_key(Path(f"/x/{name}{ending}"), Path(f"/x/{name}.wav"), "0" * 64)
+
+    assert key("one", ".srt") == key("two", ".srt") and key("one", ".srt") != key("one", ".en.srt")
+    assert key("one", ".rttm") != key("two", ".rttm") and key("one", ".ctm") != key("two", ".ctm")
 
 
 def test_only_what_can_not_be_there_lies_not_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

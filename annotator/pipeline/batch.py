@@ -15,8 +15,9 @@ from typing import Any, cast
 import polars as pl
 
 from annotator import diarize, encode, faces, media, offline, transcribe, weights, whisper_files
-from annotator.pipeline.job import Entry, Job, installed
+from annotator.pipeline.job import Job, installed
 from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
+from annotator.pipeline.scan import Entry
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.predict import Predictor

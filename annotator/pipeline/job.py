@@ -6,24 +6,23 @@ import importlib.metadata
 import logging
 import os
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from tqdm import tqdm
 
 from annotator import media, table, weights
+from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.recordings import label
+from annotator.pipeline.scan import Entry, Scan
 from annotator.pipeline.signals import Stop
 from annotator.pipeline.stages import (
     Backends,
-    Prepared,
     Task,
     WorkerSetup,
     decoded_file,
@@ -33,7 +32,7 @@ from annotator.pipeline.stages import (
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
-from annotator.records import Media, Prediction, RecordingError
+from annotator.records import Prediction, RecordingError
 from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
@@ -56,23 +55,6 @@ PASSING = {"changed", "unreadable", "timeout", "decoder_killed"}
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
-
-
-@dataclass
-class Entry:
-    """An input on its way through a run."""
-
-    file: str
-    path: Path
-    failure: RecordingError | None = None
-    attempts: int = 1
-    file_id: str | None = None
-    key: str = ""  # of its prepared form
-    part: str = ""  # of its rows
-    media: Media | None = None  # None also when the part is there already
-    stamps: Mapping[Path, Sequence[int]] = field(default_factory=dict)  # when it was hashed, see media.stamps
-    duration_s: float = 0.0  # as declared; 0 when unknown
-    is_new_failure: bool = False  # found in this run, not read from an earlier one
 
 
 def installed(names: Sequence[str]) -> dict[str, str]:
@@ -118,35 +100,13 @@ def tell_if_damaged(file: Path) -> None:
         log.warning("%s is damaged or not in its place: it is made again.", media.escaped(str(file)))
 
 
-class Scan:
-    """Does one thing after the other in a thread that nobody waits for when a run is stopped.
+def beside_key(path: Path, recording: Path, content: str) -> list[str | None]:
+    """What of a file beside a recording shapes its rows, for the key. Its name tells its language.
 
-    An executor's thread would be joined at the interpreter's end, however long the file that it hashes.
+    Of several recordings in one file, that of the recording's name is taken: then the name counts as well.
     """
-
-    def __init__(self, do: Callable[[Entry], None]) -> None:
-        self._do = do
-        self._waiting: SimpleQueue[tuple[Entry, Future[None]] | None] = SimpleQueue()
-        threading.Thread(target=self._work, name="scan", daemon=True).start()
-
-    def submit(self, entry: Entry) -> Future[None]:
-        future: Future[None] = Future()
-        self._waiting.put((entry, future))
-        return future
-
-    def end(self) -> None:
-        """Let the thread go once it has done what it was given."""
-        self._waiting.put(None)
-
-    def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            entry, future = item
-            try:
-                self._do(entry)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
+    named = recording.stem if path.suffix.lower() in NAMING else None
+    return [label(path.name, recording.name), content, named]
 
 
 @dataclass
@@ -225,7 +185,6 @@ class Job:
         if entry.failure is not None or self.stop.signal is not None:
             return
         path = entry.path
-        # By name and content: the name of a subtitle file tells its language.
         beside = []
         try:
             entry.stamps = media.stamps(entry.path)
@@ -234,9 +193,7 @@ class Job:
                 if path == entry.path:
                     entry.file_id = content
                 else:
-                    # Of several recordings in one file, that of the recording's name is taken.
-                    named = entry.path.stem if path.suffix.lower() in NAMING else None
-                    beside.append([label(path.name, entry.path.name), content, named])
+                    beside.append(beside_key(path, entry.path, content))
             changed = media.stamps(entry.path) != entry.stamps
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import secrets
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -38,11 +39,11 @@ def write_report(table_file: Path, out: Path) -> None:
     # A name on disk need not be text; the page is.
     title = table_file.name.encode("utf-8", "replace").decode("utf-8")
     page = render(table, title, facts)
-    temporary = out.with_name(f".report.{os.getpid()}.tmp")
+    temporary = out.with_name(f".report.{secrets.token_hex(8)}.tmp")  # a name that nobody can foretell
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
                 file.write(page)
                 file.flush()
                 os.fsync(file.fileno())

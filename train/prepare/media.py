@@ -23,9 +23,9 @@ from annotator import media, transcribe, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose, choose_face_detector
 from annotator.pipeline.job import shaped_by
+from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.stages import (
     Backends,
-    Prepared,
     Task,
     WorkerSetup,
     make_worker,
