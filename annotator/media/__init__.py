@@ -19,6 +19,7 @@ from annotator.media.find import (  # noqa: TID251 - its own package
     find,
     look_through,
     printable,
+    same,
     sidecars,
     stamps,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "look_through",
     "printable",
     "probe",
+    "same",
     "sandbox_lacks",
     "sidecars",
     "stamps",

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -155,6 +155,14 @@ def stamps(path: Path, *, beside: bool = True) -> dict[Path, Stamp]:
         status = one.stat()
         found[one] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return found
+
+
+def same(one: Mapping[Path, Sequence[int]], other: Mapping[Path, Sequence[int]]) -> bool:
+    """Whether two findings of :func:`stamps` are of the same unchanged files.
+
+    A file whose inode alone is another is the same: some network file systems number files anew.
+    """
+    return one.keys() == other.keys() and all(tuple(one[p][:-1]) == tuple(other[p][:-1]) for p in one)
 
 
 def _sidecars(path: Path) -> tuple[Path, ...]:

@@ -194,7 +194,7 @@ class Job:
                     entry.file_id = content
                 else:
                     beside.append(beside_key(path, entry.path, content))
-            changed = media.stamps(entry.path) != entry.stamps
+            changed = not media.same(media.stamps(entry.path), entry.stamps)
         except (OSError, RecordingError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"{media.escaped(path.name)} can't be read: {reason}"

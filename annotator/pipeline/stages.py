@@ -267,7 +267,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
 def check_unchanged(task: Task, *, beside: bool) -> None:
     """Raises: RecordingError (``changed``) where a file is not the one that was hashed."""
     try:
-        if media.stamps(task.media.path, beside=beside) == task.stamps:
+        if media.same(media.stamps(task.media.path, beside=beside), task.stamps):
             return
     except OSError:
         pass

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 from polars.testing import assert_frame_equal
 
+from annotator.folders import MARK
 from tests.media import subtitles, talk
 
 ANNOTATE = [sys.executable, "-m", "annotator", "run"]
@@ -102,6 +103,7 @@ class Ledger:
     def left_over(self) -> list[str]:
         """Files that a finished run must not leave."""
         places = [p for p in self.work.parent.rglob("*") if p.name.startswith(".") or p.suffix == ".pcm"]
+        places = [p for p in places if p.name != MARK]
         return [str(p) for p in [*places, *self.work.glob("scratch")]]
 
     def figures(self, name: str) -> Figures:
