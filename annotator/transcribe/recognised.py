@@ -38,7 +38,7 @@ def parse_json(
     Raises: RecordingError if it is no JSON, or a segment has no times.
     """
     try:
-        data = json.loads(text)
+        data = _loaded(text)
     except json.JSONDecodeError as error:
         raise _bad(name, f"line {error.lineno} is no valid JSON ({error.msg})") from None
     except (RecursionError, ValueError):
@@ -66,6 +66,22 @@ def parse_json(
     language = named_language(recognised.language or "")
     flags = ("dropped_cues",) if dropped else ()
     return Transcript(tuple(with_neighbours(words)), "sidecar", language, flags), timed
+
+
+def _loaded(text: str) -> object:
+    """The value of JSON, or a list of those of JSON Lines.
+
+    Raises: JSONDecodeError, RecursionError or ValueError.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        try:
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError:
+            raise error from None
 
 
 def _unit(recognised: dialects.Recognised, duration_s: float | None) -> float:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from annotator.languages import iso_639_1
 from annotator.records import Media, RecordingError, SubtitleStream, Transcript, Turn
 from annotator.tracks import asked_for
 
-from .language import language_code  # noqa: TID251 - own package
 from .subtitles import BROKEN, About, parsed, with_remarks  # noqa: TID251 - own package
 
 _SUFFIXES = {
@@ -63,7 +63,7 @@ def from_streams(
             unused.append((name, f"it is no text ({stream.codec})"))
             continue
         try:
-            told = language_code(stream.language)
+            told = iso_639_1(stream.language)
             raw, suffix = extract(media, stream), _SUFFIXES[stream.codec]
             full_name = f"{name} of {media.path.name}"
             read_now, _ = parsed(raw, suffix, full_name, replace(about, language=told or language), "")
@@ -92,7 +92,7 @@ def described(stream: SubtitleStream) -> str:
 
 
 def _rank(stream: SubtitleStream, wanted: str | None) -> tuple[bool, bool, int, bool, bool, bool, int]:
-    told = language_code(stream.language)
+    told = iso_639_1(stream.language)
     return (
         _is_comment(stream),
         _is_forced(stream),
@@ -131,7 +131,7 @@ def _covers(transcript: Transcript, turns: Sequence[Turn]) -> bool:
 
 def _sound_language(media: Media) -> str | None:
     """The language of the sound that is heard, as the container says."""
-    return language_code(media.audio[0].language) if media.audio else None
+    return iso_639_1(media.audio[0].language) if media.audio else None
 
 
 def _asked(streams: Sequence[SubtitleStream], track: str) -> list[SubtitleStream]:
