@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -264,8 +263,6 @@ def _text(entry: Mapping[str, Any]) -> str:
 
 def _speaker(entry: Mapping[str, Any]) -> str | None:
     speaker = entry.get("speaker")
-    if isinstance(speaker, int) and not isinstance(speaker, bool):
-        return f"SPEAKER_{speaker:02d}" if 0 <= speaker < 10_000 else None
     return " ".join(plain(speaker).split()) or None if isinstance(speaker, str) else None
 
 
@@ -277,14 +274,9 @@ def _times(entry: object) -> tuple[float, float] | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number of a size that a time can have, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and abs(number) < 1e9 else None
+    """A finite number of a size that a time in seconds or milliseconds can have, else None."""
+    read = dialects.number(value)
+    return read if read is not None and abs(read) < 1e9 else None
 
 
 def _share(value: object) -> float | None:

@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from . import entries  # noqa: TID251 - own package
-from .entries import Entry, Recognised, with_ends  # noqa: TID251 - own package
+from .entries import Entry, Recognised, number, with_ends  # noqa: TID251 - own package
 
-__all__ = ["Recognised", "read", "with_ends"]
+__all__ = ["Recognised", "number", "read", "with_ends"]
 
 _TICKS_S = 1e-7  # Azure counts in units of 100 ns
 # What operations, tasks and services wrap a transcript in.
@@ -196,11 +196,11 @@ def _deepgram(data: Entry) -> Recognised | None:
                 speaker = entries.channel(channel, speaker)
                 words = [w | {"speaker": speaker} for w in words]
             yield entries.plain(item) | {"words": words, "speaker": speaker}
-        for number, channel in enumerate([] if utterances else channels):
+        for place, channel in enumerate([] if utterances else channels):
             for best in entries.dicts(channel.get("alternatives"))[:1]:
                 words = [entries.word(w) for w in entries.dicts(best.get("words"))]
                 words = (
-                    [w | {"speaker": entries.channel(number, w["speaker"])} for w in words]
+                    [w | {"speaker": entries.channel(place, w["speaker"])} for w in words]
                     if several
                     else words
                 )
