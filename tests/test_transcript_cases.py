@@ -309,19 +309,6 @@ def test_the_same_command_again_gives_the_same(run: Run) -> None:
     assert (again.failures, again.not_used, again.status) == (run.failures, run.not_used, 3)
 
 
-def test_a_track_is_asked_for(ffmpeg: str, tmp_path: Path) -> None:
-    inputs, scratch = tmp_path / "in", tmp_path / "scratch"
-    inputs.mkdir()
-    scratch.mkdir()
-    write_films(inputs, scratch, ffmpeg)
-    for film in ("forced-first", "ass-inside"):
-        (inputs / f"{film}.mka").unlink()
-    (inputs / "other-language-first.srt").write_text("1\n00:00:00:15 --> 00:00:03:00\nFrames.\n")
-    asked = annotated(inputs, tmp_path / "labels.parquet", "--subtitle-track", "Russian")
-    assert asked.words("other-language-first.mka") == " ".join(RUSSIAN)
-    assert asked.status == 0  # what is asked for lies inside: the file beside it is not looked at
-
-
 # The collection beside the project, where it is.
 
 CASES = ("02-", "03-", "04-", "07-", "08-", "09-", "10-", "11-", "12-", "13-", "20-", "22-", "23-")
