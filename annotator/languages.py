@@ -25,6 +25,8 @@ _TWO_LETTERS = {
     long: short for short, longs in zip(_CODES[::2], _CODES[1::2], strict=True) for long in longs.split(",")
 }
 _KNOWN = frozenset(_CODES[::2])
+# Countries that people take for languages, where they are the code of none.
+_COUNTRIES = {"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "ua": "uk", "vn": "vi"}
 # Names in English, and in the language itself where many files have it.
 _NAMES = {
     name.replace("_", " "): code
@@ -116,15 +118,15 @@ zu zulu
 
 
 def iso_639_1(tag: str | None) -> str | None:
-    """Two-letter code of a language tag; None when there is none (``und``, a dialect without one).
+    """ISO 639-1 code of a tag such as ``en``, ``ger`` or ``pt_BR``; None if it has none (``und``, dialects).
 
     >>> iso_639_1("ger"), iso_639_1("pt-BR"), iso_639_1("und")
     ('de', 'pt', None)
     """
     if not tag:
         return None
-    code = tag.replace("_", "-").split("-")[0].lower()
-    return code if code in _KNOWN else _TWO_LETTERS.get(code)
+    code = tag.strip().replace("_", "-").split("-")[0].lower()
+    return code if code in _KNOWN else _TWO_LETTERS.get(code) or _COUNTRIES.get(code)
 
 
 def named_language(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Tracks of a recording that a user asks for: by number, language or title."""
+"""Tracks of a recording, sound or subtitles: which a user asks for, and how they are told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from annotator.languages import iso_639_1, named_language
-from annotator.records import AudioStream, SubtitleStream
+from annotator.records import AudioStream, RecordingError, SubtitleStream
 
 Stream = TypeVar("Stream", AudioStream, SubtitleStream)
 
@@ -31,3 +31,40 @@ def asked_for(streams: Sequence[Stream], track: str) -> list[Stream]:
     if not found and len(streams) == 1 and streams[0].language is None and streams[0].title is None:
         return list(streams)
     return found
+
+
+def asked_or_error(
+    streams: Sequence[Stream], track: str, kind: str, stage: str, have: Sequence[str]
+) -> list[Stream]:
+    """Those that ``asked_for`` finds.
+
+    Args:
+        kind: ``audio`` or ``subtitle``, as the option is called.
+        stage: that asks.
+        have: the streams for people.
+
+    Raises: RecordingError (``no_such_track``) where none fits.
+    """
+    if found := asked_for(streams, track):
+        return found
+    raise RecordingError(
+        stage,
+        "no_such_track",
+        f"There is no {'sound' if kind == 'audio' else kind} track {track!r}: it has "
+        f"{'; '.join(have) or 'none'}. Change or leave out --{kind}-track.",
+    )
+
+
+def described(stream: AudioStream | SubtitleStream, *facts: str | None) -> str:
+    """One stream for people: number, language, facts, title and disposition, as far as they are known.
+
+    Such as ``2 (de, ac3, 5.1, "Deutsch", default)``.
+    """
+    title = f'"{stream.title}"' if stream.title else None
+    told = (stream.language, *facts, title, *stream.disposition)
+    return f"{stream.number} ({', '.join(fact for fact in told if fact)})"
+
+
+def distance(language: str | None, wanted: str | None) -> int:
+    """How well a stream's language fits: 0 if it is the wanted one, or none is; 1 if it is not told; 2."""
+    return 0 if wanted is None or language == wanted else 1 if language is None else 2

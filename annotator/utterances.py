@@ -27,6 +27,7 @@ FIRST_SPEAKER = "SPEAKER_00"
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "۔", "।")
 _CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、", "،")
 _CLOSERS = "\"'”’»)]」』"
+_NUMBERED = re.compile(r"(?:SPEAKER|CHANNEL)_\d+")  # a voice that nobody has named
 _MOMENT_S = 0.01  # the least length of anything
 MOST = 100_000  # utterances of a recording; ten hours of talk have about 10,000
 
@@ -117,7 +118,7 @@ def build(
     speakers = _speakers(words, by_label, _overlaps(turns), settings)
     pieces: list[_Piece] = []
     if given:
-        pieces, words, speakers = _kept(turns, words, speakers, levels, settings)
+        pieces, words, speakers = _kept(turns, words, speakers, by_label, levels, settings)
     pieces += [part for run in _runs(words, speakers, settings.pause_s) for part in _split(run, settings)]
     if not given:
         pieces += _untold(turns, words, levels, settings)
@@ -218,7 +219,7 @@ def _names(words: Sequence[Word], labels: Sequence[str | None], known: set[str])
     taken = named | known
     out: dict[str, str] = {}
     for label in sorted(known):
-        numbered = re.fullmatch(r"(?:SPEAKER|CHANNEL)_\d+", label) is not None
+        numbered = _NUMBERED.fullmatch(label) is not None
         name = max(seconds[label], key=lambda n: seconds[label][n]) if label in seconds else None
         if label in named and not numbered:
             out[label] = label
@@ -441,10 +442,14 @@ def _kept(
     turns: Sequence[Turn],
     words: Sequence[Word],
     speakers: Sequence[str],
+    by_label: Sequence[str | None],
     levels: Levels | None,
     settings: UtteranceSettings,
 ) -> tuple[list[_Piece], list[Word], list[str]]:
     """Given turns as utterances, with the words that their speakers say in them or close by.
+
+    A turn of a voice without a name, all of whose words the transcript gives to people by name, is theirs: of
+    it only long stretches without words remain.
 
     Returns: the utterances; the words that are in none, and their speakers.
     """
@@ -454,18 +459,28 @@ def _kept(
         mine[turn.speaker].append(turn)
     starts = {speaker: [turn.start for turn in own] for speaker, own in mine.items()}
     inside: defaultdict[Turn, list[Word]] = defaultdict(list)
+    others: defaultdict[Turn, list[Word]] = defaultdict(list)
     left: list[int] = []
+
+    def turn_near(middle: float, speaker: str | None, reach_s: float) -> Turn | None:
+        at = bisect_left(starts.get(speaker or "", []), middle)
+        near = mine[speaker or ""][max(0, at - 1) : at + 1]
+        best = min(near, key=lambda t: max(t.start - middle, middle - t.end, 0.0), default=None)
+        return best if best and max(best.start - middle, middle - best.end) <= reach_s else None
+
     for i, (word, speaker) in enumerate(zip(words, speakers, strict=True)):
         middle = (word.start + word.end) / 2
-        at = bisect_left(starts.get(speaker, []), middle)
-        near = mine[speaker][max(0, at - 1) : at + 1]
-        best = min(near, key=lambda t: max(t.start - middle, middle - t.end, 0.0), default=None)
-        if best is None or max(best.start - middle, middle - best.end) > settings.slack_s:
-            left.append(i)
-        else:
-            inside[best].append(word)
+        if own := turn_near(middle, speaker, settings.slack_s):
+            inside[own].append(word)
+            continue
+        left.append(i)
+        if _told(word) and (theirs := turn_near(middle, by_label[i], 0.0)):
+            others[theirs].append(word)
     pieces: list[_Piece] = []
     for turn in joined:
+        if turn in others and turn not in inside and _NUMBERED.fullmatch(turn.speaker):
+            pieces += _untold([turn], others[turn], levels, settings)
+            continue
         for part, spoken in _at_changes(turn, inside[turn]):
             pieces += _parts(part, spoken, levels, len(pieces), settings)
     return pieces, [words[i] for i in left], [speakers[i] for i in left]

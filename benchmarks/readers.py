@@ -1,10 +1,11 @@
-"""How long 10 MB of each kind of transcript take to be read, and how much memory.
+"""How long 10 MB of each kind of transcript and of labelled corpus take to be read, and how much memory.
 
     python -m benchmarks.readers [--megabytes 10] [KIND...]
 
 Each kind is written anew, of whole sentences by four people, and read in a process of its own. The clock is
-the processor's time; memory is the most that the process held, the interpreter included. A second reading of
-a quarter as much shows growth: 4 for a reader that is linear. Exits 1 when a limit is missed.
+the processor's time; memory is the most that the process held, the interpreter included (for corpora without
+PyTorch and what else ``train`` loads before). A second reading of a quarter as much shows growth: 4 for a
+reader that is linear. Exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 # Growth of the time for four times the size, with room for a busy machine; 16 would be the square.
 LIMITS = {"seconds": 20.0, "megabytes": 300.0, "growth": 8.0}
+LIBRARIES = ("pysubs2", "charset-normalizer", "pympi-ling", "praatio")
+EMOTIONS = ("joy", "anger", "sadness")
 NAMES = ("Anna", "Ben", "Carla", "Dmitri")
 SYLLABLES = "ba de ki lo mu na pe ri so tu va we xo ya zi".split()
 
@@ -125,6 +129,87 @@ def google(s: Sentence) -> str:
     return json.dumps({"alternatives": [{"transcript": s[3], "words": words}]}) + ","
 
 
+def eaf(said: Sequence[Sentence]) -> str:
+    """A tier of words and one of labels for each speaker."""
+    slots, tiers = "", {f"{name}{kind}": "" for name in NAMES for kind in ("", " emotion")}
+    for number, (start, end, name, text) in enumerate(said):
+        for place, at in ((0, start), (1, end)):
+            slots += f'<TIME_SLOT TIME_SLOT_ID="ts{2 * number + place}" TIME_VALUE="{round(at * 1000)}"/>\n'
+        for kind, value in (("", text), (" emotion", EMOTIONS[number % len(EMOTIONS)])):
+            tiers[f"{name}{kind}"] += (
+                f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}{kind[1:]}" '
+                f'TIME_SLOT_REF1="ts{2 * number}" TIME_SLOT_REF2="ts{2 * number + 1}"><ANNOTATION_VALUE>'
+                f"{value}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>\n"
+            )
+    parts = (
+        f'<TIER LINGUISTIC_TYPE_REF="words" PARTICIPANT="{name.split()[0]}" TIER_ID="{name}">{part}</TIER>\n'
+        for name, part in tiers.items()
+    )
+    head = '<ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0"><HEADER TIME_UNITS="milliseconds"/>'
+    kind = '<LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="words" TIME_ALIGNABLE="true"/>'
+    return f"{head}<TIME_ORDER>\n{slots}</TIME_ORDER>\n{''.join(parts)}{kind}</ANNOTATION_DOCUMENT>"
+
+
+def text_grid(said: Sequence[Sentence]) -> str:
+    """The long form, with the empty intervals that Praat writes between those with words."""
+    last = said[-1][1]
+    out = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {last}\ntiers? <exists>\n'
+    out += f"size = {2 * len(NAMES)}\nitem []:\n"
+    for tier, (name, kind) in enumerate((name, kind) for name in NAMES for kind in ("text", "emotion")):
+        spans: list[tuple[float, float, str]] = []
+        reached = 0.0
+        for number, (start, end, speaker, text) in enumerate(said):
+            if speaker == name:
+                spans += [(reached, start, "")] if start > reached else []
+                spans.append((start, end, text if kind == "text" else EMOTIONS[number % len(EMOTIONS)]))
+                reached = end
+        out += f'    item [{tier + 1}]:\n        class = "IntervalTier"\n        name = "{name} {kind}"\n'
+        out += f"        xmin = 0\n        xmax = {last}\n        intervals: size = {len(spans)}\n"
+        for place, (start, end, value) in enumerate(spans, 1):
+            out += f"        intervals [{place}]:\n            xmin = {start}\n            xmax = {end}\n"
+            out += f'            text = "{value}"\n'
+    return out
+
+
+def chat(said: Sequence[Sentence]) -> str:
+    out = "@UTF8\n@Begin\n@Participants:\t"
+    out += ", ".join(f"{name[:3].upper()} {name} Adult" for name in NAMES) + "\n@Media:\ttalk, audio\n"
+    for number, (start, end, name, text) in enumerate(said):
+        bullet = f"\x15{round(start * 1000)}_{round(end * 1000)}\x15"
+        out += f"*{name[:3].upper()}:\t{text[:-1]} . {bullet}\n%xemo:\t{EMOTIONS[number % len(EMOTIONS)]}\n"
+    return out + "@End\n"
+
+
+def label_studio(said: Sequence[Sentence]) -> str:
+    """Tasks of a hundred regions with three controls each."""
+    tasks = []
+    for first in range(0, len(said), 100):
+        results = []
+        for number, (start, end, name, text) in enumerate(said[first : first + 100], first):
+            controls = (
+                ("emotion", "labels", EMOTIONS[number % len(EMOTIONS)]),
+                ("speaker", "labels", name),
+                ("transcription", "text", text),
+            )
+            for control, kind, value in controls:
+                region = {"start": start, "end": end, "channel": 0, kind: [value]}
+                results.append(
+                    {"id": f"r{number}", "from_name": control, "to_name": "audio", "type": kind}
+                    | {"value": region, "original_length": said[-1][1], "origin": "manual"}
+                )
+        data = {"audio": f"/data/upload/1/0123abcd-talk{first}.wav"}
+        tasks.append({"id": first, "data": data, "annotations": [{"id": first, "result": results}]})
+    return json.dumps(tasks)
+
+
+# Corpora from annotation programs. Kind: ending, the file with these sentences.
+CORPORA: dict[str, tuple[str, Callable[[Sequence[Sentence]], str]]] = {
+    "eaf": (".eaf", eaf),
+    "textgrid": (".TextGrid", text_grid),
+    "chat": (".cha", chat),
+    "label-studio": (".json", label_studio),
+}
+
 # Kind: ending, what stands before, each sentence, what stands behind.
 TTML_HEAD = (
     '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="http://www.w3.org/ns/ttml#metadata"><body><div>\n'
@@ -155,6 +240,8 @@ KINDS: dict[str, tuple[str, str, Callable[[Sentence], str], str]] = {
 
 
 def write(kind: str, folder: Path, size: int) -> Path:
+    if kind in CORPORA:
+        return write_corpus(kind, folder, size)
     ending, head, each, foot = KINDS[kind]
     path = folder / f"talk{ending}"
     encoding = "cp1251" if "1251" in kind else "utf-8"
@@ -171,22 +258,44 @@ def write(kind: str, folder: Path, size: int) -> Path:
     return path
 
 
-def read(path: Path) -> None:
-    """In a process of its own: read a file, and print words, processor seconds and MB of memory."""
-    from annotator.diarize import read_rttm
-    from annotator.transcribe import read_sidecar
+def write_corpus(kind: str, folder: Path, size: int) -> Path:
+    ending, document = CORPORA[kind]
+    path = folder / f"talk{ending}"
+    trial = 400
+    each = len(document(list(islice(sentences(), trial)))) / trial
+    path.write_text(document(list(islice(sentences(), round(size / each)))), "utf-8")
+    return path
 
+
+def read(path: Path, kind: str) -> None:
+    """In a process of its own: read a file, and print words, processor seconds and MB of memory."""
+    loaded = 0.0
+    if kind in CORPORA:
+        from train.prepare.annotated import READERS
+        from train.prepare.annotated.layout import Names
+
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        loaded = pages * resource.getpagesize() / 2**20
     start = time.process_time()
-    number = len(read_rttm(path)) if path.suffix == ".rttm" else len(read_sidecar(path).words)
+    if kind in CORPORA:
+        number = len(READERS[kind][1](path.read_bytes(), path.stem, Names()))
+    elif kind == "rttm":
+        from annotator.diarize import read_rttm
+
+        number = len(read_rttm(path))
+    else:
+        from annotator.transcribe import read_sidecar
+
+        number = len(read_sidecar(path).words)
     seconds = time.process_time() - start
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"number": number, "seconds": seconds, "megabytes": kilobytes / 1024}))
+    print(json.dumps({"number": number, "seconds": seconds, "megabytes": kilobytes / 1024 - loaded}))
 
 
 def measured(kind: str, size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = write(kind, Path(folder), size)
-        command = [sys.executable, "-m", "benchmarks.readers", "--read", str(path)]
+        command = [sys.executable, "-m", "benchmarks.readers", "--read", str(path), kind]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
@@ -194,17 +303,17 @@ def measured(kind: str, size: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join((*KINDS, *CORPORA)))
     parser.add_argument("--megabytes", type=float, default=10.0)
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.read is not None:
-        read(given.read)
+        read(given.read, given.kinds[0])
         return 0
     size = int(given.megabytes * 1e6)
     figures: dict[str, dict[str, float]] = {}
     missed = []
-    for kind in given.kinds or KINDS:
+    for kind in given.kinds or (*KINDS, *CORPORA):
         whole, quarter = measured(kind, size), measured(kind, size // 4)
         row = whole | {"growth": whole["seconds"] / max(quarter["seconds"], 1e-3)}
         figures[kind] = {key: round(value, 2) for key, value in row.items()}
@@ -212,7 +321,7 @@ def main() -> int:
         missed += [f"{kind}: {name}" for name in late]
         numbers = f"{row['number']:9.0f} {row['seconds']:7.2f} s {row['megabytes']:6.0f} MB"
         print(f"{kind:24} {numbers}  x {row['growth']:.1f}  {'MISSED ' + ', '.join(late) if late else ''}")
-    print("words or turns, processor seconds, memory; growth of the time for four times the size")
+    print("words, turns or utterances, processor seconds, memory; growth of the time for four times the size")
     print(
         json.dumps(
             {
@@ -222,7 +331,9 @@ def main() -> int:
                 "megabytes": given.megabytes,
                 "cores": os.cpu_count(),
                 "python": platform.python_version(),
-                "versions": {name: version(name) for name in ("pysubs2", "charset-normalizer")},
+                "versions": {
+                    name: version(name) for name in ("pysubs2", "charset-normalizer", "pympi-ling", "praatio")
+                },
             }
         )
     )

@@ -80,8 +80,8 @@ def test_exports_come_back_as_a_corpus(tmp_path: Path, media: Path, kind: str) -
 
 def test_an_export_to_meld_goes_through_prepare_again(tmp_path: Path, media: Path) -> None:
     export(labelled(tmp_path), "meld-csv", tmp_path / "out")
-    for path in (tmp_path / "out", tmp_path / "out" / "meld.csv"):
-        found = corpus("meld", path, media)
+    for path, beside in ((tmp_path / "out", media), (tmp_path / "out" / "meld.csv", None)):
+        found = corpus("meld", path, beside)
         assert found["emotion"].to_list() == ["joy", "anger", "joy", "anger"] * 6
         assert found["text"].to_list()[:4] == [row["text"] for row in ROWS]
         assert set(found["split"]) == {"train", "validation", "test"}

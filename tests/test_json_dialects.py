@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from annotator.records import Transcript
+from annotator.records import RecordingError, Transcript
 from annotator.transcribe.recognised import parse_ctm, parse_json
 
 WORDS = [("Good", 0.6, 1.0), ("morning.", 1.0, 2.0), ("I", 3.0, 3.4), ("am", 3.4, 4.0), ("here.", 4.0, 5.0)]
@@ -55,6 +55,37 @@ DIALECTS: dict[str, tuple[Any, bool, bool, bool]] = {
             "words": [{"word": w.strip("."), "start": a, "end": b} for w, a, b in WORDS],
         },
         False, True, True,
+    ),
+    "podcasts": ({"version": "1.0.0", "segments": [{"speaker": f"S{who}", "startTime": s, "endTime": e, "body": t} for t, s, e, who in SEGMENTS]}, True, False, False),
+    "start and duration": ([{"text": t, "start": s, "duration": e - s} for t, s, e, _ in SEGMENTS], False, False, False),
+    "speakers as objects": ({"segments": [{"start": s, "end": e, "text": t, "speaker": {"id": 7, "name": f"S{who}"}} for t, s, e, who in SEGMENTS]}, True, False, False),
+    "fireflies": (
+        {"data": {"transcript": {"sentences": [{"speaker_id": 7, "speaker_name": f"S{who}", "text": t, "start_time": s, "end_time": e} for t, s, e, who in SEGMENTS]}}},
+        True, False, False,
+    ),
+    "gladia": (
+        {"result": {"transcription": {"languages": ["en"], "utterances": [{"text": t, "start": s, "end": e, "speaker": who, "words": []} for t, s, e, who in SEGMENTS]}}},
+        True, False, True,
+    ),
+    "soniox, pieces of words": (
+        {"tokens": [{"text": w, "start_ms": ms(a), "end_ms": ms(b)} for w, a, b in
+                    [("Good", 0.6, 1.0), (" mor", 1.0, 1.5), ("ning.", 1.5, 2.0), (" I", 3.0, 3.4), (" am", 3.4, 4.0), (" here.", 4.0, 5.0)]], "text": TEXT},
+        False, True, False,
+    ),
+    "happy scribe": (
+        [{"speaker": f"S{i}", "words": [{"text": f"{w} ", "data_start": a, "data_end": b} for w, a, b in words]} for i, words in enumerate(SPLIT)],
+        True, True, False,
+    ),
+    "pyannoteAI": (
+        {"output": {"diarization": [{"speaker": "S0", "start": 0.6, "end": 5.0}],
+                    "wordLevelTranscription": [{"start": a, "end": b, "text": w, "speaker": f"S{i}"} for i, words in enumerate(SPLIT) for w, a, b in words],
+                    "turnLevelTranscription": [{"start": s, "end": e, "text": t, "speaker": f"S{who}"} for t, s, e, who in SEGMENTS]}},
+        True, True, False,
+    ),
+    "nemo": ({"text": TEXT, "timestamp": {"word": [{"word": w, "start": a, "end": b} for w, a, b in WORDS], "segment": []}}, False, True, False),
+    "youtube, json3": (
+        {"events": [{"tStartMs": 0, "dDurationMs": 9000, "id": 1}, *({"tStartMs": ms(s), "dDurationMs": ms(e - s), "segs": [{"utf8": t}]} for t, s, e, _ in SEGMENTS)]},
+        False, False, False,
     ),
     "openai, diarized": (
         {"text": TEXT, "segments": [{"type": "transcript.text.segment", "speaker": "AB"[who], "start": s, "end": e, "text": t} for t, s, e, who in SEGMENTS]},
@@ -204,6 +235,24 @@ def test_each_dialect_gives_its_words_times_and_speakers(name: str) -> None:
     assert (named[0] != named[2]) == speakers and (None not in named) == speakers
     assert (found.language == "en") == language
     assert found.flags == ()
+
+
+def test_a_segment_a_line_and_the_word_times_of_youtube() -> None:
+    lines = "".join(json.dumps({"start": s, "end": e, "text": t}) + "\n" for t, s, e, _ in SEGMENTS)
+    found, _ = parse_json(lines, "talk.json", 12.0)
+    assert found is not None and " ".join(w.text for w in found.words) == TEXT
+    with pytest.raises(RecordingError, match="line 2 is no valid JSON"):
+        parse_json('{"start": 1}\nno JSON', "talk.json")
+    pieces = [{"utf8": "Good", "tOffsetMs": 0}, {"utf8": " morning.", "tOffsetMs": 400}]
+    shown = parsed(
+        {
+            "events": [
+                {"tStartMs": 600, "dDurationMs": 5000, "segs": pieces},
+                {"tStartMs": 650, "segs": [{"utf8": "\n"}]},
+            ]
+        }
+    )
+    assert [(w.text, w.start) for w in shown.words] == [("Good", 0.6), ("morning.", 1.0)]
 
 
 @pytest.mark.parametrize(

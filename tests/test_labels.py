@@ -54,6 +54,11 @@ TALK = [("Good morning everyone.", 0), ("I am worried.", 1), ("We spent too much
         ("{}:", ("Anna", "Ben")),  # without a space behind
         ("{} (on phone): ", ("ANNA", "BEN")),
         ("<v {}>", ("John", "Mary K.")),
+        ("[{}:] ", ("ANNA", "BEN")),
+        ("【{}】", ("Anna", "Ben")),
+        ("≫ {}: ", ("ANNA", "BEN")),
+        ("*{}*: ", ("Anna", "Ben")),
+        ("@{}: ", ("Anna", "Ben")),
     ],
 )
 def test_labels_that_come_back_are_speakers(form: str, names: tuple[str, str]) -> None:

@@ -27,6 +27,7 @@ def rttm(folder: Path, text: str, name: str = "talk.rttm") -> Path:
         ("SPEAKER talk 1 0.6 4.8 <NA> <NA> anna", Turn(0.6, 5.4, "anna")),
         ("SPEAKER talk 1 0.6 4.8 <NA> <NA> anna <NA> <NA> ;; checked", Turn(0.6, 5.4, "anna")),
         ("\ufeff SPEAKER\ttalk\t1\t0.6\t4.8\t<NA>\t<NA>\tanna\t<NA>\t<NA>", Turn(0.6, 5.4, "anna")),
+        ("speaker talk 1 0.6 4.8 <NA> <NA> anna <NA> <NA>", Turn(0.6, 5.4, "anna")),
         ("SPEAKER talk 1 0.6 4.8 <NA> <NA> <NA> <NA> <NA>", Turn(0.6, 5.4, "SPEAKER_00")),
     ],
 )

@@ -218,10 +218,19 @@ def test_sami_has_one_language_at_a_time() -> None:
         "\u200e00:00:00,600 --> 00:00:03,000\u200e".removeprefix("\u200e"),
         "00:00:00,600 --> 00:00:03,000  X1:10 X2:20",
         "00:00:00,600 --> 00:00:03,000 {\\an8}",
+        "00:00:00,600 --&gt; 00:00:03,000",
+        "0.600 --> 3.000",
     ],
 )
 def test_odd_separators_of_times(line: str) -> None:
     assert said(parse_srt(f"1\n{line}\nGood morning.\n")) == [(None, "Good morning.", 0.6, 3.0)]
+
+
+def test_whispers_lines_on_the_screen_and_subrip_with_the_ending_of_webvtt(tmp_path: Path) -> None:
+    shown = "[00:00.600 --> 00:03.000]  Good morning.\n[00:03.000 --> 00:05.000]  Hello.\n"
+    assert [text for _, text, *_ in said(parse_srt(shown))] == ["Good morning.", "Hello."]
+    (tmp_path / "talk.vtt").write_text("\ufeff1\n00:00:00.600 --> 00:00:03.000\nGood morning.\n", "utf-8")
+    assert said(read_sidecar(tmp_path / "talk.vtt")) == [(None, "Good morning.", 0.6, 3.0)]
 
 
 @pytest.mark.parametrize("line", ["10:30 -> 11:00", "12:00:01 was late", "1.2.3 go", "5 --> 6"])
@@ -234,7 +243,9 @@ def test_what_only_looks_like_times_is_said(line: str) -> None:
         assert line in said(parse_srt(text))[0][1]
 
 
-@pytest.mark.parametrize("line", ["00:00:00:15 --> 00:00:03:00", "00:00:00;15 --> 00:00:03;00"])
+@pytest.mark.parametrize(
+    "line", ["00:00:00:15 --> 00:00:03:00", "00:00:00;15 --> 00:00:03;00", "00;00;00;15 --> 00;00;03;00"]
+)
 def test_frames_are_refused_with_the_remedy(line: str) -> None:
     with pytest.raises(RecordingError, match="line 2 counts frames .* save it with thousandths of seconds"):
         parse_srt(f"1\n{line}\nGood morning.\n")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from annotator import media
+from annotator.pipeline.stages import transcriber_settings
 from annotator.records import AudioStream, Media, RecordingError, SubtitleStream, Transcript, Turn
+from annotator.settings import load_settings
 from annotator.transcribe import TranscriberSettings, make_transcriber
 from annotator.transcribe.streams import described, from_streams
 
@@ -169,6 +171,7 @@ def test_streams_keep_what_their_codec_holds(ffmpeg: str, tmp_path: Path) -> Non
 
 
 def test_a_track_asked_for_goes_before_files_beside(ffmpeg: str, tmp_path: Path) -> None:
+    """As a run asks for it; a file beside that can't be read is then not looked at."""
     inside = subtitles(tmp_path / "inside.srt", [(0.2, 0.9, "Inside.")])
     film = tmp_path / "film.mp4"
     run_ffmpeg(
@@ -178,8 +181,12 @@ def test_a_track_asked_for_goes_before_files_beside(ffmpeg: str, tmp_path: Path)
     subtitles(tmp_path / "film.srt", [(0.2, 0.9, "Beside.")])
     probed = media.probe(film)
     for track, text in ((None, "Beside."), ("1", "Inside.")):
-        settings = TranscriberSettings(media.extract_subtitles, subtitle_track=track)
-        assert make_transcriber("subtitles", settings)(probed, None, []).words[0].text == text
+        settings = transcriber_settings(load_settings(None, {"subtitle_track": track}), "cpu")
+        found = make_transcriber("subtitles", settings)(probed, None, [])
+        assert found.words[0].text == text
+    (tmp_path / "film.srt").write_text("1\n00:00:00:15 --> 00:00:03:00\nFrames.\n")
+    found = make_transcriber("subtitles", settings)(media.probe(film), None, [])
+    assert (found.words[0].text, found.problems) == ("Inside.", ())
 
 
 def test_the_frame_rate_is_probed(ffmpeg: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from annotator import transcribe
 from annotator.encodings import decode
+from annotator.languages import iso_639_1
 from annotator.records import (
     RecordingError,
     SetupError,
@@ -23,7 +24,6 @@ from annotator.records import (
     Word,
 )
 from annotator.transcribe import TranscriberSettings, make_transcriber, read_sidecar
-from annotator.transcribe.language import language_code
 from annotator.transcribe.markup import parse_sami, parse_ttml
 from annotator.transcribe.recognised import parse_ctm, parse_json
 from annotator.transcribe.subrip import parse_srt, parse_subviewer, parse_vtt
@@ -486,9 +486,7 @@ def test_language_from_the_name(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_text(srt("word"))
         assert read_sidecar(path, recording).language == language
-    assert [language_code(c) for c in ("FRE", "zh_Hans", "und", "english", "", None)] == ["fr", "zh"] + [
-        None
-    ] * 4
+    assert [iso_639_1(c) for c in ("FRE", "zh_Hans", "und", "english", "", None)] == ["fr", "zh"] + [None] * 4
 
 
 def test_which_of_several_files_is_taken(tmp_path: Path) -> None:

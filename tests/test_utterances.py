@@ -390,6 +390,19 @@ def test_words_outside_given_turns_have_utterances_of_their_own() -> None:
     assert {(u.speaker, u.text) for u in built} == {("Ann", None), ("Ben", "quite another")}
 
 
+def test_a_given_turn_of_a_voice_that_the_transcript_has_names_for_is_no_third_speaker() -> None:
+    words = transcript(
+        *spoken(0.5, "good morning all of you", speaker="Ann"), *spoken(4, "and to you too", speaker="Ben")
+    )
+    built = build([Turn(0.2, 12.0, "SPEAKER_00")], words, 12.0, given=True)
+    assert [(u.speaker, u.text is None) for u in built] == [
+        ("Ann", False),
+        ("Ben", False),
+        ("SPEAKER_00", True),
+    ]
+    assert built[-1].start > built[1].end, "only what no word tells of is left of it"
+
+
 def test_speech_that_the_transcript_leaves_out_is_an_utterance_without_text() -> None:
     turns = [Turn(0, 8, "A"), Turn(9, 10.5, "B")]
     built = build(turns, transcript(*spoken(0.0, "hello there", speaker="A")), 12.0)

@@ -214,7 +214,7 @@ def read_rttm(path: Path, recording: str | None = None) -> list[Turn]:
         if not line or line.startswith((";", "#")):
             continue
         kind = line.split(maxsplit=1)[0]
-        if kind != "SPEAKER":
+        if kind.upper() != "SPEAKER":
             if not kind.isprintable():
                 raise _bad_rttm(f"{path.name}, line {number}: this is not RTTM.")
             continue

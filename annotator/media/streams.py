@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from annotator.records import AudioStream, RecordingError
+from annotator import tracks
+from annotator.records import AudioStream
 from annotator.terminal import escaped
-from annotator.tracks import asked_for
 
 # As ffmpeg prints them behind a stream (libavformat, dump.c).
 DISPOSITIONS = (
@@ -45,14 +45,7 @@ def title(metadata: dict[str, str]) -> str | None:
 
 def described(stream: AudioStream) -> str:
     """One stream for people, such as ``2 (de, ac3, 5.1, "Deutsch", default)``."""
-    facts = [
-        stream.language,
-        stream.codec or "unknown codec",
-        stream.layout,
-        f'"{escaped(stream.title)}"' if stream.title else None,
-        *stream.disposition,
-    ]
-    return f"{stream.number} ({', '.join(fact for fact in facts if fact)})"
+    return escaped(tracks.described(stream, stream.codec or "unknown codec", stream.layout))
 
 
 def in_order(
@@ -70,14 +63,15 @@ def in_order(
     Raises:
         RecordingError: ``no_such_track``.
     """
-    asked = _asked(streams, track) if track is not None else list(streams)
+    asked = list(streams)
+    if track is not None:
+        asked = tracks.asked_or_error(streams, track, "audio", "probe", list(map(described, streams)))
 
     def rank(stream: AudioStream) -> tuple[bool, int, bool, bool, bool, bool, int]:
         aside = bool(_ASIDE & set(stream.disposition)) or _is_aside(stream.title)
-        told = 0 if language is None or stream.language == language else 1 if stream.language is None else 2
         return (
             aside,
-            told,
+            tracks.distance(stream.language, language),
             "dub" in stream.disposition,
             "hearing impaired" in stream.disposition,
             "default" not in stream.disposition,
@@ -103,15 +97,3 @@ def _as_if_known(stream: AudioStream) -> AudioStream:
 
 def _is_aside(name: str | None) -> bool:
     return name is not None and bool(_ASIDE_TITLE.search(name)) and not _WITHOUT.search(name)
-
-
-def _asked(streams: Sequence[AudioStream], track: str) -> list[AudioStream]:
-    found = asked_for(streams, track)
-    if not found:
-        have = "; ".join(map(described, streams)) or "none"
-        raise RecordingError(
-            "probe",
-            "no_such_track",
-            f"There is no sound track {escaped(track)!r}: it has {have}. Change or leave out --audio-track.",
-        )
-    return found

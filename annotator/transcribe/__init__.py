@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator import whisper_files
+from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
 from .cues import cut_at_end  # noqa: TID251 - own package
-from .language import language_code  # noqa: TID251 - own package
 from .streams import from_streams  # noqa: TID251 - own package
 from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar  # noqa: TID251 - own package
 
@@ -31,7 +31,6 @@ __all__ = [
     "after",
     "available",
     "cut_at_end",
-    "language_code",
     "make_transcriber",
     "read_sidecar",
 ]
@@ -69,7 +68,7 @@ class TranscriberSettings:
 
 def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
     def transcribe(media: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
-        wanted, track = language_code(settings.language), settings.subtitle_track
+        wanted, track = iso_639_1(settings.language), settings.subtitle_track
         heard_s = audio.duration_s if audio is not None else 0.0
         about = About(duration_s=max(heard_s, media.duration_s or 0.0) or None, frame_rate=media.frame_rate)
         found = Transcript()
@@ -92,7 +91,7 @@ def _make_whisper(settings: TranscriberSettings) -> Transcriber:
     return load(
         settings.whisper_folder,
         device=settings.device,
-        language=language_code(settings.language),
+        language=iso_639_1(settings.language),
         batch_size=settings.batch_size,
         threads=settings.threads,
     )
@@ -115,7 +114,7 @@ def make_transcriber(name: str, settings: TranscriberSettings) -> Transcriber:
     Raises: UsageError for an unknown name or language; SetupError if its weights are not to be had.
     """
     _check(name)
-    if settings.language is not None and language_code(settings.language) is None:
+    if settings.language is not None and iso_639_1(settings.language) is None:
         raise UsageError(f"{settings.language!r} is no language code: give ISO 639, such as en, de or zh.")
     return TRANSCRIBERS[name](settings)
 

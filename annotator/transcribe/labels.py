@@ -47,10 +47,11 @@ _NUMBERED = re.compile(
 
 _DASHES = "-‐–—"
 _DASH = re.compile(rf"[{_DASHES}]+(?!\d)[ \t]*")
-_CHEVRON = re.compile(r">>+[ \t]*")
+_CHEVRON = re.compile(r"(?:>>+|≫)[ \t]*")
 _INNER_CHEVRON = re.compile(r"(?<=[.!?…\"'”’)\]♪,–—-])[ \t]+>>+(?=[ \t])")
 _BRACKET = re.compile(
     r"\[([^\[\]\n]{1,60})\][ \t]*[:：]?[ \t]*|[(（]([^()（）\n]{1,60})[)）][ \t]*[:：]?[ \t]*"
+    r"|【([^【】\n]{1,60})】[ \t]*[:：]?[ \t]*"
 )
 _ASIDE = re.compile(r"[ \t]*[(（][^()（）]*[)）][ \t]*$")
 # Where a dialogue in one line goes over to the other speaker.
@@ -58,6 +59,7 @@ _INNER_DASH = re.compile(
     rf"(?<=[.!?…\"'”’»)\]。！？])[ \t]*[ \t。！？][{_DASHES}]+[ \t]?(?=[^\W\d_]|[\"“«¿¡(\[])"
 )
 _ANY_INNER_DASH = re.compile(rf"[ \t][{_DASHES}]+[ \t]?(?=[^\W\d_])")
+_AROUND = " \t*_@#•·»›«‹"  # signs that stand around a name
 _COLON = re.compile("[:：]")
 _LETTER = re.compile(r"[^\W\d_]")
 
@@ -115,9 +117,10 @@ def _parsed(raw: str) -> Iterator[Line]:
         if match := _DASH.match(rest):
             rest = rest[match.end() :]
     bracket = None
-    if rest[:1] in "[(（" and rest and (match := _BRACKET.match(rest)):
-        named = match[0].rstrip().endswith((":", "："))
-        inner = match[1] if match[1] is not None else match[2]
+    if rest[:1] in "[(（【" and rest and (match := _BRACKET.match(rest)):
+        inner = match[1] or match[2] or match[3]
+        named = match[0].rstrip().endswith((":", "：")) or inner.rstrip().endswith((":", "："))
+        inner = inner.rstrip(" \t:：")
         if named and not _is_sound(inner):
             rest = f"{inner}: {rest[match.end() :]}"  # [Name]: is Name:
         elif any(map(str.isalnum, inner)):
@@ -191,7 +194,7 @@ class Labels:
             if (name := self._brackets.get(inner.casefold())) is not None:
                 return name, text
             # Square brackets hold no speech, round ones may; alone in its line neither does.
-            if line.bracket[0] != "[" and text and not _is_sound(inner):
+            if line.bracket[0] not in "[【" and text and not _is_sound(inner):
                 text = f"{line.bracket} {text}"
         if self._names and (found := _prefix(text)) and found[0].casefold() in self._names:
             return self._names[found[0].casefold()], _aside_dropped(found[1])
@@ -257,7 +260,7 @@ def _loose(line: Line) -> tuple[str, str] | None:
     colon = _colon(text)
     if colon is None:
         return None
-    label, said = _ASIDE.sub("", text[:colon]).strip(), text[colon + 1 :]
+    label, said = _ASIDE.sub("", text[:colon]).strip(_AROUND), text[colon + 1 :]
     if text[colon] == ":" and said and not (said[0].isspace() or _LETTER.match(said)):
         return None
     words = label.split()

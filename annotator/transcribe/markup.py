@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
+from annotator.languages import iso_639_1
 from annotator.records import Transcript
 
 from .cues import Cue, bad, plain, unescaped, words_of  # noqa: TID251 - own package
-from .language import language_code  # noqa: TID251 - own package
 
 _OFFSET = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|m|s|ms|f|t)", re.ASCII)
 _CLOCK = re.compile(
@@ -96,7 +96,7 @@ def parse_ttml(text: str, name: str = "the subtitles") -> Transcript:
         if event == "start":
             if len(stack) == 1 and tag == "tt":
                 times.take(element)
-                language = language_code(element.get("{http://www.w3.org/XML/1998/namespace}lang"))
+                language = iso_639_1(element.get("{http://www.w3.org/XML/1998/namespace}lang"))
             if tag == "agent":
                 agent_id = next((v for k, v in element.attrib.items() if _local(k) == "id"), None)
             stack.append(_span(element, stack[-1], times) if tag in _TIMED else stack[-1])
@@ -189,7 +189,7 @@ def parse_sami(text: str, name: str = "the subtitles", language: str | None = No
                 showing[kind] = at, said, speakers.get(kind)
     for kind in list(showing):
         ends(kind, showing[kind][0] + 0.5 + _CHARACTER_S * len(showing[kind][1]))
-    codes = {kind.casefold(): language_code(_lang(style)) for kind, style in _STYLE.findall(head[:100_000])}
+    codes = {kind.casefold(): iso_639_1(_lang(style)) for kind, style in _STYLE.findall(head[:100_000])}
     sizes = Counter({kind: len(lines) for kind, lines in cues.items()})
     best = max(
         sizes,

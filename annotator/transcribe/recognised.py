@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,7 +38,7 @@ def parse_json(
     Raises: RecordingError if it is no JSON, or a segment has no times.
     """
     try:
-        data = json.loads(text)
+        data = _loaded(text)
     except json.JSONDecodeError as error:
         raise _bad(name, f"line {error.lineno} is no valid JSON ({error.msg})") from None
     except (RecursionError, ValueError):
@@ -70,6 +69,22 @@ def parse_json(
     language = named_language(recognised.language or "")
     flags = ("dropped_cues",) if dropped else ()
     return Transcript(tuple(with_neighbours(words)), "sidecar", language, flags), timed
+
+
+def _loaded(text: str) -> object:
+    """The value of JSON, or a list of those of JSON Lines.
+
+    Raises: JSONDecodeError, RecursionError or ValueError.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        try:
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError:
+            raise error from None
 
 
 def _unit(recognised: dialects.Recognised, duration_s: float | None) -> float:
@@ -256,8 +271,6 @@ def _text(entry: Mapping[str, Any]) -> str:
 
 def _speaker(entry: Mapping[str, Any]) -> str | None:
     speaker = entry.get("speaker")
-    if isinstance(speaker, int) and not isinstance(speaker, bool):
-        return f"SPEAKER_{speaker:02d}" if 0 <= speaker < 10_000 else None
     return " ".join(plain(speaker).split()) or None if isinstance(speaker, str) else None
 
 
@@ -269,14 +282,9 @@ def _times(entry: object) -> tuple[float, float] | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number of a size that a time can have, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and abs(number) < 1e9 else None
+    """A finite number of a size that a time in seconds or milliseconds can have, else None."""
+    read = dialects.number(value)
+    return read if read is not None and abs(read) < 1e9 else None
 
 
 def _share(value: object) -> float | None:

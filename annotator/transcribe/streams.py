@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from annotator import tracks
+from annotator.languages import iso_639_1
 from annotator.records import Media, RecordingError, SubtitleStream, Transcript, Turn
-from annotator.tracks import asked_for
 
-from .language import language_code  # noqa: TID251 - own package
 from .subtitles import BROKEN, About, parsed, with_remarks  # noqa: TID251 - own package
 
 _SUFFIXES = {
@@ -50,7 +50,10 @@ def from_streams(
     """
     about = replace(about or About(), language=language)
     wanted = language or _sound_language(media)
-    asked = _asked(media.subtitles, track) if track is not None else media.subtitles
+    asked: Sequence[SubtitleStream] = media.subtitles
+    if track is not None:
+        have = [described(stream) for stream in asked]
+        asked = tracks.asked_or_error(asked, track, "subtitle", "transcribe", have)
     found = Transcript()
     problems: list[RecordingError] = []
     unused: list[tuple[str, str]] = []
@@ -63,7 +66,7 @@ def from_streams(
             unused.append((name, f"it is no text ({stream.codec})"))
             continue
         try:
-            told = language_code(stream.language)
+            told = iso_639_1(stream.language)
             raw, suffix = extract(media, stream), _SUFFIXES[stream.codec]
             full_name = f"{name} of {media.path.name}"
             read_now, _ = parsed(raw, suffix, full_name, replace(about, language=told or language), "")
@@ -82,21 +85,14 @@ def from_streams(
 
 def described(stream: SubtitleStream) -> str:
     """One stream for people, such as ``subtitle track 2 (eng, subrip, "Forced", forced)``."""
-    facts = [
-        stream.language or "",
-        stream.codec,
-        f'"{stream.title}"' if stream.title else "",
-        *stream.disposition,
-    ]
-    return f"subtitle track {stream.number} ({', '.join(filter(None, facts))})"
+    return f"subtitle track {tracks.described(stream, stream.codec)}"
 
 
 def _rank(stream: SubtitleStream, wanted: str | None) -> tuple[bool, bool, int, bool, bool, bool, int]:
-    told = language_code(stream.language)
     return (
         _is_comment(stream),
         _is_forced(stream),
-        0 if wanted is None or told == wanted else 1 if told is None else 2,
+        tracks.distance(iso_639_1(stream.language), wanted),
         _is_for_the_deaf(stream),
         "dub" in stream.disposition,
         "default" not in stream.disposition,
@@ -131,16 +127,4 @@ def _covers(transcript: Transcript, turns: Sequence[Turn]) -> bool:
 
 def _sound_language(media: Media) -> str | None:
     """The language of the sound that is heard, as the container says."""
-    return language_code(media.audio[0].language) if media.audio else None
-
-
-def _asked(streams: Sequence[SubtitleStream], track: str) -> list[SubtitleStream]:
-    found = asked_for(streams, track)
-    if not found:
-        have = "; ".join(map(described, streams)) or "none"
-        raise RecordingError(
-            "transcribe",
-            "no_such_track",
-            f"There is no subtitle track {track!r}: it has {have}. Change or leave out --subtitle-track.",
-        )
-    return found
+    return iso_639_1(media.audio[0].language) if media.audio else None

@@ -6,6 +6,7 @@ nothing in the file says how long one is.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -31,7 +32,10 @@ _BARE = re.compile(
     rf"[ \t\xa0\ufeff]*{_TIME}(?:[ \t]{{0,3}}(?:[-–—]{{1,3}}|,|;)[ \t]{{0,3}}|[ \t]{{1,8}}){_TIME}[ \t]*",
     re.ASCII,
 )
-_FRAMES = re.compile(rf"[ \t]*\d{{1,3}}:\d\d:\d\d[:;]\d{{1,2}}[ \t]*(?:{_ARROW}|,|-|[ \t])", re.ASCII)
+# Seconds alone (1.5 --> 3.25), and Whisper's lines on the screen ([00:01.500 --> 00:03.250]  text).
+_SECONDS = re.compile(r"[ \t]*(\d{1,6})[.,](\d{1,9})[ \t]*-->[ \t]*(\d{1,6})[.,](\d{1,9})[ \t]*", re.ASCII)
+_ON_SCREEN = re.compile(r"^\[([\d:.,]{5,15} --> [\d:.,]{5,15})\][ \t]*", re.ASCII | re.MULTILINE)
+_FRAMES = re.compile(rf"[ \t]*\d{{1,3}}[:;]\d\d[:;]\d\d[:;]\d{{1,2}}[ \t]*(?:{_ARROW}|,|-|[ \t])", re.ASCII)
 _LIKE = re.compile(r"\s*-?\d.*-->", re.ASCII)
 _BEGIN = re.compile(r"[ \t\xa0\ufeff]*-?\d{1,6}[ \t\xa0]{0,3}[:：.]", re.ASCII)
 
@@ -45,7 +49,9 @@ def parse_srt(text: str, name: str = "the subtitles") -> Transcript:
     bounds: tuple[float, float] | None = None
     body: list[str] = []
     counter: int | None = None
-    for number, line in enumerate(text_lines(text), start=1):
+    if "--&gt;" in text:
+        text = html.unescape(text)
+    for number, line in enumerate(text_lines(_ON_SCREEN.sub("\\1\n", text)), start=1):
         times = _timing(line, number, name)
         if times is None:
             if bounds is None and line.strip() and (body or _counter(line) is None):
@@ -174,6 +180,9 @@ def _timing(line: str, number: int, name: str) -> tuple[float, float] | None:
             g is not None for g in (groups[1], groups[4] or groups[5], groups[7], groups[10] or groups[11])
         ):
             return _seconds(groups[:6]), _seconds(groups[6:])
+    if match := _SECONDS.fullmatch(line):
+        whole, part, other_whole, other_part = match.groups()
+        return float(f"{whole}.{part}"), float(f"{other_whole}.{other_part}")
     if _LIKE.match(line):
         raise bad(name, f"line {number} has times that are not HH:MM:SS,mmm --> HH:MM:SS,mmm")
     return None

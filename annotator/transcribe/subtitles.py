@@ -207,8 +207,10 @@ def parsed(
         found = parse_sub(text, name, about.frame_rate)
     elif suffix == ".sbv":
         found = parse_subviewer(text, name)
+    elif suffix == ".vtt" and "-->" not in text:
+        found = parse_vtt(text, name)  # which says what is amiss
     else:
-        found = parse_vtt(text, name) if suffix == ".vtt" else parse_srt(text, name)
+        found = parse_srt(text, name)  # as some programs call WebVTT, too
     if found is not None and guessed:
         found = replace(found, flags=(*found.flags, "guessed_encoding"))
     return found, timed

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator import whisper_files
+from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, Transcript, Turn, Word
 from annotator.whisper_files import WhisperFiles
 
@@ -28,7 +29,6 @@ from .heard import (  # noqa: TID251 - own package
     with_more,
     words_of,
 )
-from .language import language_code  # noqa: TID251 - own package
 from .stretches import Span, Stretch, stretches  # noqa: TID251 - own package
 
 CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
@@ -101,7 +101,7 @@ class Whisper:
         flags = {flag for part in heard for flag in part.flags}
         if len({part.language for part in heard if part.words}) > 1:
             flags.add("language_changes")
-        return Transcript(tuple(_numbered(heard)), "whisper", language_code(main), tuple(sorted(flags)))
+        return Transcript(tuple(_numbered(heard)), "whisper", iso_639_1(main), tuple(sorted(flags)))
 
     def _listen_in_languages(self, speech: Sequence[Stretch], audio: Audio) -> tuple[list[_Heard], str]:
         """What is said in stretches, each in its own language where that is clear, and the main language.

@@ -8,6 +8,8 @@
     Google Speech-to-Text (v1, v2)             ``results``: ``alternatives`` with ``words``
     Amazon Transcribe, Speechmatics            items with ``alternatives``, punctuation apart
     Azure (batch, fast, SDK, Video Indexer)    ``recognizedPhrases``, ``phrases``, ``NBest``, ``insights``
+    YouTube (json3)                            ``events`` with ``segs``
+    pyannoteAI, Soniox, NeMo                   ``turnLevelTranscription``, ``tokens``, ``timestamp``
     Rev, Vosk, and lists of any of these       ``monologues``, ``result``
 
 The readers make a segment when it is asked for, so that a large file isn't in memory twice. Pure.
@@ -19,11 +21,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from . import entries  # noqa: TID251 - own package
-from .entries import Entry, Recognised, with_ends  # noqa: TID251 - own package
+from .entries import Entry, Recognised, number, with_ends  # noqa: TID251 - own package
 
-__all__ = ["Recognised", "read", "with_ends"]
+__all__ = ["Recognised", "number", "read", "with_ends"]
 
 _TICKS_S = 1e-7  # Azure counts in units of 100 ns
+# What operations, tasks and services wrap a transcript in.
+_WRAPPERS = ("response", "result", "results", "output", "data", "transcription", "transcript")
+_SEGMENTS = ("segments", "utterances", "transcript", "sentences", "turnLevelTranscription")
+_WORDS = ("words", "word_segments", "wordLevelTranscription", "word_timestamps", "tokens")
 _WRAPPINGS = 4  # objects around a transcript
 
 
@@ -43,12 +49,13 @@ def read(data: object, depth: int = 0) -> Recognised | None:
         _indexer,
         _rev,
         _vosk,
+        _youtube,
         _segments,
     ):
         found = reader(data)
         if found is not None:
             return found
-    for key in ("response", "result", "results", "output", "data"):  # wrapped, as operations and tasks are
+    for key in _WRAPPERS:
         inner = data.get(key)
         if isinstance(inner, (dict, list)) and inner and (found := read(inner, depth + 1)):
             return found
@@ -71,20 +78,13 @@ def _read_list(data: list[Any], depth: int) -> Recognised | None:
 
 def _segments(data: Entry) -> Recognised | None:
     """``segments``, ``utterances`` or ``words`` at the top, as most write it."""
-    lists = [
-        key
-        for key in ("segments", "utterances", "transcript", "sentences")
-        if entries.has_text(data.get(key))
-    ]
-    words = next(
-        (
-            entries.listed(data.get(k))
-            for k in ("words", "word_segments")
-            if entries.is_timed_list(data.get(k))
-        ),
-        [],
-    )
+    lists = [key for key in _SEGMENTS if entries.has_text(data.get(key))]
+    if isinstance(stamps := data.get("timestamp"), dict):  # NeMo's
+        data = data | {"words": stamps.get("word")}
+    words = next((entries.listed(data.get(k)) for k in _WORDS if entries.is_timed_list(data.get(k))), [])
     language = entries.string(data, "language", "language_code", "detected_language")
+    if language is None and len(several := entries.listed(data.get("languages"))) == 1:
+        language = entries.string({"language": several[0]}, "language")
     if lists:
         listed = entries.listed(data[lists[0]])
         if words and not any(isinstance(s, dict) and s.get("words") for s in listed):
@@ -92,8 +92,9 @@ def _segments(data: Entry) -> Recognised | None:
         return Recognised(lambda: _plain_segments(listed), language)
     if words:
         text = entries.string(data, "text", "transcript") or ""
+        speaker = {"speaker": entries.speaker(data)}
         return Recognised(
-            lambda: iter([entries.whole(map(entries.word, entries.dicts(words)), text)]), language
+            lambda: iter([entries.whole(map(entries.word, entries.dicts(words)), text) | speaker]), language
         )
     return None
 
@@ -195,11 +196,11 @@ def _deepgram(data: Entry) -> Recognised | None:
                 speaker = entries.channel(channel, speaker)
                 words = [w | {"speaker": speaker} for w in words]
             yield entries.plain(item) | {"words": words, "speaker": speaker}
-        for number, channel in enumerate([] if utterances else channels):
+        for place, channel in enumerate([] if utterances else channels):
             for best in entries.dicts(channel.get("alternatives"))[:1]:
                 words = [entries.word(w) for w in entries.dicts(best.get("words"))]
                 words = (
-                    [w | {"speaker": entries.channel(number, w["speaker"])} for w in words]
+                    [w | {"speaker": entries.channel(place, w["speaker"])} for w in words]
                     if several
                     else words
                 )
@@ -387,3 +388,31 @@ def _vosk(data: Entry) -> Recognised | None:
     return Recognised(
         lambda: iter([entries.whole(map(entries.word, entries.dicts(words))) | {"whole": False}]), None, True
     )
+
+
+def _youtube(data: Entry) -> Recognised | None:
+    """Events in milliseconds; automatic captions have a time for each word."""
+    events = [e for e in entries.dicts(data.get("events")) if entries.number(e.get("tStartMs")) is not None]
+    events = [e for e in events if _said(e).strip()]
+    if not events:
+        return None
+
+    def segments() -> Iterator[Entry]:
+        for event in events:
+            start, length = entries.number(event["tStartMs"]) or 0.0, entries.number(event.get("dDurationMs"))
+            parts = [p for p in entries.dicts(event["segs"]) if (entries.string(p, "utf8") or "").strip()]
+            words = []
+            if any("tOffsetMs" in part for part in parts):
+                for part in parts:
+                    at = start + (entries.number(part.get("tOffsetMs")) or 0.0)
+                    words.append(entries.timed(entries.string(part, "utf8") or "", at, None, 1000))
+            text = " ".join(_said(event).split())
+            yield entries.timed(text, start, None if length is None else start + length, 1000) | {
+                "words": words
+            }
+
+    return Recognised(segments, None, True)
+
+
+def _said(event: Entry) -> str:
+    return "".join(entries.string(part, "utf8") or "" for part in entries.dicts(event.get("segs")))

@@ -10,10 +10,30 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-_STARTS = ("start", "start_time", "startTime", "startOffset", "start_offset", "begin", "from", "ts")
-_ENDS = ("end", "end_time", "endTime", "endOffset", "end_offset", "stop", "to", "end_ts")
-TEXTS = ("text", "transcript", "punctuated_word", "word", "content", "utterance", "sentence", "value")
-_SPEAKERS = ("speaker", "speaker_label", "speakerLabel", "speaker_id", "speakerId", "speakerTag", "spk")
+_STARTS = (
+    "start",
+    "start_time",
+    "startTime",
+    "startOffset",
+    "start_offset",
+    "begin",
+    "from",
+    "ts",
+    "data_start",
+)
+_ENDS = ("end", "end_time", "endTime", "endOffset", "end_offset", "stop", "to", "end_ts", "data_end")
+TEXTS = ("text", "transcript", "punctuated_word", "word", "content", "utterance", "sentence", "value", "body")
+_SPEAKERS = (
+    "speaker_name",
+    "speakerName",
+    "speaker",
+    "speaker_label",
+    "speakerLabel",
+    "speaker_id",
+    "speakerId",
+    "speakerTag",
+    "spk",
+)
 _SCORES = ("score", "probability", "confidence", "conf", "p")
 _ISO = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?", re.ASCII)
@@ -57,6 +77,11 @@ def plain_times(item: Entry) -> Entry:
     else:
         start = next((seconds(item[k]) for k in _STARTS if k in item), None)
         end = next((seconds(item[k]) for k in _ENDS if k in item), None)
+        if start is not None and end is None and (length := number(item.get("duration"))) is not None:
+            end = start + length
+        for_ms = number(item.get("start_ms")), number(item.get("end_ms"))
+        if start is None and for_ms[0] is not None:
+            start, end = for_ms[0] / 1000, None if for_ms[1] is None else for_ms[1] / 1000
     return {"start": start, "end": end}
 
 
@@ -118,6 +143,8 @@ def _with_end(entry: Entry, following: float | None, last: float | None, unit: f
 def speaker(item: Mapping[str, Any]) -> str | None:
     for key in _SPEAKERS:
         value = item.get(key)
+        if isinstance(value, dict):  # an object of its own: its name, else its number
+            value = next((value[k] for k in ("name", "label", "id") if value.get(k) is not None), None)
         if isinstance(value, bool) or value is None or (key == "speakerTag" and value == 0):
             continue
         if isinstance(value, int):
