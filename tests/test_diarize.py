@@ -56,13 +56,13 @@ def test_rttm_speakers_in_other_encodings(tmp_path: Path, encoding: str) -> None
     assert read_rttm(rttm(tmp_path, line.encode(encoding))) == [Turn(0.0, 1.0, "Zoë")]
 
 
-@pytest.mark.parametrize("times", ["1e308 1.0", "1e308 1e308", "5 1e-320", "5 0"])
+@pytest.mark.parametrize("times", ["5 1e-320", "5 0"])
 def test_rttm_turns_that_last_no_time_are_passed_over(tmp_path: Path, times: str) -> None:
     """Found by fuzzing: a duration that vanishes in the sum."""
     assert read_rttm(rttm(tmp_path, f"SPEAKER a 1 {times} <NA> <NA> Ann <NA> <NA>")) == []
 
 
-@pytest.mark.parametrize("times", ["-1 2", "1 -2", "nan 2", "1 inf", "one 2", "1 <NA>"])
+@pytest.mark.parametrize("times", ["-1 2", "1 -2", "nan 2", "1 inf", "one 2", "1 <NA>", "1e308 1.0"])
 def test_rttm_refuses_times_that_are_none(tmp_path: Path, times: str) -> None:
     good = "SPEAKER a 1 0 1 <NA> <NA> Ann <NA> <NA>\n"
     with pytest.raises(RecordingError, match="line 2") as caught:

@@ -25,6 +25,7 @@ from train.prepare import emorynlp, features, iemocap, meld, prepare, splits, ta
 from train.prepare.pickles import load_pickle
 from train.prepare.recordings import Index
 from train.prepare.source import repair, seconds
+from train.resume import load_state, save_state
 
 from .media import run_ffmpeg, subtitles, talk
 
@@ -126,11 +127,12 @@ def test_text_is_encoded_as_in_a_run_and_only_once(tmp_path: Path) -> None:
 
     # A second preparation takes the vectors that are kept.
     (kept,) = (tmp_path / "corpus.work").glob("text-*")
-    with np.load(kept) as arrays:
-        marked = {**arrays, "values": arrays["values"] + 1}
-    np.savez(kept.with_suffix(""), **marked)
+    marked = load_state(kept, kept.stem)
+    assert marked is not None
+    marked["values"] = marked["values"] + 1
+    save_state(kept, marked, kept.stem)
     again = prepare("meld", folder, out)
-    np.testing.assert_array_equal(again.features["text"].values, np.asarray(marked["values"]))
+    np.testing.assert_array_equal(again.features["text"].values, marked["values"].numpy())
 
 
 def test_unknown_source(tmp_path: Path) -> None:
