@@ -19,7 +19,7 @@ from annotator.records import RATE_HZ
 from . import espeak
 from .references import Recording
 
-VOICES = ("en-us", "en+f3", "en-gb", "en-us+f2", "en+m3", "en-gb+f4")
+VOICES = ("en-us", "en+f3", "en+m3", "en-us+f2", "en+m7", "en-us+f4")
 PAUSE_S = 0.5
 
 
