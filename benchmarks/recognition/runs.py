@@ -17,7 +17,18 @@ from benchmarks.chaos import wait_for_children
 
 from .references import Recording
 
-COLUMNS = ["file", "start", "end", "speaker", "text", "words", "text_source", "language", "quality"]
+COLUMNS = [
+    "file",
+    "start",
+    "end",
+    "speaker",
+    "text",
+    "words",
+    "text_source",
+    "language",
+    "quality",
+    "emotion",
+]
 
 
 def written(recordings: Iterable[Recording], folder: Path) -> Path:
