@@ -276,6 +276,14 @@ def test_words_begin_and_end_with_the_speech_beside_a_pause() -> None:
     assert [(round(w.start, 2), round(w.end, 2)) for w in words] == [(1.5, 2.0), (5.0, 5.2), (5.2, 5.6)]
 
 
+def test_speech_of_no_language_is_told(base: Transcriber, meeting: Audio) -> None:
+    """Speech played backwards sounds like a language that Whisper doesn't know."""
+    turns = [Turn(0.0, 10.0, "A")]
+    forwards, backwards = meeting.samples[:160_000], meeting.samples[159_999::-1].copy()
+    assert "language_uncertain" not in base(media(Path("x.wav")), Audio(forwards), turns).flags
+    assert "language_uncertain" in base(media(Path("x.wav")), Audio(backwards), turns).flags
+
+
 def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, meeting: Audio) -> None:
     """Whisper passes over some of them, and runs in loops."""
     sentence = meeting.samples[int(0.4 * 16_000) : int(4.9 * 16_000)]

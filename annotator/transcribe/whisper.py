@@ -36,6 +36,9 @@ CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
 # than this much, or than this share of the recording, is taken for a mistake.
 SURE, SURE_S = 0.8, 3.0
 CHANGE_S, CHANGE_SHARE = 8.0, 0.05
+# Speech in a language that Whisper doesn't know is taken for another one: with a lower probability of that, or
+# of the words. Chosen on espeak-ng's voices, see docs/results/recognition.md.
+CERTAIN_LANGUAGE, CERTAIN_WORDS = 0.7, 0.45
 KEPT = 8  # stretches whose states are kept (3 MB each) until the main language is known
 
 
@@ -94,17 +97,21 @@ class Whisper:
         if audio is None or not speech:
             return Transcript()
         if self.language is not None:
-            heard, main = self._listen(speech, audio, self.language), self.language
+            heard, main, probability = self._listen(speech, audio, self.language), self.language, 1.0
         else:
-            heard, main = self._listen_in_languages(speech, audio)
+            heard, main, probability = self._listen_in_languages(speech, audio)
         heard = self._completed(heard, audio)
         flags = {flag for part in heard for flag in part.flags}
+        if self.language is None and not _is_certain(probability, heard):
+            flags.add("language_uncertain")
         if len({part.language for part in heard if part.words}) > 1:
             flags.add("language_changes")
         return Transcript(tuple(_numbered(heard)), "whisper", iso_639_1(main), tuple(sorted(flags)))
 
-    def _listen_in_languages(self, speech: Sequence[Stretch], audio: Audio) -> tuple[list[_Heard], str]:
-        """What is said in stretches, each in its own language where that is clear, and the main language.
+    def _listen_in_languages(
+        self, speech: Sequence[Stretch], audio: Audio
+    ) -> tuple[list[_Heard], str, float]:
+        """What is said in stretches, each in its own language where that is clear, the main one, how sure it is.
 
         What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one.
         """
@@ -137,7 +144,8 @@ class Whisper:
             heard[stretch] = self._understood([stretch], kept[stretch], [main])[0]
         left = [s for s in again if s not in kept]
         heard |= {part.stretch: part for part in self._listen(left, audio, main)}
-        return [heard[stretch] for stretch in speech], main
+        in_main = sum(stretch.speech_s for stretch in speech if heard[stretch].language == main)
+        return [heard[stretch] for stretch in speech], main, seconds[main] / in_main
 
     def _listen(self, speech: Sequence[Stretch], audio: Audio, language: str) -> list[_Heard]:
         """What is said in stretches, in one language."""
@@ -188,6 +196,12 @@ def _checked(stretch: Stretch, said: Said, language: str) -> _Heard:
     words = tuple(words_of(pieces, stretch))
     again = doubtful(words, stretch) if words else ()
     return _Heard(stretch, words, frozenset(flags), language, tuple(again))
+
+
+def _is_certain(probability: float, heard: Sequence[_Heard]) -> bool:
+    """Whether a recording is in the language that it is taken for: its probability is high, and its words' too."""
+    words = [word.probability for part in heard for word in part.words]
+    return probability >= CERTAIN_LANGUAGE and (not words or sum(words) / len(words) >= CERTAIN_WORDS)
 
 
 def _batches(speech: Sequence[Stretch], size: int) -> Iterator[Sequence[Stretch]]:
