@@ -36,8 +36,8 @@ CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
 # than this much, or than this share of the recording, is taken for a mistake.
 SURE, SURE_S = 0.8, 3.0
 CHANGE_S, CHANGE_SHARE = 8.0, 0.05
-# Speech in a language that Whisper doesn't know is taken for another one: with a lower probability of that, or
-# of the words. Chosen on espeak-ng's voices, see docs/results/recognition.md.
+# Speech in a language that Whisper doesn't know is taken for another one: with a lower probability of that,
+# or of the words. Chosen on espeak-ng's voices, see docs/results/recognition.md.
 CERTAIN_LANGUAGE, CERTAIN_WORDS = 0.7, 0.45
 KEPT = 8  # stretches whose states are kept (3 MB each) until the main language is known
 
@@ -111,7 +111,7 @@ class Whisper:
     def _listen_in_languages(
         self, speech: Sequence[Stretch], audio: Audio
     ) -> tuple[list[_Heard], str, float]:
-        """What is said in stretches, each in its own language where that is clear, the main one, how sure it is.
+        """What is said in stretches, each in its own language where that is clear; the main one, and how sure.
 
         What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one.
         """
@@ -199,7 +199,7 @@ def _checked(stretch: Stretch, said: Said, language: str) -> _Heard:
 
 
 def _is_certain(probability: float, heard: Sequence[_Heard]) -> bool:
-    """Whether a recording is in the language that it is taken for: its probability is high, and its words' too."""
+    """Whether a recording is in the language that it is taken for: by its probability and its words'."""
     words = [word.probability for part in heard for word in part.words]
     return probability >= CERTAIN_LANGUAGE and (not words or sum(words) / len(words) >= CERTAIN_WORDS)
 
