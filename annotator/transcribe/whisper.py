@@ -111,7 +111,7 @@ class Whisper:
     def _listen_in_languages(
         self, speech: Sequence[Stretch], audio: Audio
     ) -> tuple[list[_Heard], str, float]:
-        """What is said in stretches, each in its own language where that is clear; the main one, and how sure.
+        """What is said in stretches, each in its own language where that is clear; the main one; how sure.
 
         What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one.
         """
