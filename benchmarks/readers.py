@@ -36,11 +36,14 @@ Sentence = tuple[float, float, str, str]  # start, end, speaker, text
 
 
 def sentences() -> Iterator[Sentence]:
-    """Talk without an end: a sentence of about eight words every three seconds."""
+    """Talk without an end: a sentence of eight words every three seconds.
+
+    The words are as long as German ones: of shorter ones 10 MB would hold more than the readers take.
+    """
     choose = random.Random(0)
     number = 0
     while True:
-        words = ["".join(choose.choices(SYLLABLES, k=choose.randint(1, 4))) for _ in range(8)]
+        words = ["".join(choose.choices(SYLLABLES, k=choose.randint(2, 5))) for _ in range(8)]
         start = 3.0 * number
         yield start, start + 2.8, NAMES[number // 3 % 4], " ".join(words).capitalize() + "."
         number += 1

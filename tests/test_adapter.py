@@ -13,7 +13,7 @@ import torch
 from annotator.encode import make_encoder
 from tests.tiny_models import make_roberta
 from train.adapter import (
-    SPEC,
+    ADAPTER,
     AdapterSettings,
     emorynlp,
     goemotions,
@@ -124,8 +124,9 @@ def test_joint_training_resumes_to_the_same_vectors(
     assert (tmp_path / "stopped.work" / "sentences.safetensors").exists()
     assert not (tmp_path / "stopped").exists()
     assert train_adapter(corpus, sets, tmp_path / "stopped", TINY, progress=False)["loss"] == best["loss"]
+    spec = {"name": "minilm", "adapter": ADAPTER}
     vectors = [
-        make_encoder("text", SPEC, tmp_path / name, "cpu").encode_texts(["I am so angry"])  # type: ignore[attr-defined]
+        make_encoder("text", spec, tmp_path / name, "cpu").encode_texts(["I am so angry"])  # type: ignore[attr-defined]
         for name in ("whole", "stopped")
     ]
     np.testing.assert_array_equal(vectors[0], vectors[1])
@@ -166,6 +167,12 @@ def test_an_adapter_of_full_rank_keeps_what_was_learned() -> None:
     before = encoder.text.encode_texts(["I hate you", "a table"])
     encoder.to_adapter()
     np.testing.assert_allclose(encoder.text.encode_texts(["I hate you", "a table"]), before, atol=1e-4)
+
+
+def test_garbled_dialogues_lose_marks_that_no_recogniser_writes() -> None:
+    garble = Garble(["other"], 1.0, np.random.default_rng(0))
+    said = " ".join(garble(["Oh!!! Why?! HELP... Wait…"] * 200))
+    assert said.count("!") < 150 and said.count("Why?") > 100 and said.count("Help.") > 100
 
 
 def test_garbled_words_come_from_the_vocabulary() -> None:

@@ -40,7 +40,7 @@ def test_every_encoder_has_a_modality_and_keys() -> None:
     ("modality", "spec", "message"),
     [
         ("smell", {"name": "minilm"}, "text, audio, face"),
-        ("text", {"name": "egemaps"}, "choose from minilm, hf"),
+        ("text", {"name": "egemaps"}, "choose from minilm, e5, hf"),
         ("audio", {}, "choose from egemaps, compare2016"),
         ("audio", {"name": "egemaps", "speaker_nrom": True}, "'speaker_nrom'; its keys are speaker_norm"),
         ("audio", {"name": "egemaps", "speaker_norm": "no"}, "true or false"),

@@ -132,7 +132,7 @@ def test_what_cannot_be_another_encoder_is_refused(tmp_path: Path) -> None:
     )
     for option, message in (
         ("audio=egemaps", "reads recordings, and there are none here"),
-        ("text=egemaps", "No text encoder 'egemaps': choose from minilm, hf"),
+        ("text=egemaps", "No text encoder 'egemaps': choose from minilm, e5, hf"),
         ("text=minilm,size=9", "does not know 'size'"),
         ("text=none", "would be left to learn from: no text, and no features"),
     ):

@@ -16,7 +16,7 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="meld, emorynlp, iemocap, features, table, label-studio, eaf, textgrid or chat.",
+            help="meld, mmeld, emorynlp, iemocap, features, table, label-studio, eaf, textgrid or chat.",
         ),
     ],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The source's folder or file.")],

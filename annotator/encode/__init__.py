@@ -3,6 +3,7 @@
 A spec is a flat object with ``name`` and the encoder's own keys:
 
     {"name": "minilm", "adapter": "text.safetensors", "context": 2}      text, 384
+    {"name": "e5"}                                                       text, 384
     {"name": "hf", "path": "/models/roberta-large"}                      text, as the model has
     {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
     {"name": "compare2016"}                                              audio, 6373 (12747)
@@ -42,10 +43,11 @@ class Encoder(Protocol):
         ...
 
 
-def _minilm(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .text import TextEncoder, minilm_folder  # noqa: TID251 - its own package
+def _embedded_text(spec: Spec, folder: Path | None, device: str) -> Encoder:
+    from .text import TextEncoder, embedded  # noqa: TID251 - its own package
 
-    return TextEncoder("minilm", minilm_folder(), device, **_text_options(spec, folder))
+    name = str(spec["name"])
+    return TextEncoder(name, embedded(name), device, **_text_options(spec, folder))
 
 
 def _hf(spec: Spec, folder: Path | None, device: str) -> Encoder:
@@ -91,19 +93,21 @@ def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 
 ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
-    "minilm": _minilm,
+    "minilm": _embedded_text,
+    "e5": _embedded_text,
     "hf": _hf,
     "egemaps": _opensmile,
     "compare2016": _opensmile,
     "facenet": _facenet,
 }
 CHOICES: dict[str, tuple[str, ...]] = {
-    "text": ("minilm", "hf"),
+    "text": ("minilm", "e5", "hf"),
     "audio": ("egemaps", "compare2016"),
     "face": ("facenet",),
 }
 SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "minilm": ("adapter", "context"),
+    "e5": ("adapter", "context"),
     "hf": ("path", "adapter", "context"),
     "egemaps": ("speaker_norm", "weights"),
     "compare2016": ("speaker_norm", "weights"),
@@ -152,9 +156,9 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
     """
     check_spec(modality, spec)
     if modality == "text":
-        from .text import check_text, minilm_folder  # noqa: TID251 - its own package
+        from .text import check_text, embedded  # noqa: TID251 - its own package
 
-        path = minilm_folder() if spec["name"] == "minilm" else _hf_folder(spec, folder)
+        path = _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
         return check_text(path, _text_options(spec, folder)["adapter"])
     # What hears and sees is small: it is loaded as a worker will load it.
     return ENCODERS[spec["name"]](spec, folder, "cpu").width

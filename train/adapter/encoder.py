@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from annotator.encode.precision import mixed_precision
-from annotator.encode.text import TextEncoder, minilm_folder, save_adapter
+from annotator.encode.text import TextEncoder, embedded, save_adapter
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
 
@@ -31,13 +31,15 @@ class TrainedEncoder:
     """An encoder with weights that learn: those of its linear layers, later an adapter's.
 
     Args:
-        folder: of a Hugging Face encoder; the embedded one when None. Only that can become an adapter.
+        folder: of a Hugging Face encoder; the settings' embedded one when None. Only that can become an
+            adapter.
     """
 
     def __init__(self, settings: AdapterSettings, folder: Path | None = None) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.text = TextEncoder("minilm", folder or minilm_folder(), settings.device)
+        name = settings.encoder if folder is None else "hf"
+        self.text = TextEncoder(name, folder or embedded(name), settings.device)
         self.module = self.text.module
         self.lora: Any = None
         self.matrices = {

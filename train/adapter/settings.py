@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class AdapterSettings:
     """How to train the adapter; the defaults are what served best on MELD's validation split."""
 
+    encoder: str = "minilm"  # or "e5"
     rank: int = 48
     sentence_epochs: int = 1
     sentence_batch: int = 64

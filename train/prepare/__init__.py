@@ -26,7 +26,7 @@ from annotator.weights import STARTER
 from model import CheckpointError, load_checkpoint
 from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
-from train.prepare import annotated, emorynlp, features, iemocap, meld, table
+from train.prepare import annotated, emorynlp, features, iemocap, meld, mmeld, table
 from train.prepare.source import Source
 from train.resume import load_state, save_state
 
@@ -34,6 +34,7 @@ log = logging.getLogger("annotator")
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "meld": meld.read,
+    "mmeld": mmeld.read,
     "emorynlp": emorynlp.read,
     "iemocap": iemocap.read,
     "features": features.read,
