@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,28 @@ def test_a_worker_killed_while_it_loads_is_replaced(tmp_path: Path) -> None:
     finally:
         pool.close()
     assert [found[task].result for task in (1, 2)] == [10, 20]
+
+
+def make_with_a_trace(flag: str) -> Do:
+    Path(flag).touch()
+    return make(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_worker_whose_parent_was_killed_while_it_imported_does_not_go_on(tmp_path: Path) -> None:
+    flag = tmp_path / "loaded"
+    code = (
+        "import os, signal\n"
+        "from annotator.pipeline.workers import WorkerPool\n"
+        "from tests.test_workers import make_with_a_trace\n"
+        f"pool = WorkerPool(1, make_with_a_trace, {str(flag)!r})\n"
+        "pool.submit(1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parents[1]
+    # The pipe closes once the last of them has ended.
+    ended = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, timeout=60)
+    assert ended.returncode == -signal.SIGKILL and not flag.exists()
 
 
 @pytest.mark.parametrize(("reason", "words"), [("no libsndfile", "no libsndfile"), ("killed", "--workers")])

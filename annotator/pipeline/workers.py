@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 import traceback
@@ -201,6 +202,9 @@ class WorkerPool:
 def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the parent
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it died while this process was importing
+            return
         # Should memory run out, the kernel is to take a worker, which costs a recording, not the parent.
         with suppress(OSError):  # some containers forbid it
             Path("/proc/self/oom_score_adj").write_text("500")

@@ -65,7 +65,7 @@ def sampled(pid: int) -> Iterator[Callable[[], float]]:
 
 def wait_for_children(group: int) -> None:
     """Until nothing of a killed run works on: workers and decoders die with it, a moment later."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180  # on a machine that has much else to do
     while time.monotonic() < until:
         if not any(state != "Z" and of == group for state, of in map(state_and_group, process_ids())):
             return
