@@ -335,3 +335,43 @@ def test_two_speakers_of_one_channel_stay_two() -> None:
     ]
     value = {"results": {"channels": [{"alternatives": []}, {"alternatives": []}], "utterances": utterances}}
     assert len({w.speaker for w in parsed(value).words}) == 4
+
+
+@pytest.mark.parametrize(
+    ("table", "ids"),
+    [
+        ([{"id": 0, "name": "Anna"}, {"id": 1, "name": "Ben"}], (0, 1)),
+        ([{"id": "0", "name": "Anna"}, {"id": "1", "name": "Ben"}], (0, 1)),
+        ([{"id": 0, "name": "Anna"}, {"id": 1, "name": "Ben"}], ("0", "1")),
+        ([{"id": "S1", "name": "Anna"}, {"id": "S2", "name": "Ben"}], ("S1", "S2")),
+        ([{"speaker": "a", "displayName": "Anna"}, {"speaker": "b", "displayName": "Ben"}], ("a", "b")),
+        ({"A": "Anna", "B": "Ben"}, ("A", "B")),
+        ({"A": {"name": "Anna"}, "B": {"name": "Ben"}}, ("A", "B")),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("key", ["speaker", "speaker_id"])
+def test_a_table_gives_speakers_their_names(
+    table: object, ids: tuple[object, object], wrapped: bool, key: str
+) -> None:
+    segments = [
+        {"start": 0.0, "end": 1.0, key: ids[0], "text": "Good morning."},
+        {"start": 1.0, "end": 2.0, key: ids[1], "words": [{"word": "Hi.", "start": 1.0, "end": 1.4}]},
+        {"start": 2.0, "end": 3.0, "words": [{"word": "Bye.", "start": 2, "end": 2.4, key: ids[0]}]},
+    ]
+    data = {"speakers": table, **({"result": {"segments": segments}} if wrapped else {"segments": segments})}
+    assert [w.speaker for w in parsed(data).words] == ["Anna", "Anna", "Ben", "Anna"]
+
+
+def test_a_table_of_speakers_without_use_changes_nothing() -> None:
+    segments = [{"start": float(i), "end": i + 1.0, "speaker": i, "text": "Hm."} for i in range(3)]
+    tables: list[object] = [
+        [{"id": 0, "name": "Guest"}, {"id": 1, "name": "Guest"}],  # would make one of two
+        [{"id": 7, "name": "Zoe"}, {"id": 1, "name": " "}, {"id": None, "name": "x"}, {"name": "y"}, 3],
+        ["Anna", "Ben"],
+        "Anna",
+        {"0": 5},
+    ]
+    for table in tables:
+        found = parsed({"speakers": table, "segments": segments})
+        assert [w.speaker for w in found.words] == ["SPEAKER_00", "SPEAKER_01", "SPEAKER_02"]

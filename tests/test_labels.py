@@ -59,11 +59,60 @@ TALK = [("Good morning everyone.", 0), ("I am worried.", 1), ("We spent too much
         ("≫ {}: ", ("ANNA", "BEN")),
         ("*{}*: ", ("Anna", "Ben")),
         ("@{}: ", ("Anna", "Ben")),
+        ("{} - ", ("Anna", "Ben")),
+        ("{} – ", ("ANNA", "Dr. Ben de Vries")),
+        ("{} — ", ("Speaker 1", "Speaker 2")),
+        (">> {} - ", ("Anna", "Ben")),
+        ("{} (on phone) - ", ("Anna", "Ben")),
+        ("{}> ", ("Anna", "Ben")),
+        ("{}>", ("jsmith", "maria_k")),
+        ("{}&gt; ", ("Anna", "Ben")),
+        ("{} > ", ("Anna Smith", "Ben")),
+        ("{}\n", ("Anna", "Ben")),
+        ("{}\n", ("ANNA SMITH", "BEN (on phone)")),
+        ("{}\n", ("SPEAKER_00", "SPEAKER_01")),
+        ("{}\n- ", ("Anna", "Ben")),
+        (">> {}\n", ("Anna", "Ben")),
+        ("{}\n", ("张三", "李四")),
     ],
 )
 def test_labels_that_come_back_are_speakers(form: str, names: tuple[str, str]) -> None:
     found = parse_srt(srt(*(form.format(names[who]) + text for text, who in TALK)))
-    assert said(found) == [(names[who], text) for text, who in TALK]
+    assert said(found) == [(names[who].removesuffix(" (on phone)"), text) for text, who in TALK]
+
+
+def test_two_names_in_a_cue_stand_above_what_each_says() -> None:
+    texts = ["Anna\nGood morning.\nHow are you?\nBen\nFine.", "Ben\nAnd you?", "Anna\nFine.", "Good."]
+    assert said(parse_srt(srt(*texts))) == [
+        ("Anna", "Good morning. How are you?"),
+        ("Ben", "Fine."),
+        ("Ben", "And you?"),
+        ("Anna", "Fine."),
+        (None, "Good."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["I - I think so.", "I - I do not know.", "You - you do.", "You - you said so."],
+        ["Hallelujah\nHallelujah", "Hallelujah\nPraise him", "Sing\nHallelujah", "Amen\nHallelujah"],
+        [
+            "Right\nwe go on.",
+            "He came - at last.",
+            "Paris - in May.",
+            "x > y",
+            "Rome - in June.",
+            "Right\nyes.",
+        ],
+        ["- Mum - what is it?", "- Mum - come here.", "- Dad - look.", "- Dad - stop."],
+        ["Wait\nfor me", "Then\nhe came", "So\nit was", "Home\nat last"],
+    ],
+)
+def test_what_looks_like_a_name_but_does_not_come_back_stays_text(texts: list[str]) -> None:
+    found = parse_srt(srt(*texts))
+    as_written = [" ".join(text.removeprefix("- ").split()) for text in texts]
+    assert said(found) == [(None, text) for text in as_written]
 
 
 @pytest.mark.parametrize(

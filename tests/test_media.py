@@ -523,7 +523,7 @@ def test_a_recording_with_nothing_in_it(tmp_path: Path) -> None:
     empty = make(tmp_path / "empty.wav", *lavfi("sine=d=1"), "-af", "atrim=end_sample=0")
     with pytest.raises(RecordingError) as caught:
         decoded(empty, tmp_path)
-    assert caught.value.error in {"not_media", "no_streams", "nothing_decoded"}
+    assert caught.value.error == "nothing_decoded" and "it lasts no time" in str(caught.value)
 
 
 def test_limits_stop_a_recording(made: Path, tmp_path: Path) -> None:

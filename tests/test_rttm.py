@@ -29,6 +29,8 @@ def rttm(folder: Path, text: str, name: str = "talk.rttm") -> Path:
         ("\ufeff SPEAKER\ttalk\t1\t0.6\t4.8\t<NA>\t<NA>\tanna\t<NA>\t<NA>", Turn(0.6, 5.4, "anna")),
         ("speaker talk 1 0.6 4.8 <NA> <NA> anna <NA> <NA>", Turn(0.6, 5.4, "anna")),
         ("SPEAKER talk 1 0.6 4.8 <NA> <NA> <NA> <NA> <NA>", Turn(0.6, 5.4, "SPEAKER_00")),
+        ("SPEAKER talk 1 0.6 4.8 <NA> <NA> <na> <NA> <NA>", Turn(0.6, 5.4, "SPEAKER_00")),
+        ("SPEAKER my talk 1 0.6 4.8 <na> <na> Anna B <na> <na>", Turn(0.6, 5.4, "Anna B")),
     ],
 )
 def test_fields_are_told_by_the_numbers_between_names(line: str, turn: Turn, tmp_path: Path) -> None:

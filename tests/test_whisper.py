@@ -143,6 +143,11 @@ def test_folders_that_are_no_whisper_are_refused(tiny_whisper: Path, tmp_path: P
         (broken / file.name).write_bytes(file.read_bytes()[: 5000 if file.name == MODEL else None])
     with pytest.raises(SetupError, match="broken is no Whisper that can be loaded"):
         made(broken)
+    vocabulary = (whole / "vocabulary.json").read_text()
+    for other in ('["a"]', "{}", "no JSON", vocabulary.replace('"<|endoftext|>"', '"x", "<|endoftext|>"')):
+        (broken / "vocabulary.json").write_text(other)
+        with pytest.raises(SetupError, match=r"broken and its vocabulary\.json do not belong together"):
+            made(broken)
     (broken / "tokenizer.json").write_text("{}")
     with pytest.raises(SetupError, match=r"tokenizer\.json of whisper in broken can't be read"):
         made(broken)

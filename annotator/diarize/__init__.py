@@ -241,6 +241,7 @@ def _rttm_turn(line: str, where: str) -> list[tuple[str, str, Turn]]:
     Raises: RecordingError (``bad_rttm``).
     """
     fields = line.partition(";;")[0].split()
+    fields = [_NOT_AVAILABLE if field.upper() == _NOT_AVAILABLE else field for field in fields]
     if len(fields) < 8:
         raise _bad_rttm(f"{where}: {len(fields)} fields where RTTM has 8 or more.")
     # Behind the recording's name come channel, start, duration and two fields that are <NA> as a rule.

@@ -149,7 +149,7 @@ def decode(
         raise RecordingError(
             "decode",
             "nothing_decoded",
-            f"Nothing in this recording can be decoded: {reason(ended.log, media.path)}.",
+            f"Nothing in this recording can be decoded: {_why_nothing(ended, media.path)}.",
         )
     if audio is None:
         track = None
@@ -215,6 +215,14 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
             f"A subtitle stream can't be read: {_failure(ended, media.path)}.",
         )
     return bytes(text)
+
+
+def _why_nothing(ended: Ended, path: Path) -> str:
+    """Why a recording has neither sound nor pictures; what ffmpeg says of an empty one is no reason."""
+    complains = re.compile("error|invalid|fail|corrupt|not supported", re.IGNORECASE)
+    if ended.status == 0 and not any(map(complains.search, ended.log)):
+        return "it lasts no time"
+    return reason(ended.log, path)
 
 
 def _pass(

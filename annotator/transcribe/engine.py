@@ -6,6 +6,7 @@ pass of the decoder (``align``: dynamic time warping over its cross-attention).
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections import defaultdict
@@ -27,6 +28,7 @@ STATE_S = 0.02  # seconds of sound a state is of
 MEL_S = 0.01  # seconds a frame of mel energies is of
 LONGEST_TEXT = 224  # tokens of a stretch, as the reference
 SILENCE_S = 10.0  # after a sound, so that the decoder finds its end
+_MARKS = ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>")
 _CODES = {"jv": "jw", "nb": "no"}  # ISO 639-1 to Whisper's own, where they differ
 _ISO = {own: iso for iso, own in _CODES.items()}
 
@@ -56,6 +58,7 @@ class Engine:
             raise
         except Exception as error:  # of the library's own, without a common base
             raise SetupError(f"The tokenizer.json of {files.name} can't be read: {error}") from None
+        _check_vocabulary(files, tokenizer)
         model = _model(files, device, threads)
         extractor = WhisperFeatureExtractor(feature_size=model.n_mels)  # type: ignore[no-untyped-call]
         return cls(model, extractor, tokenizer)
@@ -174,6 +177,25 @@ class Engine:
             pieces.append(Piece(decoded, times[first][0], times[last][0], probability))
             first = last
         return tuple(pieces)
+
+
+def _check_vocabulary(files: WhisperFiles, tokenizer: Any) -> None:
+    """Raises: SetupError where the engine's vocabulary is not that of the tokenizer, but another Whisper's.
+
+    Nothing else would tell: the marks would be words, and the words others.
+    """
+    name, content = next((n, c) for n in VOCABULARIES if (c := files.read(n)) is not None)
+    try:
+        listed = json.loads(content) if name.endswith(".json") else content.decode().split("\n")
+        marks = {token: tokenizer.token_to_id(token) for token in _MARKS}
+        fits = all(n is not None and listed[n].strip() == token for token, n in marks.items())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        fits = False
+    if not fits:
+        raise SetupError(
+            f"The tokenizer.json of {files.name} and its {name} do not belong together: "
+            "give a folder with all files of one Whisper."
+        )
 
 
 def _view(states: States) -> Any:

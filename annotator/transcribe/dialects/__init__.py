@@ -30,6 +30,7 @@ _TICKS_S = 1e-7  # Azure counts in units of 100 ns
 _WRAPPERS = ("response", "result", "results", "output", "data", "transcription", "transcript")
 _SEGMENTS = ("segments", "utterances", "transcript", "sentences", "turnLevelTranscription")
 _WORDS = ("words", "word_segments", "wordLevelTranscription", "word_timestamps", "tokens")
+_TABLES = ("speakers", "participants", "speaker_names", "speakerNames")  # of speakers, with ids and names
 _WRAPPINGS = 4  # objects around a transcript
 
 
@@ -54,12 +55,18 @@ def read(data: object, depth: int = 0) -> Recognised | None:
     ):
         found = reader(data)
         if found is not None:
-            return found
+            return _named(found, data)
     for key in _WRAPPERS:
         inner = data.get(key)
         if isinstance(inner, (dict, list)) and inner and (found := read(inner, depth + 1)):
-            return found
+            return _named(found, data)
     return None
+
+
+def _named(found: Recognised, data: Entry) -> Recognised:
+    """The same, its speakers called as a table beside it calls them."""
+    tables = map(entries.names, (data.get(key) for key in _TABLES))
+    return entries.with_names(found, next((names for names in tables if names), {}))
 
 
 def _read_list(data: list[Any], depth: int) -> Recognised | None:

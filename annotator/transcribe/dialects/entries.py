@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Entry = dict[str, Any]
@@ -34,6 +35,8 @@ _SPEAKERS = (
     "speakerTag",
     "spk",
 )
+_IDS = ("id", "speaker_id", "speakerId", "speaker", "label", "tag", "index")
+_NAMES = ("name", "speaker_name", "speakerName", "display_name", "displayName", "full_name", "fullName")
 _SCORES = ("score", "probability", "confidence", "conf", "p")
 _ISO = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?", re.ASCII)
@@ -152,6 +155,47 @@ def speaker(item: Mapping[str, Any]) -> str | None:
         if isinstance(value, str) and value.strip():
             return value
     return None
+
+
+def names(value: object) -> dict[str, str]:
+    """Names of speakers by what segments call them, in a table of ids and names; empty if it is none.
+
+    A name that two of them have would make one of two people: those keep their ids.
+    """
+    if isinstance(value, dict):  # {"S1": "Anna"} or {"S1": {"name": "Anna"}}
+        pairs = [(key, _named(one) if isinstance(one, dict) else one) for key, one in value.items()]
+    else:
+        pairs = [(next((i[k] for k in _IDS if i.get(k) is not None), None), _named(i)) for i in dicts(value)]
+    known = [(key, name) for key, name in pairs if isinstance(name, str) and name.strip()]
+    times = Counter(name for _, name in known)
+    found: dict[str, str] = {}
+    for key, name in known:
+        if times[name] == 1 and isinstance(key, (int, str)) and not isinstance(key, bool):
+            found[str(key).strip()] = name
+            if str(key).isdecimal() and (numbered := speaker({"speaker": int(key)})):
+                found[numbered] = name  # a number, of which segments may make text or not
+    return found
+
+
+def _named(item: Entry) -> str | None:
+    return string(item, *_NAMES)
+
+
+def with_names(recognised: Recognised, names: Mapping[str, str]) -> Recognised:
+    """The same, its speakers called by their names where those are known."""
+
+    def named(item: Entry) -> Entry:
+        told = item.get("speaker")
+        name = names.get(told.strip()) if isinstance(told, str) else None
+        return item if name is None else item | {"speaker": name}
+
+    def segments() -> Iterator[Entry]:
+        for segment in recognised.segments():
+            words = segment.get("words")
+            named_words = {"words": [named(w) for w in words]} if isinstance(words, list) else {}
+            yield named(segment) | named_words
+
+    return replace(recognised, segments=segments) if names else recognised
 
 
 def channel(channel: object, speaker: object) -> str:
