@@ -246,6 +246,10 @@ def test_loops_are_cut_to_one_round() -> None:
     go_on = pieces("yeah " * 20 + "so we go on")
     assert "".join(p.text for p in believable(Said(go_on, 0.0, -0.2), long)[0]) == " yeah so we go on"
     assert runs_in_loop(loop) and not runs_in_loop(pieces("no no no that is quite enough of it"))
+    said = "Good morning everybody. We begin with the budget, of which twelve thousand dollars are spent."
+    kept, flags = believable(Said(pieces(f"{said} {'the preface of it, ' * 4}the"), 0.0, -0.2), long)
+    assert ("".join(p.text for p in kept), flags) == (f" {said} the preface of it,", ("asr_repetition",))
+    assert not runs_in_loop(pieces(f"{said} come on come on come on"))
 
 
 def test_speech_without_a_word_is_told() -> None:
@@ -279,6 +283,18 @@ def test_words_begin_and_end_with_the_speech_beside_a_pause() -> None:
     said = (Piece(" there", 1.5, 2.3, 0.9), Piece(" we", 2.3, 3.0, 0.9), Piece(" go.", 3.0, 3.4, 0.9))
     words = list(words_of(said, stretch))
     assert [(round(w.start, 2), round(w.end, 2)) for w in words] == [(1.5, 2.0), (5.0, 5.2), (5.2, 5.6)]
+
+
+@pytest.mark.parametrize(
+    ("text", "lasts"), [("1299.95", 2.68), ("2021", 1.52), ("$12,000", 2.2), ("我们现在开始开会吧", 2.6)]
+)
+def test_numbers_and_syllables_last_longer_than_letters(text: str, lasts: float) -> None:
+    """Cut short, they would leave a pause in a sentence."""
+    stretch = Stretch(((0.0, 20.0),))
+    (word, _) = words_of((Piece(f" {text}", 5.0, 5.0 + lasts, 0.9), Piece(" x", 9.0, 9.2, 0.9)), stretch)
+    assert (word.start, word.end) == (5.0, 5.0 + lasts)
+    (word, _) = words_of((Piece(" dollars", 5.0, 7.0, 0.9), Piece(" x", 9.0, 9.2, 0.9)), stretch)
+    assert word.end - word.start == pytest.approx(1.14)
 
 
 def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, meeting: Audio) -> None:
