@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from annotator import transcribe, whisper_files
 from annotator.records import Audio, SetupError, Transcript, Turn, UsageError
@@ -23,6 +24,7 @@ from annotator.transcribe.heard import (
     words_of,
 )
 from annotator.transcribe.stretches import Stretch, stretches
+from annotator.transcribe.whisper import Whisper
 from annotator.wheels import WheelFile
 from annotator.whisper_files import MODEL, PUBLISHERS, best, converted, embedded
 from tests.tiny_models import make_whisper
@@ -306,3 +308,67 @@ def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, mee
     for i in range(4):
         text = " ".join(w.text for w in words if 5.5 * i <= w.start < 5.5 * (i + 1)).casefold()
         assert "start with the release" in text
+
+
+# Languages
+
+
+class Bilingual:
+    """An engine whose states are the loudness of the sound: loud is German, faint is English."""
+
+    is_multilingual, on_cpu = True, True
+    loud = 5000 / 32768
+
+    def states(self, sounds: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        states = np.zeros((len(sounds), 1500, 1), np.float32)
+        for state, sound in zip(states, sounds, strict=True):
+            each = np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).max(axis=1)
+            state[: len(each), 0] = each
+        return states
+
+    def languages(self, states: NDArray[np.float32]) -> list[tuple[str, float]]:
+        spoken = [state[state > 0] for state in states]
+        german = [float((s >= self.loud).mean()) for s in spoken]
+        return [("de", g) if g >= 0.5 else ("en", 1 - g) for g in german]
+
+    def said(self, states: NDArray[np.float32], languages: list[str], seconds: list[float]) -> list[Said]:
+        """A word for each half second of speech: the language in which it is heard."""
+        return [
+            Said(
+                tuple(
+                    Piece(f" {language}{i}.", i / 50, i / 50 + 0.4, 0.9)
+                    for i in range(0, len(state) - 25, 25)
+                    if state[i : i + 25].min() > 0
+                ),
+                0.0,
+                -0.2,
+            )
+            for state, language in zip(states[:, :, 0], languages, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("german", "languages"),
+    [
+        ((0, 2, 4, 6), {"en", "de"}),  # in turns
+        ((0, 1, 2, 3), {"en", "de"}),  # the first half
+        ((0, 1), {"en", "de"}),  # six seconds
+        ((), {"en"}),
+        (tuple(range(8)), {"de"}),
+    ],
+)
+def test_languages_that_change_within_a_stretch_are_heard_each(
+    german: tuple[int, ...], languages: set[str]
+) -> None:
+    samples = np.zeros(32 * 16_000, np.int16)
+    turns = [Turn(4.0 * i, 4.0 * i + 2.8, "A") for i in range(8)]
+    for i, turn in enumerate(turns):
+        first, last = round(turn.start * 16_000), round((turn.end + 0.2) * 16_000)
+        samples[first:last] = 20_000 if i in german else 2_000
+    whisper = Whisper(Bilingual(), None, 4)  # type: ignore[arg-type]
+    transcript = whisper(media(Path("x.wav")), Audio(samples), turns)
+    assert ("language_changes" in transcript.flags) == (len(languages) > 1)
+    assert {word.text[:2] for word in transcript.words} == languages and is_sound(transcript)
+    if len(languages) > 1:
+        for word in transcript.words:
+            assert word.text[:2] == ("de" if int(word.start // 4) in german else "en")
