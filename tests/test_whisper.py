@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from annotator import transcribe, whisper_files
 from annotator.records import Audio, SetupError, Transcript, Turn, UsageError
@@ -23,6 +24,7 @@ from annotator.transcribe.heard import (
     words_of,
 )
 from annotator.transcribe.stretches import Stretch, stretches
+from annotator.transcribe.whisper import Whisper
 from annotator.wheels import WheelFile
 from annotator.whisper_files import MODEL, PUBLISHERS, best, converted, embedded
 from tests.tiny_models import make_whisper
@@ -246,6 +248,10 @@ def test_loops_are_cut_to_one_round() -> None:
     go_on = pieces("yeah " * 20 + "so we go on")
     assert "".join(p.text for p in believable(Said(go_on, 0.0, -0.2), long)[0]) == " yeah so we go on"
     assert runs_in_loop(loop) and not runs_in_loop(pieces("no no no that is quite enough of it"))
+    said = "Good morning everybody. We begin with the budget, of which twelve thousand dollars are spent."
+    kept, flags = believable(Said(pieces(f"{said} {'the preface of it, ' * 4}the"), 0.0, -0.2), long)
+    assert ("".join(p.text for p in kept), flags) == (f" {said} the preface of it,", ("asr_repetition",))
+    assert not runs_in_loop(pieces(f"{said} come on come on come on"))
 
 
 def test_speech_without_a_word_is_told() -> None:
@@ -289,6 +295,18 @@ def test_speech_of_no_language_is_told(base: Transcriber, meeting: Audio) -> Non
     assert "language_uncertain" in base(media(Path("x.wav")), Audio(backwards), turns).flags
 
 
+@pytest.mark.parametrize(
+    ("text", "lasts"), [("1299.95", 2.68), ("2021", 1.52), ("$12,000", 2.2), ("我们现在开始开会吧", 2.6)]
+)
+def test_numbers_and_syllables_last_longer_than_letters(text: str, lasts: float) -> None:
+    """Cut short, they would leave a pause in a sentence."""
+    stretch = Stretch(((0.0, 20.0),))
+    (word, _) = words_of((Piece(f" {text}", 5.0, 5.0 + lasts, 0.9), Piece(" x", 9.0, 9.2, 0.9)), stretch)
+    assert (word.start, word.end) == (5.0, 5.0 + lasts)
+    (word, _) = words_of((Piece(" dollars", 5.0, 7.0, 0.9), Piece(" x", 9.0, 9.2, 0.9)), stretch)
+    assert word.end - word.start == pytest.approx(1.14)
+
+
 def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, meeting: Audio) -> None:
     """Whisper passes over some of them, and runs in loops."""
     sentence = meeting.samples[int(0.4 * 16_000) : int(4.9 * 16_000)]
@@ -298,3 +316,67 @@ def test_a_sentence_that_is_said_again_is_heard_each_time(base: Transcriber, mee
     for i in range(4):
         text = " ".join(w.text for w in words if 5.5 * i <= w.start < 5.5 * (i + 1)).casefold()
         assert "start with the release" in text
+
+
+# Languages
+
+
+class Bilingual:
+    """An engine whose states are the loudness of the sound: loud is German, faint is English."""
+
+    is_multilingual, on_cpu = True, True
+    loud = 5000 / 32768
+
+    def states(self, sounds: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        states = np.zeros((len(sounds), 1500, 1), np.float32)
+        for state, sound in zip(states, sounds, strict=True):
+            each = np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).max(axis=1)
+            state[: len(each), 0] = each
+        return states
+
+    def languages(self, states: NDArray[np.float32]) -> list[tuple[str, float]]:
+        spoken = [state[state > 0] for state in states]
+        german = [float((s >= self.loud).mean()) for s in spoken]
+        return [("de", g) if g >= 0.5 else ("en", 1 - g) for g in german]
+
+    def said(self, states: NDArray[np.float32], languages: list[str], seconds: list[float]) -> list[Said]:
+        """A word for each half second of speech: the language in which it is heard."""
+        return [
+            Said(
+                tuple(
+                    Piece(f" {language}{i}.", i / 50, i / 50 + 0.4, 0.9)
+                    for i in range(0, len(state) - 25, 25)
+                    if state[i : i + 25].min() > 0
+                ),
+                0.0,
+                -0.2,
+            )
+            for state, language in zip(states[:, :, 0], languages, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("german", "languages"),
+    [
+        ((0, 2, 4, 6), {"en", "de"}),  # in turns
+        ((0, 1, 2, 3), {"en", "de"}),  # the first half
+        ((0, 1), {"en", "de"}),  # six seconds
+        ((), {"en"}),
+        (tuple(range(8)), {"de"}),
+    ],
+)
+def test_languages_that_change_within_a_stretch_are_heard_each(
+    german: tuple[int, ...], languages: set[str]
+) -> None:
+    samples = np.zeros(32 * 16_000, np.int16)
+    turns = [Turn(4.0 * i, 4.0 * i + 2.8, "A") for i in range(8)]
+    for i, turn in enumerate(turns):
+        first, last = round(turn.start * 16_000), round((turn.end + 0.2) * 16_000)
+        samples[first:last] = 20_000 if i in german else 2_000
+    whisper = Whisper(Bilingual(), None, 4)  # type: ignore[arg-type]
+    transcript = whisper(media(Path("x.wav")), Audio(samples), turns)
+    assert ("language_changes" in transcript.flags) == (len(languages) > 1)
+    assert {word.text[:2] for word in transcript.words} == languages and is_sound(transcript)
+    if len(languages) > 1:
+        for word in transcript.words:
+            assert word.text[:2] == ("de" if int(word.start // 4) in german else "en")

@@ -7,15 +7,20 @@ al. 2024, "Careless Whisper"). Each guard here drops words or keeps them; none c
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from .cues import plain, spread, tokens  # noqa: TID251 - own package
 from .stretches import Span, Stretch  # noqa: TID251 - own package
 
-LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character
+LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character ...
+SPOKEN_DIGIT, SPOKEN_WIDE = (
+    4,
+    3,
+)  # ... of which a digit or a sign for a word is so many, a syllable's sign so many
 SILENCE = 0.6  # probability of no speech above which an unlikely text is left out ...
 UNLIKELY = -1.0  # ... unlikely by its mean log probability a token (both from the paper, section 4.5)
 GUESSED, GUESSED_WORDS = -1.4, 4  # mean log probability of a token below which so many words are a guess
@@ -112,11 +117,27 @@ def _is_phantom(said: Said, stretch: Stretch) -> bool:
 
 def runs_in_loop(pieces: Sequence[Piece]) -> bool:
     """Whether a text says the same three times in a row, as a decoder in a loop does, and some people."""
-    text = "".join(piece.text for piece in pieces).encode("utf-8", "replace")
-    if not text or len(text) / len(zlib.compress(text)) <= REPETITIVE:
-        return False
     texts = [piece.text.strip().casefold() for piece in pieces]
-    return any(_round(texts, i) for i in range(len(texts)))
+    whole = _is_repetitive(piece.text for piece in pieces)
+    for i in range(len(texts)):
+        size = _round(texts, i)
+        # A loop at the end of a long text is little of it.
+        if size and (whole or _is_repetitive(piece.text for piece in pieces[i : _after(texts, i, size)])):
+            return True
+    return False
+
+
+def _is_repetitive(texts: Iterable[str]) -> bool:
+    text = "".join(texts).encode("utf-8", "replace")
+    return bool(text) and len(text) / len(zlib.compress(text)) > REPETITIVE
+
+
+def _after(texts: list[str], i: int, size: int) -> int:
+    """Where the rounds of so many pieces end that begin at ``i``."""
+    unit = texts[i : i + size]
+    while texts[i : i + size] == unit:
+        i += size
+    return i
 
 
 def _round(texts: list[str], i: int) -> int:
@@ -140,9 +161,7 @@ def _without_loops(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], bool]:
         if not size:
             i += 1
             continue
-        unit = texts[i : i + size]
-        while texts[i : i + size] == unit:
-            i += size
+        unit, i = texts[i : i + size], _after(texts, i, size)
         rest = len(texts) - i
         if rest < size and texts[i:] == unit[:rest]:
             i = len(texts)
@@ -224,13 +243,20 @@ def words_of(pieces: Sequence[Piece], stretch: Stretch) -> Iterator[HeardWord]:
         first, last = stretch.time(run[0].start), stretch.time(run[-1].end)
         first, last = _without_silence(first, last, stretch)
         # Alignment leaves a silence with the word beside it: after the end of a sentence, before its begin.
-        longest = LONGEST_S + LONGEST_CHARACTER_S * sum(map(len, parts))
+        longest = LONGEST_S + LONGEST_CHARACTER_S * sum(map(_spoken_length, parts))
         if last - first > longest:
             first, last = (last - longest, last) if opens else (first, first + longest)
         opens = parts[-1].endswith(SENTENCE_ENDS)
         probability = min(1.0, sum(piece.probability for piece in run) / len(run))
         for (start, end), part in zip(spread(first, last, parts), parts, strict=True):
             yield HeardWord(start, end, part, probability)
+
+
+def _spoken_length(text: str) -> int:
+    """Characters of a text as it is spoken: ``1299.95`` takes as long to say as thirty letters."""
+    signs = sum(c.isnumeric() or unicodedata.category(c) == "Sc" or c in "%&" for c in text)
+    wide = sum(unicodedata.east_asian_width(c) == "W" and not c.isnumeric() for c in text)
+    return len(text) + (SPOKEN_DIGIT - 1) * signs + (SPOKEN_WIDE - 1) * wide
 
 
 def _without_silence(start: float, end: float, stretch: Stretch) -> tuple[float, float]:

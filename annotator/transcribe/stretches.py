@@ -6,7 +6,8 @@ silences are left out of what it hears.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,9 @@ LONGEST_S = 30.0  # what Whisper hears at once
 JOIN_S = 15.0  # speech further apart is never heard together
 SILENCE_S = 0.8  # what is heard of a longer silence
 MARGIN_S = 0.2  # sound kept around speech
+# A language other than that of most of a stretch is spoken in it where spans that last this long are in it
+# with this probability, for so many seconds in all.
+CLEAR_S, CLEAR, OTHER_S = 1.5, 0.6, 3.0
 
 
 Span = tuple[float, float]  # start and end in seconds of the recording
@@ -51,6 +55,15 @@ class Stretch:
     def heard_s(self) -> float:
         return sum(end - start for start, end in self.heard)
 
+    def heard_at(self, span: Span) -> Span:
+        """Where one of the spans of speech lies in what is heard, in seconds."""
+        before = 0.0
+        for start, end in self.heard:
+            if start <= span[0] < end:
+                return before + span[0] - start, before + span[1] - start
+            before += end - start
+        raise ValueError(f"{span} is not of this stretch")
+
     def sound(self, audio: Audio) -> NDArray[np.float32]:
         """What is heard, samples in [-1, 1)."""
         return np.concatenate([audio.window(start, end) for start, end in self.heard])
@@ -76,6 +89,34 @@ def stretches(turns: Sequence[Turn], audio: Audio) -> list[Stretch]:
             else:
                 groups.append([part])
     return [Stretch(tuple(group)) for group in groups]
+
+
+def by_language(
+    stretch: Stretch, language: str, language_of: Callable[[Span], tuple[str, float]]
+) -> dict[str, Stretch]:
+    """A stretch in which several languages are spoken in parts, one for each; itself where it is one.
+
+    Whisper hears all of a window in one language: it translates the others, or leaves them out. Spans that
+    are not clear go with the nearest that is.
+
+    Args:
+        language: of the stretch as a whole.
+        language_of: the likeliest language of one of its spans of speech, and its probability.
+    """
+    clear: dict[Span, str] = {}
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for span in stretch.speech if len(stretch.speech) > 1 else ():
+        if span[1] - span[0] >= CLEAR_S:
+            name, probability = language_of(span)
+            if probability >= CLEAR:
+                clear[span] = name
+                seconds[name] += span[1] - span[0]
+    clear = {span: name for span, name in clear.items() if name == language or seconds[name] >= OTHER_S}
+    parts: defaultdict[str, list[Span]] = defaultdict(list)
+    for span in stretch.speech:
+        nearest = min(clear, key=lambda other: max(other[0] - span[1], span[0] - other[1]), default=None)
+        parts[language if nearest is None else clear[nearest]].append(span)
+    return {name: Stretch(tuple(part)) for name, part in parts.items()}
 
 
 def _spoken(turns: Sequence[Turn], duration_s: float) -> list[Span]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from annotator import whisper_files
@@ -18,7 +19,7 @@ from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, Transcript, Turn, Word
 from annotator.whisper_files import WhisperFiles
 
-from .engine import Engine, States  # noqa: TID251 - own package
+from .engine import STATE_S, Engine, States  # noqa: TID251 - own package
 from .heard import (  # noqa: TID251 - own package
     SENTENCE_ENDS,
     HeardWord,
@@ -29,7 +30,7 @@ from .heard import (  # noqa: TID251 - own package
     with_more,
     words_of,
 )
-from .stretches import Span, Stretch, stretches  # noqa: TID251 - own package
+from .stretches import Span, Stretch, by_language, stretches  # noqa: TID251 - own package
 
 CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
 # A stretch's own language counts with this probability in this much speech; a language that is spoken less
@@ -39,6 +40,7 @@ CHANGE_S, CHANGE_SHARE = 8.0, 0.05
 # Speech in a language that Whisper doesn't know is taken for another one: with a lower probability of that,
 # or of the words. Chosen on espeak-ng's voices, see docs/results/recognition.md.
 CERTAIN_LANGUAGE, CERTAIN_WORDS = 0.7, 0.45
+LANGUAGE_S, AFTER_S = 10.0, 0.5  # of a span that its language is told by, and of what follows it
 KEPT = 8  # stretches whose states are kept (3 MB each) until the main language is known
 
 
@@ -113,39 +115,65 @@ class Whisper:
     ) -> tuple[list[_Heard], str, float]:
         """What is said in stretches, each in its own language where that is clear; the main one; how sure.
 
-        What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one.
+        What is not clear, and what seems to be in a language that is hardly spoken, is heard in the main one;
+        a part of a stretch is not, of which its spans and all of it say the same language.
         """
         heard: dict[Stretch, _Heard] = {}
         kept: dict[Stretch, States] = {}
         seconds: defaultdict[str, float] = defaultdict(float)
-        for batch in _batches(speech, self.batch_size):
+        parted: list[Stretch] = []  # of one language each, out of stretches that hold several
+        expected: dict[Stretch, str] = {}  # the language of each of those
+        confirmed: set[Stretch] = set()
+        whole: list[Stretch] = []
+        # The second begins when the first has ended, and all parts are there.
+        for batch in chain(_batches(speech, self.batch_size), _batches(parted, self.batch_size)):
             states = self._states(batch, audio)
             guesses = self.engine.languages(states)
             clear: list[int] = []
             for i, (stretch, (language, probability)) in enumerate(zip(batch, guesses, strict=True)):
+                parts = {} if stretch in expected else self._by_language(stretch, states[i : i + 1], language)
+                if len(parts) > 1:
+                    parted += parts.values()
+                    expected |= {part: name for name, part in parts.items()}
+                    continue
+                whole.append(stretch)
                 seconds[language] += stretch.speech_s * probability
                 if probability >= SURE and stretch.speech_s >= SURE_S:
                     clear.append(i)
+                    if expected.get(stretch) == language:
+                        confirmed.add(stretch)
                 elif len(kept) < KEPT:
                     kept[stretch] = states[i : i + 1].copy()  # a view would keep the whole batch
             if clear:
-                parts = self._understood(
+                understood = self._understood(
                     [batch[i] for i in clear], states[clear], [guesses[i][0] for i in clear]
                 )
-                heard |= {part.stretch: part for part in parts}
+                heard |= {part.stretch: part for part in understood}
         main = max(seconds, key=lambda name: seconds[name])
         least = max(CHANGE_S, CHANGE_SHARE * sum(seconds.values()))
         again = [
             s
-            for s in speech
-            if s not in heard or (heard[s].language != main and seconds[heard[s].language] < least)
+            for s in whole
+            if s not in heard
+            or (s not in confirmed and heard[s].language != main and seconds[heard[s].language] < least)
         ]
         for stretch in [s for s in again if s in kept]:
             heard[stretch] = self._understood([stretch], kept[stretch], [main])[0]
         left = [s for s in again if s not in kept]
         heard |= {part.stretch: part for part in self._listen(left, audio, main)}
-        in_main = sum(stretch.speech_s for stretch in speech if heard[stretch].language == main)
-        return [heard[stretch] for stretch in speech], main, seconds[main] / in_main
+        in_order = [heard[stretch] for stretch in sorted(whole, key=lambda s: s.speech)]
+        in_main = sum(part.stretch.speech_s for part in in_order if part.language == main)
+        return in_order, main, seconds[main] / in_main
+
+    def _by_language(self, stretch: Stretch, states: States, language: str) -> dict[str, Stretch]:
+        """Stretches of one language each, out of one with its states (1, T, d)."""
+
+        def language_of(span: Span) -> tuple[str, float]:
+            start, end = stretch.heard_at(span)
+            first, last = round(start / STATE_S), round((min(end, start + LANGUAGE_S) + AFTER_S) / STATE_S)
+            return self.engine.languages(states[:, first:last])[0]
+
+        return by_language(stretch, language, language_of)
 
     def _listen(self, speech: Sequence[Stretch], audio: Audio, language: str) -> list[_Heard]:
         """What is said in stretches, in one language."""
