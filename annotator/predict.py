@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from annotator.languages import iso_639_1
 from annotator.records import (
     MODALITIES,
     Conversation,
@@ -66,6 +67,7 @@ class Predictor:
         numbers = sum(config.input_dims.values()) + config.fused_width
         # Utterances of a batch, with padding, that the memory is enough for.
         self.most_utterances = max(1, memory_bytes // (8 * PEAK * numbers))
+        self._text_languages = _languages(self._checkpoint.meta.get("text_languages"), self.name)
         has = ", ".join(config.modalities)
         if not self._modalities:
             raise UsageError(f"The checkpoint {self.name} knows {has}, not {', '.join(modalities)}.")
@@ -84,6 +86,11 @@ class Predictor:
     def encoders(self) -> dict[str, dict[str, Any]]:
         """What made the features that the network was trained on, by modality."""
         return self._checkpoint.encoders
+
+    @property
+    def text_languages(self) -> tuple[str, ...] | None:
+        """Those in which it learned emotions from text, ISO 639-1; None where it does not say."""
+        return self._text_languages
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -207,6 +214,18 @@ def restricted(conversation: Conversation, modalities: Sequence[str]) -> Convers
             for m, f in conversation.features.items()
         },
     )
+
+
+def _languages(said: object, checkpoint: str) -> tuple[str, ...] | None:
+    """Raises: SetupError where a checkpoint says something else than codes."""
+    if said is None:
+        return None
+    if not isinstance(said, list) or not all(isinstance(c, str) and iso_639_1(c) == c for c in said):
+        raise SetupError(
+            f"The checkpoint {checkpoint} names languages of its text that are no codes of ISO 639-1: "
+            "mend text_languages in its model.json, or train again."
+        )
+    return tuple(said)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -101,7 +101,9 @@ def ctm(s: Sentence) -> str:
 
 
 def rttm(s: Sentence) -> str:
-    return f"SPEAKER talk 1 {s[0]:.3f} {s[1] - s[0]:.3f} <NA> <NA> {s[2]} <NA> <NA>\n"
+    # Names as long as an archive's: of shorter lines 10 MB would hold more turns than are taken.
+    name = f"collection-of-talks/room-4/{s[2]}/microphone-of-the-table-by-the-window"
+    return f"SPEAKER talk 1 {s[0]:.3f} {s[1] - s[0]:.3f} <NA> <NA> {name} <NA> <NA>\n"
 
 
 def whisper(s: Sentence) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from annotator.encode.reading import as_read  # noqa: TID251 - its own package
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
 
 Spec = Mapping[str, Any]
@@ -189,6 +190,7 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "Spec",
+    "as_read",
     "check_encoder",
     "check_spec",
     "make_encoder",

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from annotator import plain_json
 from annotator.encode.e5 import E5, WIDTH, load_e5  # noqa: TID251 - its own package
+from annotator.encode.reading import UNREAD  # noqa: TID251 - its own package
 from annotator.records import Evidence, Features, SetupError, Utterance
 
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
@@ -102,7 +103,7 @@ def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | No
 
 
 def _has_text(utterance: Utterance) -> bool:
-    return utterance.text is not None and bool(utterance.text.strip())
+    return utterance.text is not None and bool(utterance.text.strip()) and UNREAD not in utterance.flags
 
 
 class TextEncoder:

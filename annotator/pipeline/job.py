@@ -69,7 +69,13 @@ def installed(names: Sequence[str]) -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def shaped_by(
+    s: RunSettings,
+    b: Backends,
+    encoders: Mapping[str, Any],
+    folder: Path,
+    text_languages: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
     encoder_files = [p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"]
     return {
@@ -90,6 +96,7 @@ def shaped_by(s: RunSettings, b: Backends, encoders: Mapping[str, Any], folder: 
         "frame_rate": s.frame_rate,
         "modalities": s.modalities,
         "encoders": encoders,
+        "text_languages": text_languages,
         "encoder_files": {p.name: media.content_hash(p) for p in encoder_files},
     }
 
@@ -125,7 +132,10 @@ class Job:
     annotated: int = 0  # recordings that were not there from an earlier run
 
     def __post_init__(self) -> None:
-        shaping = shaped_by(self.settings, self.backends, self.predictor.encoders, self.folder)
+        predictor = self.predictor
+        shaping = shaped_by(
+            self.settings, self.backends, predictor.encoders, self.folder, predictor.text_languages
+        )
         self.prepared_settings = hash_json(shaping)
         self.part_settings = hash_json([self.prepared_settings, weights.folder_hash(self.folder)])
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
@@ -260,6 +270,7 @@ class Job:
                 settings=self.settings,
                 backends=self.backends,
                 encoders=self.predictor.encoders,
+                text_languages=self.predictor.text_languages,
                 model_folder=self.folder,
                 scratch=self.work.scratch,
                 threads=max(1, (os.cpu_count() or 1) // size),

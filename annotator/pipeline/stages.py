@@ -61,6 +61,7 @@ class WorkerSetup:
     model_folder: Path
     scratch: Path
     threads: int
+    text_languages: Sequence[str] | None = None  # of its text, where the checkpoint says
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                         replace(u, flags=(*u.flags, "face_ambiguous")) if ambiguous else u
                         for u, ambiguous in zip(built, shown.ambiguous, strict=True)
                     ]
+            language = settings.language or transcript.language
+            if "text" in encoders:
+                built = encode.as_read(built, language, setup.encoders["text"], setup.text_languages)
             evidence = Evidence(audio, crops, coverage)
             features = {}
             for modality, encoder in encoders.items():

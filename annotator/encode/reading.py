@@ -1,0 +1,69 @@
+"""Which texts an encoder has learned to read: by language, and by script.
+
+An encoder makes a vector of any text. Of one in a language that it has never met the vector means nothing,
+and a network that reads it gives an emotion all the same.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from annotator.records import Utterance
+
+UNREAD, UNTESTED = "text_unread", "language_untested"
+# Languages of the text that each has been pre-trained on, ISO 639-1. XLM-R's: Conneau et al. 2020, table 6.
+_LEARNED = {
+    "minilm": frozenset({"en"}),
+    "e5": frozenset(
+        "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi "
+        "hr hu hy id is it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa "
+        "pl ps pt ro ru sa sd si sk sl so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh".split()
+    ),
+}
+_SCRIPTS = {"minilm": frozenset({"LATIN"})}  # of those that don't read all
+
+
+def as_read(
+    utterances: Sequence[Utterance],
+    language: str | None,
+    spec: Mapping[str, Any],
+    trained: Sequence[str] | None,
+) -> list[Utterance]:
+    """Utterances, those with text flagged that the encoder can't have learned to read, or is not tested on.
+
+    ``text_unread`` is a text in a language or a script that the encoder was not pre-trained on; it counts
+    as absent. ``language_untested`` is one in a language that it was pre-trained on, and in which nobody
+    has told it emotions.
+
+    Args:
+        language: of the texts, ISO 639-1; None where nobody knows, then the script decides.
+        spec: of a text encoder.
+        trained: languages in which the checkpoint learned emotions, ISO 639-1; None where it does not say,
+            and nothing is flagged.
+    """
+    if trained is None:
+        return list(utterances)
+    learned, scripts = _LEARNED.get(str(spec["name"])), _SCRIPTS.get(str(spec["name"]))
+    is_foreign = language is not None and learned is not None and language not in learned
+    is_untested = language is not None and language not in trained
+    flagged = []
+    for utterance in utterances:
+        if utterance.text is None or not utterance.text.strip():
+            flagged.append(utterance)
+        elif is_foreign or (scripts is not None and not _is_in(utterance.text, scripts)):
+            flagged.append(replace(utterance, flags=(*utterance.flags, UNREAD)))
+        elif is_untested:
+            flagged.append(replace(utterance, flags=(*utterance.flags, UNTESTED)))
+        else:
+            flagged.append(utterance)
+    return flagged
+
+
+def _is_in(text: str, scripts: frozenset[str]) -> bool:
+    """Whether at least half of the letters of a text are of some scripts; yes where it has none."""
+    letters = [character for character in text if character.isalpha()]
+    known = sum(unicodedata.name(letter, "").partition(" ")[0] in scripts for letter in letters)
+    return 2 * known >= len(letters)
