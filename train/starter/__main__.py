@@ -39,7 +39,8 @@ from train.starter.voice import Voices, across_corpora, load_voices, turn_scores
 
 log = logging.getLogger("annotator")
 
-VERSION = "6"
+VERSION = "6.1"
+TEXT_LANGUAGES = ("en",)  # of the corpora that its text learned emotions from
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
@@ -132,7 +133,7 @@ def build(
         checkpoint = load_checkpoint(trained)
         learned_from = sorted({folder.name for folder in teachers})
     out.mkdir(parents=True, exist_ok=True)
-    meta = {**checkpoint.meta, "teachers": learned_from}
+    meta = {**checkpoint.meta, "teachers": learned_from, "text_languages": TEXT_LANGUAGES}
     halved((keep or work / "trained") / ADAPTER, out / ADAPTER)
     save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION, meta=meta), half=True)
     for name in (FACE["weights"], VOICE):
