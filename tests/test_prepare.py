@@ -136,7 +136,7 @@ def test_text_is_encoded_as_in_a_run_and_only_once(tmp_path: Path) -> None:
 
 
 def test_unknown_source(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'dailydialog' is no source; use meld, emorynlp"):
+    with pytest.raises(UsageError, match="'dailydialog' is no source; use meld, mmeld, emorynlp"):
         prepare("dailydialog", tmp_path, tmp_path / "c")
 
 
