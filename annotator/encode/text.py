@@ -36,6 +36,7 @@ from annotator.records import Evidence, Features, SetupError, Utterance
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
 BATCH_TOKENS = 4096  # of a batch, padding included
 MOST_RANK = 4096  # of an adapter
+PROJECTION = "projection."  # before the names of its tensors in an adapter's file
 # Never what a model's own files name: that may be code of somebody's, fetched from a hub.
 ATTENTION = "sdpa"
 _MODULE = re.compile(r"[A-Za-z_][\w.]{0,200}")
@@ -106,6 +107,16 @@ def _has_text(utterance: Utterance) -> bool:
     return utterance.text is not None and bool(utterance.text.strip()) and UNREAD not in utterance.flags
 
 
+class Projection(nn.Linear):
+    """Pooled vectors (n, d) into the space of another encoder's (n, d), whose mean is ``center`` (d,)."""
+
+    center: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.register_buffer("center", torch.zeros(width))
+
+
 class TextEncoder:
     """A Hugging Face encoder with an optional low-rank adapter (Hu et al., LoRA, ICLR 2022).
 
@@ -137,9 +148,12 @@ class TextEncoder:
         self.name, self.path, self.context, self._adapter = name, path, context, adapter
         self.device = torch.device(device)
         self.tokenizer, self.module = load_e5(path) if name == "e5" else _load(path)
+        self.projection: Projection | None = None  # of the pooled vectors, in adapters that have one
         if adapter is not None:
-            load_adapter(self.module, adapter, merge=merge)
+            self.projection = load_adapter(self.module, adapter, merge=merge)
         self.module.eval().to(self.device)
+        if self.projection is not None:
+            self.projection.to(self.device)
         self.width = int(_config(self.module).hidden_size)
 
     @cached_property
@@ -167,11 +181,14 @@ class TextEncoder:
         return {key: value.to(self.device) for key, value in tokens.items()}
 
     def pool(self, tokens: dict[str, Tensor]) -> Tensor:
-        """Mean over real tokens of the last layer, ``(n, d)`` float32, with gradients where they are on."""
+        """Mean over real tokens of the last layer, ``(n, d)`` float32, with gradients where they are on.
+
+        Then the projection, where the adapter has one.
+        """
         states = self.module(**tokens).last_hidden_state.float()  # (n, t, d)
         mask = tokens["attention_mask"][..., None].to(states.dtype)
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return pooled
+        return pooled if self.projection is None else self.projection(pooled)
 
     def batches(self, texts: Sequence[str], tokens: int) -> list[list[int]]:
         """Rows of ``texts`` to encode together: of like length, at most ``tokens`` with the padding."""
@@ -191,9 +208,26 @@ class TextEncoder:
         """Vectors ``(n, d)`` of texts, whichever are encoded together (to 1e-5)."""
         self.module.eval()
         values = np.zeros((len(texts), self.width), np.float32)
-        for rows in self.batches(texts, BATCH_TOKENS):
-            values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
+        with _one_thread(self.device):
+            for rows in self.batches(texts, BATCH_TOKENS):
+                values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
         return values
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """One thread on a CPU: products of few rows are added in another order by several.
+
+    Vectors would differ in their last bits with the number of workers, whose threads are fewer when they are
+    more.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -251,12 +285,13 @@ def _model(path: Path, attention: str) -> nn.Module:
     return module
 
 
-def save_adapter(module: nn.Module, config: Any, file: Path) -> None:
+def save_adapter(module: nn.Module, config: Any, file: Path, projection: Projection | None = None) -> None:
     """Write the LoRA weights of ``module``, with what ``load_adapter`` needs to put them back.
 
     Args:
         module: after ``peft.inject_adapter_in_model(config, module)``, not merged.
         config: the ``peft.LoraConfig`` it was given.
+        projection: of the pooled vectors.
     """
     from peft import get_peft_model_state_dict
 
@@ -268,6 +303,8 @@ def save_adapter(module: nn.Module, config: Any, file: Path) -> None:
         "use_rslora": config.use_rslora,
     }
     weights = get_peft_model_state_dict(module)
+    if projection is not None:
+        weights |= {f"{PROJECTION}{name}": value for name, value in projection.state_dict().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_file(tensors, file, metadata={"config": json.dumps(shape, sort_keys=True)})
 
@@ -310,6 +347,8 @@ def read_adapter(file: Path) -> tuple[AdapterShape, dict[str, Tensor]]:
                 raise ValueError("the layers that it changes are no list")
             shape = AdapterShape(**{**config, "target_modules": tuple(config["target_modules"])})
             for name in stored.keys():
+                if name.startswith(PROJECTION):
+                    continue
                 # (r, in) and (out, r)
                 size = stored.get_slice(name).get_shape()
                 rank = size[0] if ".lora_A." in name else size[-1]
@@ -340,8 +379,8 @@ def check_text(path: Path, adapter: Path | None) -> int:
     return int(width)
 
 
-def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
-    """Put saved LoRA weights into ``module``, in place.
+def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> Projection | None:
+    """Put saved LoRA weights into ``module``, in place. Returns the file's projection of pooled vectors.
 
     Args:
         merge: add them to the weights that they change, which costs nothing at run time.
@@ -352,6 +391,11 @@ def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
     from peft.tuners.lora import LoraLayer
 
     shape, tensors = read_adapter(file)
+    projected = {
+        name.removeprefix(PROJECTION): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(PROJECTION)
+    }
     try:
         config = LoraConfig(**{**asdict(shape), "target_modules": list(shape.target_modules)})
         inject_adapter_in_model(config, module)
@@ -359,9 +403,14 @@ def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> None:
         if wanted != {name: value.shape for name, value in tensors.items()}:
             raise ValueError("its weights have other names or shapes")
         set_peft_model_state_dict(module, tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        projection = None
+        if projected:
+            projection = Projection(int(_config(module).hidden_size))
+            projection.load_state_dict(projected)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SetupError(f"{file} is no adapter of this text encoder: {error}") from error
     if merge:
         for layer in module.modules():
             if isinstance(layer, LoraLayer):
                 layer.merge()
+    return projection

@@ -220,7 +220,9 @@ def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | Non
 def _why_nothing(ended: Ended, path: Path) -> str:
     """Why a recording has neither sound nor pictures; what ffmpeg says of an empty one is no reason."""
     # "Ignoring maximum wav data size" is said of every WAV file without a single sample.
-    complains = re.compile("^(?!.*Ignoring maximum wav).*(error|invalid|fail|corrupt|not supported)", re.IGNORECASE)
+    complains = re.compile(
+        "^(?!.*Ignoring maximum wav).*(error|invalid|fail|corrupt|not supported)", re.IGNORECASE
+    )
     if ended.status == 0 and not any(map(complains.search, ended.log)):
         return "it lasts no time"
     return reason(ended.log, path)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,7 +81,8 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
     device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
     predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
-    check_encoders(predictor, folder)
+    encoders = encode.usable(predictor.encoders)
+    check_encoders(predictor, encoders, folder)
     if lacks := media.sandbox_lacks():
         log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
@@ -91,7 +92,7 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
         entries = [e for e in entries if shard_of(e.file, of) == index]
     started = time.time()
     with output_held(out, settings.shard), work.locked():
-        job = Job(entries, settings, backends, predictor, folder, work, progress)
+        job = Job(entries, settings, backends, predictor, encoders, folder, work, progress)
         job.run()
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
@@ -119,15 +120,15 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
     return result
 
 
-def check_encoders(predictor: Predictor, folder: Path) -> None:
+def check_encoders(predictor: Predictor, encoders: Mapping[str, Any], folder: Path) -> None:
     """See that what the checkpoint says of its encoders holds, before any recording is worked on.
 
     Raises: UsageError, SetupError.
     """
     for modality in predictor.modalities:
-        if modality not in predictor.encoders:
+        if modality not in encoders:
             raise SetupError(f"The checkpoint {predictor.name} does not say what encodes {modality}.")
-        spec = predictor.encoders[modality]
+        spec = encoders[modality]
         width, wanted = encode.check_encoder(modality, spec, folder), predictor.widths[modality]
         if width != wanted:
             raise SetupError(

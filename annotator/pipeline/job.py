@@ -124,6 +124,7 @@ class Job:
     settings: RunSettings
     backends: Backends
     predictor: Predictor
+    encoders: dict[str, dict[str, Any]]  # the checkpoint's, as far as this machine has them
     folder: Path
     work: WorkDir
     progress: bool
@@ -134,7 +135,7 @@ class Job:
     def __post_init__(self) -> None:
         predictor = self.predictor
         shaping = shaped_by(
-            self.settings, self.backends, predictor.encoders, self.folder, predictor.text_languages
+            self.settings, self.backends, self.encoders, self.folder, predictor.text_languages
         )
         self.prepared_settings = hash_json(shaping)
         self.part_settings = hash_json([self.prepared_settings, weights.folder_hash(self.folder)])
@@ -269,7 +270,7 @@ class Job:
             setup = WorkerSetup(
                 settings=self.settings,
                 backends=self.backends,
-                encoders=self.predictor.encoders,
+                encoders=self.encoders,
                 text_languages=self.predictor.text_languages,
                 model_folder=self.folder,
                 scratch=self.work.scratch,

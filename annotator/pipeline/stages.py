@@ -219,7 +219,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
             language = settings.language or transcript.language
             if "text" in encoders:
                 built = encode.as_read(built, language, setup.encoders["text"], setup.text_languages)
-            evidence = Evidence(audio, crops, coverage)
+            evidence = Evidence(audio, crops, coverage, language)
             features = {}
             for modality, encoder in encoders.items():
                 with timed(seconds, f"encode_{modality}"):

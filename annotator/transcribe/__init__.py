@@ -20,6 +20,7 @@ from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
 from .cues import cut_at_end  # noqa: TID251 - own package
+from .language import language_of  # noqa: TID251 - own package
 from .streams import from_streams  # noqa: TID251 - own package
 from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar  # noqa: TID251 - own package
 
@@ -77,7 +78,9 @@ def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
         if not found.words:
             inside = from_streams(media, settings.extract_subtitles, wanted, track, turns, about)
             found = after(inside, found)
-        return replace(found, language=found.language or wanted) if found.words else found
+        if not found.words:
+            return found
+        return replace(found, language=found.language or wanted or language_of(found.words))
 
     return transcribe
 

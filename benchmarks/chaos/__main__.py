@@ -52,7 +52,6 @@ LIMITS: dict[str, float] = {
     "finetune_differs": 0,
     "kills_in_hand_redone": Sizes().kills * WORKERS,
     "signals_wrong_code": 0,
-    "workers_wrong_code": 0,
     "disk_wrong_end": 0,
     "disk_left_over": 0,
     "disk_table_differs": 0,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from annotator.encode.precision import mixed_precision
-from annotator.encode.text import TextEncoder, embedded, save_adapter
+from annotator.encode.text import PROJECTION, TextEncoder, embedded, save_adapter
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
 
@@ -41,6 +41,9 @@ class TrainedEncoder:
         name = settings.encoder if folder is None else "hf"
         self.text = TextEncoder(name, folder or embedded(name), settings.device)
         self.module = self.text.module
+        # On a processor the gradient of torch's fused attention doubles the time of a step with short texts.
+        model: Any = self.module
+        model.set_attn_implementation("eager")
         self.lora: Any = None
         self.matrices = {
             name: layer
@@ -54,11 +57,16 @@ class TrainedEncoder:
     @property
     def trained(self) -> dict[str, nn.Parameter]:
         """The weights that learn, by name."""
-        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        learned = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if self.text.projection is not None:
+            learned |= {f"{PROJECTION}{name}": p for name, p in self.text.projection.named_parameters()}
+        return learned
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Set the weights that learn."""
-        self.module.load_state_dict(weights, strict=False)
+        with torch.no_grad():
+            for name, weight in self.trained.items():
+                weight.copy_(weights[name])
 
     @torch.no_grad()
     def to_adapter(self) -> None:
@@ -95,7 +103,7 @@ class TrainedEncoder:
         """Write the adapter."""
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
-            save_adapter(self.module, self.lora, temporary)
+            save_adapter(self.module, self.lora, temporary, self.text.projection)
 
 
 class Average:
@@ -120,7 +128,7 @@ def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     with mixed_precision(encoder.device):
         parts = [encoder.pool(encoder.tokenize([texts[i] for i in rows])) for rows in batches]
     order = torch.tensor([row for rows in batches for row in rows])
-    return torch.cat(parts)[order.argsort()]
+    return torch.cat(parts)[order.argsort()].float()  # a projection computes in the lower precision, too
 
 
 def schedule(step: int, steps: int) -> float:
