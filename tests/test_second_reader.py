@@ -96,7 +96,7 @@ def test_the_second_counts_in_the_fingerprint(reader: TwoReaders, folder: Path) 
         {"name": "nothing"},
         {"strength": 0},
         {"strength": True},
-        {"untested_strength": 2.0},
+        {"untested_strength": 3.0},
         {"languages": ["french"]},
         {"languages": [1]},
         {"second": {"name": "e5"}},

@@ -78,8 +78,12 @@ def _strength(spec: Spec) -> Strength:
     known = isinstance(languages, list) and all(isinstance(c, str) and iso_639_1(c) == c for c in languages)
     if not known:
         raise UsageError('"languages" of a second text encoder are codes of ISO 639-1.')
-    if not all(isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f <= 1 for f in factors):
-        raise UsageError(f"{' and '.join(STRENGTHS)} of a second text encoder are above 0, 1 at most.")
+    if not all(
+        isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f <= MOST_STRENGTH for f in factors
+    ):
+        raise UsageError(
+            f"{' and '.join(STRENGTHS)} of a second text encoder are above 0, {MOST_STRENGTH} at most."
+        )
     return Strength(tuple(languages), *map(float, factors))
 
 
@@ -147,6 +151,7 @@ SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "facenet": ("weights",),
 }
 STRENGTHS = ("strength", "untested_strength")
+MOST_STRENGTH = 2
 SECOND_KEYS = ("languages", *STRENGTHS)
 
 

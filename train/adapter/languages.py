@@ -18,9 +18,10 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,14 +32,16 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from annotator.encode.text import Projection, TextEncoder
-from annotator.records import AnnotateError, Features, UsageError
-from model import load_checkpoint
+from annotator.records import AnnotateError, Conversation, Features, UsageError
+from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
-from train.adapter.dialogues import dialogue_stage
+from train.adapter.dialogues import dialogue_stage, with_vectors
 from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
 from train.adapter.sentences import HEAD_LR, Sentences
 from train.adapter.settings import AdapterSettings
-from train.corpus import Corpus, load_corpus
+from train.corpus import Corpus, LabelledConversation, load_corpus
+from train.evaluate import probabilities, scores_of
+from train.evaluate.logits import targets
 from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
@@ -216,6 +219,56 @@ def train_languages(
     best = dialogue_stage(corpus, encoder, network, work, progress=progress)
     encoder.save(out)
     return best
+
+
+def of_languages(
+    corpus: Corpus, split: str, encoder: TextEncoder, strength: float = 1.0
+) -> dict[str, list[LabelledConversation]]:
+    """The dialogues of a split by language, with an encoder's vectors, as a run would give them."""
+    language = dict(corpus.table.select("dialogue_id", "language").iter_rows())
+    found: dict[str, list[LabelledConversation]] = {}
+    for c in with_vectors(corpus, split, encoder):
+        talk = _moved(c.conversation, center_of(encoder), strength)
+        found.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
+    return found
+
+
+def center_of(encoder: TextEncoder) -> NDArray[np.float32]:
+    """(d,) that a second encoder's vectors are drawn to; zeros for one without a projection."""
+    if encoder.projection is None:
+        return np.zeros(encoder.width, np.float32)
+    center: NDArray[np.float32] = encoder.projection.center.cpu().numpy()
+    return center
+
+
+def fitted_strength(
+    checkpoint: Checkpoint, conversations: Sequence[LabelledConversation], center: NDArray[np.float32]
+) -> float:
+    """The factor of vectors about ``center`` (d,) under which true labels are likeliest, 0.2 to 1.5."""
+    labels = targets(conversations)[0]
+    rows = np.flatnonzero(labels >= 0)
+    likelihoods = {}
+    for factor in np.arange(4, 31) / 20:
+        moved = [_moved(c.conversation, center, float(factor)) for c in conversations]
+        fine, _ = probabilities(checkpoint, moved)
+        likelihoods[float(factor)] = float(np.log(fine[rows, labels[rows]].clip(1e-9)).mean())
+    return max(likelihoods, key=lambda factor: likelihoods[factor])
+
+
+def scores_by_language(
+    checkpoint: Checkpoint, by_language: Mapping[str, Sequence[LabelledConversation]]
+) -> dict[str, dict[str, Any]]:
+    """Accuracy, F1 and calibration error of the network on text alone, by language."""
+    return {
+        language: scores_of(probabilities(checkpoint, [c.conversation for c in talks])[0], targets(talks)[0])
+        for language, talks in sorted(by_language.items())
+    }
+
+
+def _moved(conversation: Conversation, center: NDArray[np.float32], factor: float) -> Conversation:
+    text = conversation.features["text"]
+    moved = Features(center + np.float32(factor) * (text.values - center), text.present)
+    return replace(conversation, features={**conversation.features, "text": moved})
 
 
 def _without(corpus: Corpus, languages: Sequence[str]) -> Corpus:

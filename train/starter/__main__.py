@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from annotator.encode.audio import VoiceScores
 from annotator.encode.face import load_face_net
@@ -34,13 +33,14 @@ from train.prepare import prepare
 from train.starter.card import write_card
 from train.starter.faces import MELD_LABELS, FaceSplits, face_logits, load_fer2013, train_faces
 from train.starter.fusion import face_pools, made_pairs
+from train.starter.halved import halved
+from train.starter.languages import FIRST, READER, add_languages, with_section
 from train.starter.quick import CLIPS, SMALL_FACES, smaller
 from train.starter.voice import Voices, across_corpora, load_voices, turn_scores, unseen_scores, voice_figures
 
 log = logging.getLogger("annotator")
 
 VERSION = "6.1"
-TEXT_LANGUAGES = ("en",)  # of the corpora that its text learned emotions from
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
@@ -55,6 +55,7 @@ NEEDED = (
     "speech/ravdess.csv",
     "speech/emodb.csv",
     "dialogues/meld",
+    "dialogues/mmeld",
     "dialogues/emorynlp",
     "dialogues/goemotions",
 )
@@ -133,7 +134,7 @@ def build(
         checkpoint = load_checkpoint(trained)
         learned_from = sorted({folder.name for folder in teachers})
     out.mkdir(parents=True, exist_ok=True)
-    meta = {**checkpoint.meta, "teachers": learned_from, "text_languages": TEXT_LANGUAGES}
+    meta = {"text_languages": [FIRST], **checkpoint.meta, "teachers": learned_from}
     halved((keep or work / "trained") / ADAPTER, out / ADAPTER)
     save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION, meta=meta), half=True)
     for name in (FACE["weights"], VOICE):
@@ -170,6 +171,12 @@ def build(
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
     with written_whole(out / "CARD.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
+    if keep is not None and (keep / READER).is_file():
+        shutil.copyfile(keep / READER, out / READER)
+        with written_whole(out / "CARD.md") as temporary:
+            temporary.write_text(with_section(card, checkpoint.meta["languages"]), encoding="utf-8")
+    else:
+        add_languages(out, data, work / "languages", quick=quick)
     write_json(work / "figures.json", figures)
     return figures
 
@@ -187,21 +194,6 @@ def with_new_voice(bundle: Path, pairs: Path) -> Checkpoint:
     text = TextEncoder("minilm", minilm_folder(), adapter=bundle / ADAPTER)
     validation = with_vectors(load_corpus(pairs), "validation", text)
     return replace(checkpoint, calibration=calibrate(checkpoint.network, validation, checkpoint.prior))
-
-
-def halved(source: Path, target: Path) -> None:
-    """Copy weights in half precision, but for the statistics of batch normalisation."""
-    from safetensors import safe_open
-
-    with safe_open(source, "pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    small = {
-        name: t.half() if t.dtype == torch.float32 and "running_" not in name else t
-        for name, t in tensors.items()
-    }
-    with written_whole(target) as temporary:
-        save_file(small, temporary, metadata=metadata)
 
 
 def faces_alone(bundle: Path, faces: FaceSplits) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 from annotator import folders
 from annotator.encode.face import FaceNetConfig
 
-DIALOGUES = 40  # of each split
+DIALOGUES = {"meld": 24, "mmeld": 4, "emorynlp": 40}  # of each split
 COMMENTS = 100  # of each split of GoEmotions
 FACES = 200  # of each split and label: every pool that faces are drawn from needs some
 SMALL_FACES = FaceNetConfig(growth=8, blocks=(2, 2, 2), stem=16)  # the full one takes minutes even of these
@@ -26,13 +26,13 @@ def smaller(data: Path, out: Path) -> Path:
     faces = pl.read_parquet(data / "faces" / "fer2013.parquet")
     few = faces.filter(pl.int_range(pl.len()).over("split", "label") < FACES)
     few.write_parquet(out / "faces" / "fer2013.parquet")
-    for corpus in ("meld", "emorynlp"):
+    for corpus, count in DIALOGUES.items():
         target = out / "dialogues" / corpus
         target.mkdir(parents=True)
         for source in (data / "dialogues" / corpus).glob("*.csv"):
             table = pl.read_csv(source, infer_schema=False)
-            if "Utterance" in table.columns:
-                first = table["Dialogue_ID"].unique(maintain_order=True)[:DIALOGUES].to_list()
+            if "Dialogue_ID" in table.columns:
+                first = table["Dialogue_ID"].unique(maintain_order=True)[:count].to_list()
                 table.filter(pl.col("Dialogue_ID").is_in(first)).write_csv(target / source.name)
     target = out / "dialogues" / "goemotions"
     target.mkdir()
