@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from annotator.encode import as_read, check_encoder, make_encoder, usable
+from annotator.encode.adapters import Projection, save_adapter
 from annotator.encode.e5 import E5
 from annotator.encode.second import TwoReaders
-from annotator.encode.text import Projection, TextEncoder, save_adapter
+from annotator.encode.text import TextEncoder
 from annotator.records import Evidence, UsageError, Utterance, Word
 from annotator.transcribe.language import language_of
 

@@ -191,7 +191,12 @@ def test_one_command_makes_a_bundle_that_labels(
     checkpoint = load_checkpoint(out)
     assert checkpoint.name == "starter" and checkpoint.labels == MELD_LABELS
     text = make_encoder("text", checkpoint.encoders["text"], out, "cpu")
-    assert text.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
+    assert text.first.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
+    assert text.second.encode_texts(["Bonjour."]).shape == (1, 384)  # type: ignore[attr-defined]
+    assert checkpoint.meta["text_languages"] == ["en", "es", "fr"]
+    french = checkpoint.meta["languages"]["left_out"]["fr"]["accuracy"]
+    assert f"| fr | e5, not trained on it | {checkpoint.meta['languages']['left_out']['fr']['n']} |" in card
+    assert f"{100 * french:.1f}" in card
 
     # A bundle that keeps the rest has another voice and is calibrated for it; its network is the same.
     monkeypatch.setattr("train.starter.voice.scores.PENALTY", 50.0)
@@ -202,7 +207,7 @@ def test_one_command_makes_a_bundle_that_labels(
         file.unlink()
     after = tmp_path / "next"
     assert set(build(shared, work, after, keep=out, quick=True)["pairs"]["subsets"]) == set(subsets)
-    for name in ("faces.safetensors", "text.safetensors"):
+    for name in ("faces.safetensors", "text.safetensors", "languages.safetensors"):
         assert (after / name).read_bytes() == (out / name).read_bytes()
     assert (after / "voice.safetensors").read_bytes() != (out / "voice.safetensors").read_bytes()
     was, now = load_checkpoint(out), load_checkpoint(after)

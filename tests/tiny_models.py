@@ -81,6 +81,25 @@ def make_roberta(folder: Path) -> Path:
     return folder
 
 
+def make_decoder(folder: Path, kind: str) -> Path:
+    """A language model of 32 dimensions (``qwen2``, ``llama`` or ``gemma2``), with MiniLM's tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from annotator.encode.text import minilm_folder
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()), local_files_only=True)
+    tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, intermediate_size=64, max_position_embeddings=2048, pad_token_id=0,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    return folder
+
+
 def make_pyannote(folder: Path) -> Path:
     """A folder laid out like community-1, with random weights of few numbers."""
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"

@@ -5,6 +5,7 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "minilm", "adapter": "text.safetensors", "context": 2}      text, 384
     {"name": "e5"}                                                       text, 384
     {"name": "hf", "path": "/models/roberta-large"}                      text, as the model has
+    {"name": "hf", "path": "/models/qwen", "layer": 20, "context": 8}    the same (``decoder.py``)
     {"name": "minilm", "second": {"name": "e5", "adapter": ...}}         text, 384 (``second.py``)
     {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
     {"name": "compare2016"}                                              audio, 6373 (12747)
@@ -28,6 +29,7 @@ from annotator.records import MODALITIES, Evidence, Features, UsageError, Uttera
 
 if TYPE_CHECKING:
     from .second import Strength  # noqa: TID251 - its own package
+    from .text import TextEncoder  # noqa: TID251 - its own package
 
 log = logging.getLogger("annotator")
 
@@ -53,22 +55,45 @@ class Encoder(Protocol):
 
 
 def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .text import TextEncoder  # noqa: TID251 - its own package
-
-    first = TextEncoder(str(spec["name"]), _text_path(spec, folder), device, **_text_options(spec, folder))
+    first = _reader(spec, folder, device)
     if "second" not in spec:
         return first
     from .second import TwoReaders  # noqa: TID251 - its own package
 
     second = spec["second"]
-    options = _text_options(second, folder)
     return TwoReaders(
         first,
-        lambda: TextEncoder(str(second["name"]), _text_path(second, folder), device, **options),
+        lambda: _reader(second, folder, device),
         str(second["name"]),
-        options["adapter"],
+        _text_options(second, folder)["adapter"],
         _strength(second),
     )
+
+
+def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
+    from .decoder import DecoderEncoder, is_decoder  # noqa: TID251 - its own package
+    from .text import TextEncoder  # noqa: TID251 - its own package
+
+    name, path, options = str(spec["name"]), _text_path(spec, folder), _text_options(spec, folder)
+    if name == "hf" and is_decoder(path):
+        if "context" not in spec:
+            del options["context"]
+        return DecoderEncoder(name, path, device, **options, **_decoder_options(spec))
+    if given := sorted(set(spec) & set(DECODER_KEYS)):
+        raise UsageError(f"{', '.join(given)} are for language models that write; {path} is none.")
+    return TextEncoder(name, path, device, **options)
+
+
+def _decoder_options(spec: Spec) -> dict[str, Any]:
+    from .decoder import POOLS, PRECISIONS  # noqa: TID251 - its own package
+
+    options = {key: spec[key] for key in DECODER_KEYS if key in spec}
+    if type(options.get("layer", 1)) is not int or options.get("layer", 1) < 1:
+        raise UsageError(f'"layer" of a text encoder is a number from 1, not {options["layer"]!r}.')
+    for key, choices in (("pool", POOLS), ("precision", tuple(PRECISIONS))):
+        if options.get(key, choices[0]) not in choices:
+            raise UsageError(f"{key!r} of a text encoder is {' or '.join(choices)}, not {options[key]!r}.")
+    return options
 
 
 def _strength(spec: Spec) -> Strength:
@@ -142,10 +167,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "audio": ("egemaps", "compare2016"),
     "face": ("facenet",),
 }
+DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
 SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "minilm": ("adapter", "context", "second"),
     "e5": ("adapter", "context", "second"),
-    "hf": ("path", "adapter", "context", "second"),
+    "hf": ("path", "adapter", "context", "second", *DECODER_KEYS),
     "egemaps": ("speaker_norm", "weights"),
     "compare2016": ("speaker_norm", "weights"),
     "facenet": ("weights",),
@@ -187,6 +213,8 @@ def check_spec(modality: str, spec: Spec) -> None:
             f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
             f"its keys are {', '.join(SPEC_KEYS[name])}."
         )
+    if modality == "text":
+        _decoder_options(spec)
     if "second" in spec:
         second = spec["second"]
         if not isinstance(second, Mapping) or "second" in second:

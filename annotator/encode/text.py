@@ -11,11 +11,8 @@ Nothing here asks a server: folders only, ``local_files_only``, safetensors, no 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,22 +21,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from annotator import plain_json
+from annotator.encode.adapters import (  # noqa: TID251 - its own package
+    Projection,
+    load_adapter,
+    read_adapter,
+    width_of,
+)
 from annotator.encode.e5 import E5, WIDTH, load_e5  # noqa: TID251 - its own package
 from annotator.encode.reading import UNREAD  # noqa: TID251 - its own package
 from annotator.records import Evidence, Features, SetupError, Utterance
 
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
 BATCH_TOKENS = 4096  # of a batch, padding included
-MOST_RANK = 4096  # of an adapter
-PROJECTION = "projection."  # before the names of its tensors in an adapter's file
 # Never what a model's own files name: that may be code of somebody's, fetched from a hub.
 ATTENTION = "sdpa"
-_MODULE = re.compile(r"[A-Za-z_][\w.]{0,200}")
 _NO_ENCODER = (
     "There is no text encoder at {}: it takes the folder of a Hugging Face model "
     "with config.json, its tokenizer and .safetensors weights."
@@ -82,7 +81,7 @@ def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | No
     without a letter.
     """
     here = utterances[i]
-    if not _has_text(here):
+    if not has_text(here):
         return None
     text = str(here.text).strip()
     if k == 0:
@@ -91,7 +90,7 @@ def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | No
     for utterance in reversed(utterances[:i]):
         if len(before) == k or utterance.dialogue_id != here.dialogue_id:
             break
-        if _has_text(utterance):
+        if has_text(utterance):
             before.append(utterance)
     letters = {here.speaker: "I"}
     names = [chr(ord("A") + n) for n in range(26) if chr(ord("A") + n) != "I"]
@@ -103,18 +102,9 @@ def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | No
     return "\n".join([*lines, f"I: {text}"])
 
 
-def _has_text(utterance: Utterance) -> bool:
+def has_text(utterance: Utterance) -> bool:
+    """Whether there is text that the encoder may read."""
     return utterance.text is not None and bool(utterance.text.strip()) and UNREAD not in utterance.flags
-
-
-class Projection(nn.Linear):
-    """Pooled vectors (n, d) into the space of another encoder's (n, d), whose mean is ``center`` (d,)."""
-
-    center: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width)
-        self.register_buffer("center", torch.zeros(width))
 
 
 class TextEncoder:
@@ -134,6 +124,8 @@ class TextEncoder:
     """
 
     modality = "text"
+    max_tokens = MAX_TOKENS
+    batch_tokens = BATCH_TOKENS
 
     def __init__(
         self,
@@ -147,18 +139,18 @@ class TextEncoder:
     ) -> None:
         self.name, self.path, self.context, self._adapter = name, path, context, adapter
         self.device = torch.device(device)
-        self.tokenizer, self.module = load_e5(path) if name == "e5" else _load(path)
+        self.tokenizer, self.module = load_e5(path) if name == "e5" else self._loaded()
         self.projection: Projection | None = None  # of the pooled vectors, in adapters that have one
         if adapter is not None:
             self.projection = load_adapter(self.module, adapter, merge=merge)
         self.module.eval().to(self.device)
         if self.projection is not None:
             self.projection.to(self.device)
-        self.width = int(_config(self.module).hidden_size)
+        self.width = width_of(self.module)
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"text mean {MAX_TOKENS} {self.context}".encode())
+        digest = hashlib.sha256(self._described().encode())
         files = [self.path / name for name in FINGERPRINTED] + sorted(self.path.glob("*.safetensors"))
         for file in [self.path, *files, *([self._adapter] if self._adapter else [])]:
             if file.is_file():
@@ -166,17 +158,28 @@ class TextEncoder:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()[:16]
 
+    def _loaded(self) -> tuple[Any, nn.Module]:
+        return load_folder(self.path)
+
+    def _described(self) -> str:
+        """All that shapes a vector beside files."""
+        return f"text mean {MAX_TOKENS} {self.context}"
+
+    def texts(self, utterances: Sequence[Utterance]) -> list[str | None]:
+        """What is encoded of each utterance, its context included; None of one without text."""
+        return [contextual_text(utterances, i, self.context) for i in range(len(utterances))]
+
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
-        texts = [contextual_text(utterances, i, self.context) for i in range(len(utterances))]
+        texts = self.texts(utterances)
         present = np.array([text is not None for text in texts], np.bool_)
         values = np.zeros((len(texts), self.width), np.float32)
         values[present] = self.encode_texts([text for text in texts if text is not None])
         return Features(values, present)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Padded ids and mask ``(n, t)``, t at most 128. A longer text keeps its end."""
+        """Padded ids and mask ``(n, t)``, t at most ``max_tokens``. A longer text keeps its end."""
         tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+            list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
         return {key: value.to(self.device) for key, value in tokens.items()}
 
@@ -194,8 +197,7 @@ class TextEncoder:
         """Rows of ``texts`` to encode together: of like length, at most ``tokens`` with the padding."""
         if not texts:
             return []
-        ids = self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
-        lengths = [len(of_text) for of_text in ids]
+        lengths = self._lengths(texts)
         batches: list[list[int]] = [[]]
         for row in sorted(range(len(texts)), key=lambda i: (lengths[i], texts[i])):
             if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > tokens:
@@ -203,19 +205,24 @@ class TextEncoder:
             batches[-1].append(row)
         return batches
 
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """In tokens."""
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        return [len(of_text) for of_text in ids]
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors ``(n, d)`` of texts, whichever are encoded together (to 1e-5)."""
         self.module.eval()
         values = np.zeros((len(texts), self.width), np.float32)
-        with _one_thread(self.device):
-            for rows in self.batches(texts, BATCH_TOKENS):
+        with one_thread(self.device):
+            for rows in self.batches(texts, self.batch_tokens):
                 values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
         return values
 
 
 @contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
+def one_thread(device: torch.device) -> Iterator[None]:
     """One thread on a CPU: products of few rows are added in another order by several.
 
     Vectors would differ in their last bits with the number of workers, whose threads are fewer when they are
@@ -244,11 +251,8 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _config(module: nn.Module) -> Any:
-    return module.config
-
-
-def _load(path: Path) -> tuple[Any, nn.Module]:
+def load_folder(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, nn.Module]:
+    """Tokenizer and model of a Hugging Face folder. Raises: SetupError when there is none that loads."""
     from transformers import AutoTokenizer
 
     if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
@@ -259,9 +263,9 @@ def _load(path: Path) -> tuple[Any, nn.Module]:
                 str(path), local_files_only=True, trust_remote_code=False, truncation_side="left"
             )
             try:
-                module = _model(path, ATTENTION)
+                module = _model(path, ATTENTION, dtype)
             except ValueError:  # one that has no such attention
-                module = _model(path, "eager")
+                module = _model(path, "eager", dtype)
     except (OSError, ValueError, SafetensorError) as error:
         raise SetupError(f"The text encoder at {path} does not load: {error}") from error
     if tokenizer.pad_token is None:
@@ -271,7 +275,7 @@ def _load(path: Path) -> tuple[Any, nn.Module]:
     return tokenizer, module
 
 
-def _model(path: Path, attention: str) -> nn.Module:
+def _model(path: Path, attention: str, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModel
 
     module: nn.Module = AutoModel.from_pretrained(
@@ -279,88 +283,10 @@ def _model(path: Path, attention: str) -> nn.Module:
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        dtype=torch.float32,
+        dtype=dtype,
         attn_implementation=attention,
     )
     return module
-
-
-def save_adapter(module: nn.Module, config: Any, file: Path, projection: Projection | None = None) -> None:
-    """Write the LoRA weights of ``module``, with what ``load_adapter`` needs to put them back.
-
-    Args:
-        module: after ``peft.inject_adapter_in_model(config, module)``, not merged.
-        config: the ``peft.LoraConfig`` it was given.
-        projection: of the pooled vectors.
-    """
-    from peft import get_peft_model_state_dict
-
-    shape = {
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": config.lora_dropout,
-        "target_modules": sorted(config.target_modules),
-        "use_rslora": config.use_rslora,
-    }
-    weights = get_peft_model_state_dict(module)
-    if projection is not None:
-        weights |= {f"{PROJECTION}{name}": value for name, value in projection.state_dict().items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(tensors, file, metadata={"config": json.dumps(shape, sort_keys=True)})
-
-
-@dataclass(frozen=True)
-class AdapterShape:
-    """What an adapter file may say of itself: nothing that names code, a pattern or a file.
-
-    Raises: ValueError, TypeError.
-    """
-
-    r: int
-    lora_alpha: float
-    lora_dropout: float
-    target_modules: tuple[str, ...]
-    use_rslora: bool = False
-
-    def __post_init__(self) -> None:
-        if type(self.r) is not int or not 0 < self.r <= MOST_RANK:
-            raise ValueError(f"its rank is not from 1 to {MOST_RANK}")
-        if not (0 < self.lora_alpha <= 1e6 and 0 <= self.lora_dropout < 1):
-            raise ValueError("its scale or dropout is no such number")
-        # One text would be taken for a regular expression.
-        names = self.target_modules
-        if not names or len(names) > 1000 or not all(map(_MODULE.fullmatch, names)):
-            raise ValueError("the layers that it changes are no plain names")
-        if type(self.use_rslora) is not bool:
-            raise ValueError("use_rslora is neither true nor false")
-
-
-def read_adapter(file: Path) -> tuple[AdapterShape, dict[str, Tensor]]:
-    """What an adapter file holds, checked in itself.
-
-    Raises: SetupError when it is no adapter.
-    """
-    try:
-        with safe_open(file, "pt") as stored:
-            config = plain_json.loads((stored.metadata() or {})["config"])
-            if not isinstance(config["target_modules"], list):
-                raise ValueError("the layers that it changes are no list")
-            shape = AdapterShape(**{**config, "target_modules": tuple(config["target_modules"])})
-            for name in stored.keys():
-                if name.startswith(PROJECTION):
-                    continue
-                # (r, in) and (out, r)
-                size = stored.get_slice(name).get_shape()
-                rank = size[0] if ".lora_A." in name else size[-1]
-                if len(size) != 2 or rank != shape.r:
-                    raise ValueError(f"{name} has not its rank")
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
-            raise ValueError("its weights are not all finite")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SetupError(f"{file} is no adapter of this text encoder: {reason}") from error
-    return shape, tensors
 
 
 def check_text(path: Path, adapter: Path | None) -> int:
@@ -377,40 +303,3 @@ def check_text(path: Path, adapter: Path | None) -> int:
         if type(width) is int and shape.r > width:
             raise SetupError(f"{adapter} is no adapter of the text encoder at {path}: its rank is larger.")
     return int(width)
-
-
-def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> Projection | None:
-    """Put saved LoRA weights into ``module``, in place. Returns the file's projection of pooled vectors.
-
-    Args:
-        merge: add them to the weights that they change, which costs nothing at run time.
-
-    Raises: SetupError when they were made for another model, or it is no adapter.
-    """
-    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-    from peft.tuners.lora import LoraLayer
-
-    shape, tensors = read_adapter(file)
-    projected = {
-        name.removeprefix(PROJECTION): tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith(PROJECTION)
-    }
-    try:
-        config = LoraConfig(**{**asdict(shape), "target_modules": list(shape.target_modules)})
-        inject_adapter_in_model(config, module)
-        wanted = {name: value.shape for name, value in get_peft_model_state_dict(module).items()}
-        if wanted != {name: value.shape for name, value in tensors.items()}:
-            raise ValueError("its weights have other names or shapes")
-        set_peft_model_state_dict(module, tensors)
-        projection = None
-        if projected:
-            projection = Projection(int(_config(module).hidden_size))
-            projection.load_state_dict(projected)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SetupError(f"{file} is no adapter of this text encoder: {error}") from error
-    if merge:
-        for layer in module.modules():
-            if isinstance(layer, LoraLayer):
-                layer.merge()
-    return projection

@@ -207,7 +207,7 @@ def dialogue_stage(
         raw = {name: w.detach().clone() for name, w in weights.items()}
         _set(weights, average.values)
         joint.eval()
-        found = validate(network, with_vectors(corpus, "validation", encoder.text))
+        found = validate(network, with_vectors(corpus, "validation", encoder.text, settings.limit))
         _set(weights, raw)
         history.append(
             {

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from annotator.encode.adapters import PROJECTION, save_adapter
 from annotator.encode.precision import mixed_precision
-from annotator.encode.text import PROJECTION, TextEncoder, embedded, save_adapter
+from annotator.encode.text import TextEncoder, embedded
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
 

@@ -18,7 +18,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from annotator.encode.text import Projection, TextEncoder
+from annotator.encode.adapters import Projection
+from annotator.encode.text import TextEncoder
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
@@ -51,6 +52,7 @@ SETTINGS = AdapterSettings(
     encoder="e5", rank=48, sentence_epochs=2, sentence_lr=2e-4, dialogue_epochs=2, word_errors=0.2
 )
 IMITATED = 0.4  # share of GoEmotions' comments, which are many and unlike speech
+MOST_PROJECTED = 4000  # texts that the first projection is fitted to
 LABEL_WEIGHT = 0.5  # of the labels beside the vectors to imitate
 LEAST_DEVIATION = 1e-3  # of a component of the first encoder's vectors
 
@@ -117,7 +119,7 @@ def imitation(
     settings = encoder.settings
     file.parent.mkdir(parents=True, exist_ok=True)
     deviation = torch.from_numpy(pairs.vectors.std(0).clip(LEAST_DEVIATION))
-    encoder.text.projection = _first_projection(encoder.text, pairs)
+    encoder.text.projection = _first_projection(encoder.text, pairs, settings.limit or MOST_PROJECTED)
     trained = encoder.trained
     head = nn.Linear(encoder.text.width, classes)
     learned = {**trained, **{f"head.{name}": w for name, w in head.named_parameters()}}
@@ -222,12 +224,12 @@ def train_languages(
 
 
 def of_languages(
-    corpus: Corpus, split: str, encoder: TextEncoder, strength: float = 1.0
+    corpus: Corpus, split: str, encoder: TextEncoder, languages: Sequence[str], strength: float = 1.0
 ) -> dict[str, list[LabelledConversation]]:
-    """The dialogues of a split by language, with an encoder's vectors, as a run would give them."""
+    """The dialogues of a split in some languages, by language, with an encoder's vectors as in a run."""
     language = dict(corpus.table.select("dialogue_id", "language").iter_rows())
     found: dict[str, list[LabelledConversation]] = {}
-    for c in with_vectors(corpus, split, encoder):
+    for c in with_vectors(_without(corpus, set(language.values()) - set(languages)), split, encoder):
         talk = _moved(c.conversation, center_of(encoder), strength)
         found.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
     return found
@@ -271,7 +273,7 @@ def _moved(conversation: Conversation, center: NDArray[np.float32], factor: floa
     return replace(conversation, features={**conversation.features, "text": moved})
 
 
-def _without(corpus: Corpus, languages: Sequence[str]) -> Corpus:
+def _without(corpus: Corpus, languages: Collection[str]) -> Corpus:
     if not languages:
         return corpus
     kept = ~corpus.table["language"].is_in(list(languages)).to_numpy()
@@ -287,7 +289,7 @@ def _first_encoder(spec: dict[str, object], folder: Path, device: str) -> TextEn
     return encoder
 
 
-def _first_projection(encoder: TextEncoder, pairs: Pairs, most: int = 4000) -> Projection:
+def _first_projection(encoder: TextEncoder, pairs: Pairs, most: int) -> Projection:
     """The linear map from the encoder's vectors to those of the pairs, by ridge regression."""
     rows = np.random.default_rng(0).permutation(len(pairs))[:most]
     values = encoder.encode_texts([pairs.texts[i] for i in rows]).astype(np.float64)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from annotator.encode import make_encoder, part_file
-from annotator.encode.text import TextEncoder, contextual_text, load_adapter, save_adapter
+from annotator.encode.adapters import load_adapter, save_adapter
+from annotator.encode.text import TextEncoder
 from annotator.records import Conversation, Features, UsageError, Utterance
 from train.adapter import ADAPTER, LAYERS, encode_trained
 from train.corpus import Corpus, LabelledConversation
@@ -34,12 +35,14 @@ class TrainableText(nn.Module):
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__()
-        plain = {key: value for key, value in spec.items() if key != "adapter"}
+        # A second encoder follows the first as it was.
+        plain = {key: value for key, value in spec.items() if key not in ("adapter", "second")}
         encoder = make_encoder("text", plain, folder, device)
         if not isinstance(encoder, TextEncoder):
             raise UsageError(f"The text encoder {encoder.name} has no adapter to train: use --text frozen.")
         if spec.get("adapter") is not None:
-            load_adapter(encoder.module, part_file(spec["adapter"], folder), merge=False)
+            file = part_file(spec["adapter"], folder)
+            encoder.projection = load_adapter(encoder.module, file, merge=False)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -47,7 +50,7 @@ class TrainableText(nn.Module):
                     r=rank,
                     lora_alpha=2 * rank,
                     lora_dropout=0.1,
-                    target_modules=LAYERS,
+                    target_modules=layers_of(encoder.module),
                     use_rslora=False,
                 )
                 inject_adapter_in_model(lora, encoder.module)
@@ -64,7 +67,7 @@ class TrainableText(nn.Module):
 
     def vectors(self, dialogues: Sequence[Sequence[Utterance]]) -> tuple[Tensor, Tensor]:
         """Vectors (V, d) with gradients and which are present (V,), dialogue by dialogue."""
-        texts = [contextual_text(d, i, self.encoder.context) for d in dialogues for i in range(len(d))]
+        texts = [text for d in dialogues for text in self.encoder.texts(d)]
         present = torch.tensor([text is not None for text in texts])
         known = [text for text in texts if text is not None]
         out = torch.zeros(len(texts), self.encoder.width, device=self.encoder.device)
@@ -80,7 +83,7 @@ class TrainableText(nn.Module):
         """The dialogues with the adapter's present vectors in the place of the corpus'."""
         self.module.eval()
         talks = [utterances[c.dialogue_id] for c in conversations]
-        texts = [contextual_text(d, i, self.encoder.context) for d in talks for i in range(len(d))]
+        texts = [text for d in talks for text in self.encoder.texts(d)]
         values = np.zeros((len(texts), self.encoder.width), np.float32)
         present = np.array([text is not None for text in texts], np.bool_)
         values[present] = self.encoder.encode_texts([text for text in texts if text is not None])
@@ -89,7 +92,15 @@ class TrainableText(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the adapter's file to a checkpoint's folder."""
         configs: Mapping[str, Any] = self.module.peft_config  # type: ignore[assignment]
-        save_adapter(self.module, configs["default"], folder / ADAPTER)
+        save_adapter(self.module, configs["default"], folder / ADAPTER, self.encoder.projection)
+
+
+def layers_of(module: nn.Module) -> list[str]:
+    """Names of the linear layers that an adapter changes: BERT's, or all of another model's."""
+    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    if any(name.endswith(tuple(f".{layer}" for layer in LAYERS)) for name in linear):
+        return LAYERS
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def replaced(conversations: Sequence[LabelledConversation], text: Features) -> list[LabelledConversation]:

@@ -76,12 +76,12 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
 
     reader = trained("all", [])
     strength = fitted_strength(
-        checkpoint, _together(of_languages(corpus, "validation", reader), others), center_of(reader)
+        checkpoint, _together(of_languages(corpus, "validation", reader, others)), center_of(reader)
     )
     left_out = {language: trained(f"without-{language}", [language]) for language in others}
     # Of each language as it is read by those that were trained without it.
     unseen = {
-        language: of_languages(corpus, "validation", encoder)[language]
+        language: of_languages(corpus, "validation", encoder, [language])[language]
         for language, encoder in left_out.items()
     }
     centers = {language: center_of(encoder) for language, encoder in left_out.items()}
@@ -103,10 +103,10 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
     figures = {
         "strength": strength,
         "untested_strength": untested,
-        "first": _scores(checkpoint, corpus, first, 1.0),
-        "reader": _scores(checkpoint, corpus, reader, strength),
+        "first": _scores(checkpoint, corpus, first, [FIRST], 1.0),
+        "reader": _scores(checkpoint, corpus, reader, [FIRST, *others], strength),
         "left_out": {
-            language: _scores(checkpoint, corpus, encoder, untested)[language]
+            language: _scores(checkpoint, corpus, encoder, [language], untested)[language]
             for language, encoder in left_out.items()
         },
     }
@@ -122,15 +122,13 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
 
 
 def _scores(
-    checkpoint: Checkpoint, corpus: Corpus, encoder: TextEncoder, strength: float
+    checkpoint: Checkpoint, corpus: Corpus, encoder: TextEncoder, languages: Sequence[str], strength: float
 ) -> dict[str, dict[str, Any]]:
-    return scores_by_language(checkpoint, of_languages(corpus, "test", encoder, strength))
+    return scores_by_language(checkpoint, of_languages(corpus, "test", encoder, languages, strength))
 
 
-def _together(
-    by_language: Mapping[str, list[LabelledConversation]], languages: Sequence[str]
-) -> list[LabelledConversation]:
-    return [c for language in languages for c in by_language[language]]
+def _together(by_language: Mapping[str, list[LabelledConversation]]) -> list[LabelledConversation]:
+    return [c for language in sorted(by_language) for c in by_language[language]]
 
 
 def with_section(card: str, figures: Mapping[str, Any]) -> str:
