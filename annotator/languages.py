@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 # Two letters, then the three-letter codes: terminological, and bibliographic where it differs.
 _CODES = """
@@ -149,3 +152,32 @@ def named_language(name: str) -> str | None:
         return _NAMES[plain]
     found = {_NAMES[word] for word in re.findall(r"\w+", plain) if word in _NAMES}
     return found.pop() if len(found) == 1 else None
+
+
+CERTAIN = (
+    0.9  # probability; of 964 dialogues in three languages none came out wrong above it, five lines or more
+)
+MOST_CHARACTERS = 5000  # more makes it no surer
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def language_of(texts: Iterable[str]) -> str | None:
+    """ISO 639-1 of texts in one language; None where they leave it open, or are too short.
+
+    A naive Bayes classifier on bytes (Lui & Baldwin, ACL 2012, "langid.py").
+    """
+    read = ""
+    for text in texts:
+        read += f"{text} "
+        if len(read) > MOST_CHARACTERS:
+            break
+    if not any(map(str.isalpha, read)):
+        return None
+    language, probability = _identifier().classify(read[:MOST_CHARACTERS])
+    return iso_639_1(language) if probability >= CERTAIN else None

@@ -45,7 +45,7 @@ def test_rttm_gives_turns_in_time_order(tmp_path: Path) -> None:
     assert read_rttm(rttm(tmp_path, content)) == [Turn(0.0, 3.0, "Ann"), Turn(2.5, 3.75, "Bob")]
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", ";; nothing\n"])
+@pytest.mark.parametrize("content", ["\x0b\n", "", "\n\n", ";; nothing\n"])
 def test_empty_rttm_has_no_turns(tmp_path: Path, content: str) -> None:
     assert read_rttm(rttm(tmp_path, content)) == []
 

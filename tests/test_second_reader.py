@@ -15,8 +15,8 @@ from annotator.encode.adapters import Projection, save_adapter
 from annotator.encode.e5 import E5
 from annotator.encode.second import TwoReaders
 from annotator.encode.text import TextEncoder
-from annotator.records import Evidence, UsageError, Utterance, Word
-from annotator.transcribe.language import language_of
+from annotator.languages import language_of
+from annotator.records import Evidence, UsageError, Utterance
 
 ENGLISH, FRENCH, RUSSIAN = "I am so angry!", "Je suis tellement en colère !", "Я так злюсь!"
 
@@ -133,10 +133,6 @@ def test_vectors_are_the_same_whatever_the_threads(reader: TwoReaders) -> None:
     assert all((v == values[0]).all() for v in values)
 
 
-def words(text: str) -> list[Word]:
-    return [Word(i, i + 1.0, word) for i, word in enumerate(text.split())]
-
-
 @pytest.mark.parametrize(
     ("text", "language"),
     [
@@ -150,9 +146,16 @@ def words(text: str) -> list[Word]:
     ],
 )
 def test_language_of_words(text: str, language: str | None) -> None:
-    assert language_of(words(text)) == language
+    assert language_of(text.split()) == language
 
 
 def test_a_very_long_transcript_is_told_by_its_beginning() -> None:
-    many = words("Ich weiß wirklich nicht, was du damit meinst.") * 20_000
-    assert language_of([replace(word) for word in many]) == "de"
+    assert language_of("Ich weiß wirklich nicht, was du damit meinst.".split() * 20_000) == "de"
+
+
+def test_a_corpus_in_several_languages(reader: TwoReaders) -> None:
+    """Nobody names the language of its dialogues: their words tell it."""
+    lines = ["Et j'ai été chargé de la coordination du projet.", "Je ne sais pas, tu devrais demander."]
+    french = [replace(say(line), dialogue_id=1) for line in lines]
+    features = reader(Evidence(None, None), [say(ENGLISH), *french])
+    assert (features.values[1:] == 1.5).all() and not (features.values[0] == 1.5).any()

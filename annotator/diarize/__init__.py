@@ -210,7 +210,7 @@ def read_rttm(path: Path, recording: str | None = None) -> list[Turn]:
     turns: list[tuple[str, str, Turn]] = []  # recording, channel
     # Not splitlines(): it would also break at rare separators inside a name.
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
-        line = line.strip("\ufeff \t")
+        line = line.strip("\ufeff \t").strip()
         if not line or line.startswith((";", "#")):
             continue
         kind = line.split(maxsplit=1)[0]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from annotator.encode.reading import UNREAD, can_read  # noqa: TID251 - its own package
-from annotator.encode.text import TextEncoder  # noqa: TID251 - its own package
+from annotator.encode.text import TextEncoder, has_text  # noqa: TID251 - its own package
+from annotator.languages import language_of
 from annotator.records import Evidence, Features, Utterance
 
 
@@ -41,6 +42,8 @@ class Strength:
 
 class TwoReaders:
     """Text features by the first encoder, and by the second where only that can read the text.
+
+    Where nobody names the language, the words of a dialogue tell it, or else the script.
 
     Args:
         second: makes the second encoder.
@@ -75,22 +78,34 @@ class TwoReaders:
         return digest.hexdigest()[:16]
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
-        language = evidence.language
-        foreign = np.array([not can_read(self.name, u.text or "", language) for u in utterances], np.bool_)
+        languages = _languages(evidence.language, utterances)
+        foreign = np.array(
+            [not can_read(self.name, u.text or "", c) for u, c in zip(utterances, languages, strict=True)],
+            np.bool_,
+        )
         features = self.first(evidence, _hidden(utterances, foreign))
-        if not (foreign & np.array([_is_read(u) for u in utterances], np.bool_)).any():
+        if not (foreign & np.array([has_text(u) for u in utterances], np.bool_)).any():
             return features
         other = self.second(evidence, _hidden(utterances, ~foreign))
         projection = self.second.projection
         center = projection.center.cpu().numpy() if projection is not None else np.float32(0)
-        moved = center + np.float32(self._strength.of(language)) * (other.values - center)
+        strengths = np.array([self._strength.of(c) for c in languages], np.float32)[:, None]
+        moved = center + strengths * (other.values - center)
         return Features(
             np.where(other.present[:, None], moved, features.values), features.present | other.present
         )
 
 
-def _is_read(utterance: Utterance) -> bool:
-    return UNREAD not in utterance.flags and bool((utterance.text or "").strip())
+def _languages(language: str | None, utterances: Sequence[Utterance]) -> list[str | None]:
+    """Of each utterance: the one that is known, else what the words of its dialogue tell."""
+    if language is not None:
+        return [language] * len(utterances)
+    texts: dict[int, list[str]] = {}
+    for utterance in utterances:
+        if has_text(utterance):
+            texts.setdefault(utterance.dialogue_id, []).append(str(utterance.text))
+    found = {dialogue: language_of(of_dialogue) for dialogue, of_dialogue in texts.items()}
+    return [found.get(utterance.dialogue_id) for utterance in utterances]
 
 
 def _hidden(

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator import whisper_files
-from annotator.languages import iso_639_1
+from annotator.languages import iso_639_1, language_of
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
 from .cues import cut_at_end  # noqa: TID251 - own package
-from .language import language_of  # noqa: TID251 - own package
 from .streams import from_streams  # noqa: TID251 - own package
 from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar  # noqa: TID251 - own package
 
@@ -80,7 +79,7 @@ def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
             found = after(inside, found)
         if not found.words:
             return found
-        return replace(found, language=found.language or wanted or language_of(found.words))
+        return replace(found, language=found.language or wanted or language_of(w.text for w in found.words))
 
     return transcribe
 
