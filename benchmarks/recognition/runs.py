@@ -28,6 +28,7 @@ COLUMNS = [
     "language",
     "quality",
     "emotion",
+    "confidence",
 ]
 
 

@@ -190,6 +190,7 @@ def train_languages(
     *,
     language: str = "en",
     without: Sequence[str] = (),
+    vectors: Path | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
     """Train and write the adapter file ``out``. Returns validation scores over all languages of the corpus.
@@ -200,6 +201,7 @@ def train_languages(
         sets: sentences in ``language`` to imitate the first encoder on.
         language: that the checkpoint's text encoder reads.
         without: languages of the corpus that are left out.
+        vectors: file that keeps the first encoder's vectors, for trainings to share.
 
     Raises:
         UsageError: the corpus names no languages, or other labels than the checkpoint.
@@ -212,7 +214,7 @@ def train_languages(
     work.mkdir(parents=True, exist_ok=True)
     first = _first_encoder(checkpoint.encoders["text"], checkpoint_folder, settings.device)
     encoder = TrainedEncoder(settings)
-    pairs = pairs_of(corpus, sets, first, language, work / "vectors.safetensors")
+    pairs = pairs_of(corpus, sets, first, language, vectors or work / "vectors.safetensors")
     imitation(encoder, pairs, len(corpus.labels), work / "imitation.safetensors", progress=progress)
     del first
     encoder.to_adapter()

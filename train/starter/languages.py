@@ -69,8 +69,9 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
         if not adapter.exists():
             log.info("languages: %s", name)
             train_languages(
-                work / "mmeld", bundle, sets, adapter, QUICK if quick else SETTINGS, without=without
-            )
+                work / "mmeld", bundle, sets, adapter, QUICK if quick else SETTINGS, without=without,
+                vectors=work / "vectors.safetensors",
+            )  # fmt: skip
         halved(adapter, adapter.with_name(f"{name}-half.safetensors"))
         return TextEncoder("e5", embedded("e5"), adapter=adapter.with_name(f"{name}-half.safetensors"))
 

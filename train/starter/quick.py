@@ -10,7 +10,7 @@ import polars as pl
 from annotator import folders
 from annotator.encode.face import FaceNetConfig
 
-DIALOGUES = {"meld": 24, "mmeld": 4, "emorynlp": 40}  # of each split
+DIALOGUES = {"meld": 12, "mmeld": 4, "emorynlp": 40}  # of each split
 COMMENTS = 100  # of each split of GoEmotions
 FACES = 200  # of each split and label: every pool that faces are drawn from needs some
 SMALL_FACES = FaceNetConfig(growth=8, blocks=(2, 2, 2), stem=16)  # the full one takes minutes even of these
