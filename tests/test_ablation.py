@@ -16,11 +16,11 @@ import polars as pl
 import pytest
 import torch
 
+from annotator import cli
 from annotator.records import Features, UsageError
 from model import load_checkpoint
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.ablation import ablate
-from train.ablation.__main__ import main
 from train.ablation.compare import compare, weighted_f1
 from train.ablation.experiments import ALPHAS, DROPS, WINDOWS, choose, experiments, void
 from train.corpus import Corpus, load_corpus, write_corpus
@@ -101,8 +101,8 @@ def test_quick_writes_tables_and_curves_and_is_done_once(corpus: Corpus, tmp_pat
 
 def test_a_killed_ablation_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "train.ablation", str(corpus.folder), "--out", str(out), "--only", *ONE]
-    command += ["--seeds", "1", "--epochs", "3"]
+    command = [sys.executable, "-m", "annotator", "ablation", str(corpus.folder), "--out", str(out)]
+    command += ["--only", ",".join(ONE), "--seeds", "1", "--epochs", "3", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -236,12 +236,18 @@ def test_differences_are_in_pairs_and_grow_with_the_seeds_spread() -> None:
 
 
 def test_the_command_says_what_is_wrong(
-    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def main(arguments: list[str]) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["annotate", "ablation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code
+
     assert main([str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
     assert "is no corpus" in capsys.readouterr().err
     assert main([str(corpus.folder), "--out", str(tmp_path / "out"), "--seeds", "0"]) == 2
-    assert "At least one seed" in capsys.readouterr().err
+    assert "'--seeds'" in capsys.readouterr().err
     assert main([str(corpus.folder), "--out", str(tmp_path / "out"), "--device", "abacus"]) == 2
     assert "'abacus' is no device" in capsys.readouterr().err
     rows = synthetic_rows((4, 2, 0))
@@ -252,3 +258,11 @@ def test_the_command_says_what_is_wrong(
     (tmp_path / "file").write_text("")
     assert main([str(corpus.folder), "--out", str(tmp_path / "file"), "--quick"]) == 1
     assert "file can't be written" in capsys.readouterr().err
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_ours(tmp_path: Path) -> None:
+    for name in ("train", "model"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    command = [sys.executable, "-m", "annotator", "ablation", "nothing", "--out", "out"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2 and "nothing is no corpus" in ended.stderr, ended.stderr

@@ -162,6 +162,40 @@ def train(
 
 
 @app.command()
+def ablation(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="For runs, tables and curves.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each experiment.")] = 5,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Experiments or tables, with commas; what they compare with comes too."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of every training, instead of the preset's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, two epochs, few experiments.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train variants of the network, several seeds each, and compare them; goes on after a stop."""
+    from annotator.pipeline import resolve_device
+    from train.ablation import ablate
+
+    set_up_logging(quiet, verbose=False)
+    ablate(
+        corpus,
+        out,
+        seeds=seeds,
+        only=[name.strip() for name in only.split(",")] if only else None,
+        quick=quick,
+        epochs=epochs,
+        device=resolve_device(device),
+        progress=not quiet,
+    )
+    say(f"{out / 'ablation.md'}")
+
+
+@app.command()
 def finetune(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
     out: Annotated[Path, typer.Option("--out", metavar="CHECKPOINT", help="The checkpoint folder to write.")],

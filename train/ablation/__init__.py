@@ -1,6 +1,6 @@
 """The claims of arXiv 2501.15063, and what was tried beyond it, as one command.
 
-    python -m train.ablation CORPUS --out DIR [--seeds 5] [--quick] [--only NAME ...]
+    annotate ablation CORPUS --out DIR [--seeds 5] [--quick] [--only NAMES]
 
     DIR/
       ablation.md, ablation.csv   mean and deviation over seeds on the test split, epoch chosen on validation
