@@ -201,16 +201,16 @@ class Utterance:
     speaker_confidence: float | None = None
     flags: tuple[str, ...] = ()
     words: tuple[Word, ...] = ()  # those of the text, in order of time; empty without a transcript
+    language: str | None = None  # of the text, ISO 639-1; None where nobody knows
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the encoders look at beside the text: the sound, the speaker's face crops, the text's language."""
+    """What the encoders look at: the sound, and for each utterance the speaker's face crops."""
 
     audio: Audio | None
     faces: tuple[NDArray[np.uint8], ...] | None  # per utterance (k_i, 48, 48); None without video
     face_coverage: tuple[float | None, ...] | None = None  # per utterance, share of frames with the face
-    language: str | None = None  # of the text, ISO 639-1; None where nobody knows
 
 
 @dataclass(frozen=True)

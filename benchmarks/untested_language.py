@@ -27,6 +27,7 @@ from benchmarks.recognition.runs import annotate
 
 VOICES = ("de", "de+f2", "de+m3", "de+f4")
 PAUSE_S = 0.8
+MARGIN = 5.0  # points of macro recall above what one label for everything has
 SENTENCES = {
     "neutral": (
         "Der Zug fährt um neun Uhr vom Gleis drei ab.",
@@ -97,7 +98,7 @@ def hour(minutes: float, seed: int = 0) -> tuple[Recording, list[tuple[float, fl
     sounds, at = [pause], PAUSE_S
     while at < 60 * minutes:
         for i in rng.permutation(len(known)):
-            (emotion, text), voice = known[i], VOICES[len(lines) % 2]
+            (emotion, text), voice = known[i], VOICES[len(lines) % len(VOICES)]
             samples = sound[voice, text]
             end = at + len(samples) / RATE_HZ
             lines.append((at, end, voice, emotion, text))
@@ -165,7 +166,7 @@ def main() -> int:
             ("languages", found["languages"] == ["de"]),
             ("text", found["with_text"] == found["rows"]),
             ("untested", found["untested"] == found["with_text"]),
-            ("chance", float(str(found["macro_recall"])) > 100 / len(SENTENCES)),
+            ("chance", float(str(found["macro_recall"])) > 100 / len(SENTENCES) + MARGIN),
         )
         if not holds
     ]

@@ -27,7 +27,7 @@ def say(text: str | None) -> Utterance:
 def flags(
     text: str | None, language: str | None, spec: dict[str, str], trained: list[str] | None
 ) -> list[str]:
-    (read,) = as_read([say(text)], language, spec, trained)
+    (read,) = as_read([dataclasses.replace(say(text), language=language)], spec, trained)
     assert read.text == text and read.flags[0] == "clipped"
     return list(read.flags[1:])
 
@@ -44,6 +44,7 @@ def flags(
         ("Je suis en colère !", "fr", E5, []),
         ("Ich bin so wütend!", "de", E5, ["language_untested"]),
         ("mi fengu", "jb", E5, ["text_unread"]),
+        ("Jeg er så sint på deg!", "nb", E5, ["language_untested"]),
         ("Я так злюсь!", None, E5, []),
         (None, "de", MINILM, []),
         (" ", "de", MINILM, []),
@@ -62,7 +63,7 @@ def test_who_says_nothing_of_languages_is_left_alone() -> None:
 def test_what_is_not_read_is_absent_and_no_context_of_others() -> None:
     encoder = make_encoder("text", {**MINILM, "context": 2}, None, "cpu")
     foreign, english = say("Я так злюсь, уходи!"), say("I am so happy")
-    read = as_read([foreign, english], None, MINILM, ["en"])
+    read = as_read([foreign, english], MINILM, ["en"])
     features = encoder(Evidence(None, None), read)
     assert features.present.tolist() == [False, True] and not features.values[0].any()
     alone = encoder(Evidence(None, None), [english])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from annotator.encode import make_encoder
 from annotator.encode.audio import VoiceScores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
+from annotator.encode.second import TwoReaders
 from annotator.records import UsageError
 from model import load_checkpoint
 from train.starter import faces, fusion
@@ -191,8 +192,9 @@ def test_one_command_makes_a_bundle_that_labels(
     checkpoint = load_checkpoint(out)
     assert checkpoint.name == "starter" and checkpoint.labels == MELD_LABELS
     text = make_encoder("text", checkpoint.encoders["text"], out, "cpu")
-    assert text.first.encode_texts(["Hello."]).shape == (1, 384)  # type: ignore[attr-defined]
-    assert text.second.encode_texts(["Bonjour."]).shape == (1, 384)  # type: ignore[attr-defined]
+    assert isinstance(text, TwoReaders) and text.second is not None
+    assert text.first.encode_texts(["Hello."]).shape == (1, 384)
+    assert text.second.encode_texts(["Bonjour."]).shape == (1, 384)
     assert checkpoint.meta["text_languages"] == ["en", "es", "fr"]
     french = checkpoint.meta["languages"]["left_out"]["fr"]["accuracy"]
     assert f"| fr | e5, not trained on it | {checkpoint.meta['languages']['left_out']['fr']['n']} |" in card

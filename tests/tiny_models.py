@@ -90,6 +90,8 @@ def make_decoder(folder: Path, kind: str) -> Path:
 
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()), local_files_only=True)
+    if kind != "qwen2":  # which has none
+        tokenizer.bos_token = "[CLS]"
     tokenizer.save_pretrained(folder)
     config = AutoConfig.for_model(
         kind, vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=4,

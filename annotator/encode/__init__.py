@@ -18,12 +18,14 @@ running go through the same encoders, so what a model learned from is what it me
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from annotator.encode.reading import as_read  # noqa: TID251 - its own package
+from annotator.encode.reading import LEARNED, as_read, can_read, with_languages  # noqa: TID251 - its own package
 from annotator.languages import iso_639_1
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
 
@@ -61,13 +63,25 @@ def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
     from .second import TwoReaders  # noqa: TID251 - its own package
 
     second = spec["second"]
-    return TwoReaders(
-        first,
-        lambda: _reader(second, folder, device),
-        str(second["name"]),
-        _text_options(second, folder)["adapter"],
-        _strength(second),
-    )
+    made_by = None if _is_missing(second) else lambda: _reader(second, folder, device)
+    return TwoReaders(first, made_by, _described(second, folder), _strength(second))
+
+
+def _described(spec: Spec, folder: Path | None) -> str:
+    """16 hex digits over all that shapes a text encoder's vectors, without loading it."""
+    from .text import content_digest  # noqa: TID251 - its own package
+
+    path = _hf_folder(spec, folder) if spec["name"] == "hf" else None
+    versions = "py3langid " + importlib.metadata.version("py3langid")
+    said = json.dumps({k: v for k, v in spec.items() if k != "path"}, sort_keys=True)
+    return content_digest(f"{said} {versions}", path, _text_options(spec, folder)["adapter"])
+
+
+def _is_missing(spec: Spec) -> bool:
+    """Whether a text encoder comes in a wheel that this machine does not have, or can't."""
+    from .e5 import E5  # noqa: TID251 - its own package
+
+    return spec.get("name") == "e5" and E5.find() is None
 
 
 def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
@@ -80,7 +94,10 @@ def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
             del options["context"]
         return DecoderEncoder(name, path, device, **options, **_decoder_options(spec))
     if given := sorted(set(spec) & set(DECODER_KEYS)):
-        raise UsageError(f"{', '.join(given)} are for language models that write; {path} is none.")
+        raise UsageError(
+            f"A text encoder has {', '.join(given)} only where it is a language model for generation "
+            f"(...ForCausalLM); {path} is none."
+        )
     return TextEncoder(name, path, device, **options)
 
 
@@ -92,7 +109,8 @@ def _decoder_options(spec: Spec) -> dict[str, Any]:
         raise UsageError(f'"layer" of a text encoder is a number from 1, not {options["layer"]!r}.')
     for key, choices in (("pool", POOLS), ("precision", tuple(PRECISIONS))):
         if options.get(key, choices[0]) not in choices:
-            raise UsageError(f"{key!r} of a text encoder is {' or '.join(choices)}, not {options[key]!r}.")
+            names = " or ".join(choices)
+            raise UsageError(f'"{key}" of a text encoder is {names}, not {options[key]!r}.')
     return options
 
 
@@ -216,6 +234,8 @@ def check_spec(modality: str, spec: Spec) -> None:
     if modality == "text":
         _decoder_options(spec)
     if "second" in spec:
+        if name not in LEARNED:
+            raise UsageError(f'Nobody knows what the text encoder {name} can not read: it has no "second".')
         second = spec["second"]
         if not isinstance(second, Mapping) or "second" in second:
             raise UsageError('"second" of a text encoder describes one further text encoder.')
@@ -223,13 +243,22 @@ def check_spec(modality: str, spec: Spec) -> None:
         _strength(second)
 
 
-def usable(encoders: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
-    """A checkpoint's encoders, without a second text encoder that this machine does not have. It is told."""
+def usable(
+    encoders: Mapping[str, Spec], folder: Path | None, device: str, modalities: Sequence[str] = MODALITIES
+) -> dict[str, dict[str, Any]]:
+    """A checkpoint's encoders as they will be on this machine, with what depends on it written out.
+
+    A second text encoder that it does not have is left out, and that is told.
+    """
+    from .decoder import default_precision, is_decoder  # noqa: TID251 - its own package
     from .e5 import E5  # noqa: TID251 - its own package
 
     kept = {modality: dict(spec) for modality, spec in encoders.items()}
-    second = kept.get("text", {}).get("second")
-    if isinstance(second, Mapping) and second.get("name") == "e5" and E5.find() is None:
+    text = kept.get("text", {})
+    if text.get("name") == "hf" and "precision" not in text and is_decoder(_hf_folder(text, folder)):
+        text["precision"] = default_precision(device)
+    second = text.get("second")
+    if "text" in modalities and isinstance(second, Mapping) and _is_missing(second):
         del kept["text"]["second"]
         log.warning(
             "text in other languages counts as absent: its encoder is not installed, or has no wheel for "
@@ -285,9 +314,11 @@ __all__ = [
     "Encoder",
     "Spec",
     "as_read",
+    "can_read",
     "check_encoder",
     "check_spec",
     "make_encoder",
     "part_file",
     "usable",
+    "with_languages",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from annotator import plain_json
 from annotator.records import SetupError
 
 MOST_RANK = 4096
+MOST_WEIGHT = 1e6  # what is trained has some units
 PROJECTION = "projection."  # before the names of its tensors in the file
 _MODULE = re.compile(r"[A-Za-z_][\w.]{0,200}")
 
@@ -102,21 +104,33 @@ def read_adapter(file: Path) -> tuple[AdapterShape, dict[str, Tensor]]:
             if not isinstance(config["target_modules"], list):
                 raise ValueError("the layers that it changes are no list")
             shape = AdapterShape(**{**config, "target_modules": tuple(config["target_modules"])})
-            for name in stored.keys():
-                if name.startswith(PROJECTION):
-                    continue
+            sizes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}
+            _check_projection({k: sizes.pop(k) for k in list(sizes) if k.startswith(PROJECTION)})
+            for name, size in sizes.items():
                 # (r, in) and (out, r)
-                size = stored.get_slice(name).get_shape()
-                rank = size[0] if ".lora_A." in name else size[-1]
-                if len(size) != 2 or rank != shape.r:
+                if len(size) != 2 or size[0 if ".lora_A." in name else 1] != shape.r:
                     raise ValueError(f"{name} has not its rank")
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
-            raise ValueError("its weights are not all finite")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        for tensor in tensors.values():
+            if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+                raise ValueError("its weights are of a kind that is not in use")
+            if not tensor.isfinite().all() or (tensor.numel() and float(tensor.abs().max()) > MOST_WEIGHT):
+                raise ValueError("its weights are not all finite, or beyond all measure")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SetupError(f"{file} is no adapter of this text encoder: {reason}") from error
     return shape, tensors
+
+
+def _check_projection(sizes: Mapping[str, Sequence[int]]) -> None:
+    """Raises: ValueError where there is one, and not all of it in fitting shapes."""
+    if not sizes:
+        return
+    center = sizes.get(f"{PROJECTION}center", ())
+    width = center[0] if len(center) == 1 else 0
+    wanted = {"weight": [width, width], "bias": [width], "center": [width]}
+    if {k: list(v) for k, v in sizes.items()} != {f"{PROJECTION}{k}": v for k, v in wanted.items()}:
+        raise ValueError("its projection is not whole, or of other shapes")
 
 
 def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> Projection | None:
@@ -148,7 +162,8 @@ def load_adapter(module: nn.Module, file: Path, *, merge: bool = True) -> Projec
             projection = Projection(width_of(module))
             projection.load_state_dict(projected)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SetupError(f"{file} is no adapter of this text encoder: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"{file} is no adapter of this text encoder: {reason}") from error
     if merge:
         for layer in module.modules():
             if isinstance(layer, LoraLayer):

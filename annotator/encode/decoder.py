@@ -49,13 +49,18 @@ def is_decoder(folder: Path) -> bool:
         return False  # whoever loads it says what is wrong
 
 
+def default_precision(device: str) -> str:
+    return "bfloat16" if has_fast_bf16(torch.device(device)) else "float32"
+
+
 class DecoderEncoder(TextEncoder):
     """A language model as text encoder. A prompt holds ``context`` to twice as many earlier utterances.
 
     The first of them changes every ``context`` utterances only: the prompts between share their beginning.
 
     Args:
-        layer: whose states are taken, from 1; those above are not loaded. The last one when None.
+        layer: whose states are taken, from 1, by way of the model's last normalisation. Those above are
+            dropped once all are loaded. The last one when None.
         pool: ``last`` token, or the ``mean`` over the prompt.
         precision: of PRECISIONS; by default bfloat16 where the device computes in it, else single.
 
@@ -78,8 +83,7 @@ class DecoderEncoder(TextEncoder):
         pool: str = "last",
         precision: str | None = None,
     ) -> None:
-        fast = has_fast_bf16(torch.device(device))
-        self.precision = precision or ("bfloat16" if fast else "float32")
+        self.precision = precision or default_precision(device)
         self.layer, self.pool_of = layer, pool
         super().__init__(name, path, device, adapter=adapter, context=context, merge=merge)
 
@@ -87,9 +91,10 @@ class DecoderEncoder(TextEncoder):
         tokenizer, module = load_folder(self.path, PRECISIONS[self.precision])
         layers = getattr(module, "layers", None)
         if self.layer is not None:
-            if not isinstance(layers, nn.ModuleList) or not 1 <= self.layer <= len(layers):
-                count = len(layers) if isinstance(layers, nn.ModuleList) else 0
-                raise SetupError(f"The model at {self.path} has no layer {self.layer}; it has {count}.")
+            if not isinstance(layers, nn.ModuleList):
+                raise SetupError(f"The layers of the model at {self.path} can't be told: leave out `layer`.")
+            if not 1 <= self.layer <= len(layers):
+                raise SetupError(f"The model at {self.path} has no layer {self.layer}; it has {len(layers)}.")
             del layers[self.layer :]
             config: Any = module.config
             config.num_hidden_layers = self.layer
@@ -124,13 +129,18 @@ class DecoderEncoder(TextEncoder):
         return prompts
 
     def _ids(self, text: str) -> list[int]:
-        """Of a prompt, line by line; the last ones where there are too many."""
+        """Of a prompt, line by line. Where there are too many, earlier lines go, then words of the last."""
+        opening, *lines = [self._of_line(line) for line in text.splitlines(keepends=True)]
         first = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        ids = [i for line in text.splitlines(keepends=True) for i in self._of_line(line)]
-        return (first + ids)[-self.max_tokens :]
+        room = self.max_tokens - len(first) - len(opening)
+        while len(lines) > 2 and sum(map(len, lines)) > room:
+            del lines[0]
+        return first + opening + [i for line in lines for i in line][-room:]
 
     def _of_line(self, line: str) -> list[int]:
-        ids: list[int] = self.tokenizer(line, add_special_tokens=False)["input_ids"]
+        # What people say is text, even where it looks like a control token of the model.
+        tokens = self.tokenizer(line, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = tokens["input_ids"]
         return ids
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
@@ -154,7 +164,7 @@ class DecoderEncoder(TextEncoder):
             return super().pool(tokens)
         states: Tensor = self.module(**tokens, use_cache=False).last_hidden_state  # (n, t, d)
         last = tokens["attention_mask"].sum(1) - 1
-        return states[torch.arange(len(last), device=last.device), last].float()
+        return self._projected(states[torch.arange(len(last), device=last.device), last].float())
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
         # A graphics card gains more by many prompts at a time than by short ones.
@@ -194,4 +204,4 @@ class _Kept:
         new = torch.tensor([ids[shared:]], device=self.encoder.device)
         output = self.encoder.module(input_ids=new, past_key_values=self.cache, use_cache=True)
         self.ids = ids
-        return output.last_hidden_state[0, -1].float().cpu().numpy()
+        return self.encoder._projected(output.last_hidden_state[:, -1].float())[0].cpu().numpy()

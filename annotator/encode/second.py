@@ -6,23 +6,21 @@ The second one learned to put a text where the first puts its translation, so th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from annotator.encode.reading import UNREAD, can_read  # noqa: TID251 - its own package
+from annotator.encode.reading import UNREAD, can_read, is_among  # noqa: TID251 - its own package
 from annotator.encode.text import TextEncoder, has_text  # noqa: TID251 - its own package
-from annotator.languages import language_of
 from annotator.records import Evidence, Features, Utterance
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How far the second encoder's vectors stand from the first's mean, against what it says.
+    """A factor on the distance of the second encoder's vectors from the mean of the first's.
 
     Below 1 the network becomes less sure, as it is right less often.
 
@@ -37,18 +35,18 @@ class Strength:
     untested: float = 1.0
 
     def of(self, language: str | None) -> float:
-        return self.trained if language in self.languages else self.untested
+        known = language is not None and is_among(language, self.languages)
+        return self.trained if known else self.untested
 
 
 class TwoReaders:
     """Text features by the first encoder, and by the second where only that can read the text.
 
-    Where nobody names the language, the words of a dialogue tell it, or else the script.
+    Utterances say their language (``reading.with_languages``); without one the script decides.
 
     Args:
-        second: makes the second encoder.
-        second_name: its name, as in ENCODERS.
-        adapter: its adapter's file.
+        second: makes the second encoder; None where this machine has none, and its texts are absent.
+        second_fingerprint: of all that shapes the second's vectors.
     """
 
     modality = "text"
@@ -56,61 +54,36 @@ class TwoReaders:
     def __init__(
         self,
         first: TextEncoder,
-        second: Callable[[], TextEncoder],
-        second_name: str,
-        adapter: Path | None,
+        second: Callable[[], TextEncoder] | None,
+        second_fingerprint: str,
         strength: Strength,
     ) -> None:
         self.first, self.name, self.width = first, first.name, first.width
-        self._make, self._second_name, self._adapter, self._strength = second, second_name, adapter, strength
+        self._make, self._strength = second, strength
+        self.fingerprint = f"{first.fingerprint}+{second_fingerprint}"
 
     @cached_property
-    def second(self) -> TextEncoder:
+    def second(self) -> TextEncoder | None:
         """Raises: SetupError when it can't be loaded."""
-        return self._make()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of both, without loading the second: its wheel is known by name, its adapter by content."""
-        digest = hashlib.sha256(f"{self.first.fingerprint} {self._second_name} {self._strength}".encode())
-        if self._adapter is not None:
-            digest.update(self._adapter.read_bytes())
-        return digest.hexdigest()[:16]
+        return self._make() if self._make is not None else None
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
-        languages = _languages(evidence.language, utterances)
-        foreign = np.array(
-            [not can_read(self.name, u.text or "", c) for u, c in zip(utterances, languages, strict=True)],
-            np.bool_,
-        )
+        foreign = np.array([not can_read(self.name, u.text or "", u.language) for u in utterances], np.bool_)
         features = self.first(evidence, _hidden(utterances, foreign))
-        if not (foreign & np.array([has_text(u) for u in utterances], np.bool_)).any():
+        waits = foreign & np.array([has_text(u) for u in utterances], np.bool_)
+        if not waits.any() or self.second is None:
             return features
         other = self.second(evidence, _hidden(utterances, ~foreign))
         projection = self.second.projection
         center = projection.center.cpu().numpy() if projection is not None else np.float32(0)
-        strengths = np.array([self._strength.of(c) for c in languages], np.float32)[:, None]
+        strengths = np.array([self._strength.of(u.language) for u in utterances], np.float32)[:, None]
         moved = center + strengths * (other.values - center)
         return Features(
             np.where(other.present[:, None], moved, features.values), features.present | other.present
         )
 
 
-def _languages(language: str | None, utterances: Sequence[Utterance]) -> list[str | None]:
-    """Of each utterance: the one that is known, else what the words of its dialogue tell."""
-    if language is not None:
-        return [language] * len(utterances)
-    texts: dict[int, list[str]] = {}
-    for utterance in utterances:
-        if has_text(utterance):
-            texts.setdefault(utterance.dialogue_id, []).append(str(utterance.text))
-    found = {dialogue: language_of(of_dialogue) for dialogue, of_dialogue in texts.items()}
-    return [found.get(utterance.dialogue_id) for utterance in utterances]
-
-
-def _hidden(
-    utterances: Sequence[Utterance], hidden: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> list[Utterance]:
+def _hidden(utterances: Sequence[Utterance], hidden: NDArray[np.bool_]) -> list[Utterance]:
     """The utterances, with those of another reader marked as texts that can't be read."""
     return [
         replace(u, flags=(*u.flags, UNREAD)) if there else u

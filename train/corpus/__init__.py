@@ -229,7 +229,10 @@ def _is_part(name: str) -> bool:
 
 def encoder_files(encoders: Mapping[str, dict[str, Any]]) -> list[str]:
     """Names of the weights files that encoders name."""
-    return [spec[key] for spec in encoders.values() for key in ("adapter", "weights") if spec.get(key)]
+    specs = [
+        part for spec in encoders.values() for part in (spec, spec.get("second")) if isinstance(part, Mapping)
+    ]
+    return [str(spec[key]) for spec in specs for key in ("adapter", "weights") if spec.get(key)]
 
 
 def _write(

@@ -34,7 +34,7 @@ from train.finetune.loop import STATE, Tuning
 from train.finetune.result import Figures, check_place, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
-from train.finetune.text import TrainableText, utterances_of
+from train.finetune.text import TrainableText, is_read_by_second, text_languages, utterances_of
 from train.prepare.reencode import fitting_text
 
 __all__ = ["FinetuneSettings", "Finetuned", "Override", "Plan", "Step", "finetune", "settings_from"]
@@ -139,7 +139,17 @@ def finetune(
         if settings.text == "adapter" and "text" not in changed.modalities:
             raise UsageError(f"{start.name} has no text to train an encoder on: use --text frozen.")
         text = None
-        if "text" in changed.modalities and trains_text(seen, settings):
+        by_second = "text" in changed.modalities and is_read_by_second(corpus, start.encoders["text"])
+        if by_second and settings.text == "adapter":
+            raise UsageError(
+                f"{corpus.folder} has text in a language that the second text encoder of {start.name} reads. "
+                "Only the first has an adapter that can be trained: use --text frozen."
+            )
+        if "text" in changed.modalities and trains_text(seen, settings) and not by_second:
+            if "second" in start.encoders["text"]:
+                why = "it follows the first, which is trained; kept if that does not help"
+                left = Override("second text encoder, for other languages", "there", "left out", why)
+                plan = dataclasses.replace(plan, overrides=(*plan.overrides, left))
             text = TrainableText(start.encoders["text"], start_folder, device, settings.rank, settings.seed)
         if workers.first:
             log_plan(plan, start)
@@ -212,6 +222,7 @@ def _finish(
     if text_trained and model.text is not None:
         encoders["text"] = dict(model.text.spec)
     validation = model.encoded(tuning.validation_set) if text_trained else tuning.validation_set
+    languages = text_languages(corpus, start, text_trained) if "text" in encoders else None
     checkpoint = Checkpoint(
         network=model.network,
         labels=corpus.labels,
@@ -221,6 +232,7 @@ def _finish(
         calibration=calibrate(model.network, validation, prior),
         prior=prior,
         meta={
+            **({"text_languages": languages} if languages is not None else {}),
             "start": f"{start.name} {start.version}",
             "fingerprints": {m: f for m, f in fingerprints.items() if m in encoders},
             "corpus": {

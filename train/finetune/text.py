@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor, nn
 
-from annotator.encode import make_encoder, part_file
+from annotator.encode import can_read, make_encoder, part_file
 from annotator.encode.adapters import load_adapter, save_adapter
 from annotator.encode.text import TextEncoder
 from annotator.records import Conversation, Features, UsageError, Utterance
+from model import Checkpoint
 from train.adapter import ADAPTER, LAYERS, encode_trained
 from train.corpus import Corpus, LabelledConversation
+from train.prepare.languages import dialogue_languages
 
 
 class TrainableText(nn.Module):
@@ -35,7 +38,7 @@ class TrainableText(nn.Module):
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__()
-        # A second encoder follows the first as it was.
+        # A second encoder was made for the vectors of the first as they were.
         plain = {key: value for key, value in spec.items() if key not in ("adapter", "second")}
         encoder = make_encoder("text", plain, folder, device)
         if not isinstance(encoder, TextEncoder):
@@ -43,6 +46,8 @@ class TrainableText(nn.Module):
         if spec.get("adapter") is not None:
             file = part_file(spec["adapter"], folder)
             encoder.projection = load_adapter(encoder.module, file, merge=False)
+            if encoder.projection is not None:
+                encoder.projection.requires_grad_(False).to(device)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -117,9 +122,32 @@ def replaced(conversations: Sequence[LabelledConversation], text: Features) -> l
 def utterances_of(corpus: Corpus) -> dict[str, list[Utterance]]:
     """The utterances of each dialogue, as a text encoder takes them."""
     found: dict[str, list[Utterance]] = {}
+    languages = dialogue_languages(corpus.table)
     for row in corpus.table.select("dialogue_id", "utterance_id", "speaker", "text").iter_rows():
         dialogue, number, speaker, text = row
-        found.setdefault(dialogue, []).append(
-            Utterance(0, number, float(number), number + 0.5, speaker, 0.0, text or None)
-        )
+        alone = Utterance(0, number, float(number), number + 0.5, speaker, 0.0, text or None)
+        found.setdefault(dialogue, []).append(dataclasses.replace(alone, language=languages[dialogue]))
     return found
+
+
+def is_read_by_second(corpus: Corpus, spec: Mapping[str, Any]) -> bool:
+    """Whether some of a corpus' text goes to the second encoder of a spec."""
+    if "second" not in spec:
+        return False
+    name = str(spec["name"])
+    said = (u for dialogue in utterances_of(corpus).values() for u in dialogue)
+    return any(u.text is not None and not can_read(name, u.text, u.language) for u in said)
+
+
+def text_languages(corpus: Corpus, start: Checkpoint, trained: bool) -> list[str] | None:
+    """Languages in which a model fine-tuned on a corpus has learned emotions; None where the start is silent.
+
+    Args:
+        trained: the text encoder too, which may have lost what the start knew.
+    """
+    known = start.meta.get("text_languages")
+    if not isinstance(known, list):
+        return None
+    texts = corpus.table.filter((pl.col("split") == "train") & pl.col("text").is_not_null())
+    new = {language for language in dialogue_languages(texts).values() if language is not None}
+    return sorted(new | (set() if trained else set(known)))

@@ -27,6 +27,7 @@ from model import CheckpointError, load_checkpoint
 from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
 from train.prepare import annotated, emorynlp, features, iemocap, meld, mmeld, table
+from train.prepare.languages import dialogue_languages
 from train.prepare.source import Source
 from train.resume import load_state, save_state
 
@@ -298,7 +299,8 @@ def encode_text(
     parts: list[Features] = []
     done = 0
     for block in _blocks(rows):
-        key = json.dumps([encoder.fingerprint, [[u.dialogue_id, u.speaker, u.text] for u in block]])
+        said = [[u.dialogue_id, u.speaker, u.text, u.language] for u in block]
+        key = json.dumps([encoder.fingerprint, said])
         kept = work / f"text-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
         state = load_state(kept, kept.stem)
         if state is not None:
@@ -320,6 +322,7 @@ def _blocks(rows: pl.DataFrame) -> Iterator[list[Utterance]]:
     """Whole dialogues, ``BLOCK`` utterances or a little more at a time, as a run would give them."""
     block: list[Utterance] = []
     dialogue, number = None, -1
+    languages = dialogue_languages(rows)
     for row in rows.iter_rows(named=True):
         if row["dialogue_id"] != dialogue:
             if len(block) >= BLOCK:
@@ -336,6 +339,7 @@ def _blocks(rows: pl.DataFrame) -> Iterator[list[Utterance]]:
                 speaker=row["speaker"],
                 overlap=0.0,
                 text=row["text"] or None,
+                language=languages[row["dialogue_id"]],
             )
         )
     if block:

@@ -82,7 +82,10 @@ def build(
     if missing:
         raise UsageError(f"{data} lacks {', '.join(missing)}: give the folder of the public corpora.")
     if keep is not None:
-        parts = [name for name in ("model.json", ADAPTER, FACE["weights"]) if not (keep / name).is_file()]
+        names = ["model.json", ADAPTER, FACE["weights"]]
+        if (keep / "model.json").is_file() and "second" in load_checkpoint(keep).encoders["text"]:
+            names.append(READER)
+        parts = [name for name in names if not (keep / name).is_file()]
         if parts:
             raise UsageError(f"{keep} is no starter bundle: it lacks {', '.join(parts)}.")
     if quick:
@@ -139,6 +142,8 @@ def build(
     save_checkpoint(out, replace(checkpoint, name="starter", version=VERSION, meta=meta), half=True)
     for name in (FACE["weights"], VOICE):
         shutil.copyfile(weights / name, out / name)
+    if "second" in checkpoint.encoders["text"]:
+        shutil.copyfile((keep or out) / READER, out / READER)
 
     # What ships is what is measured: half-precision weights, from the bundle's own folder.
     hidden = () if quick else MISSING_RATES
@@ -171,8 +176,7 @@ def build(
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
     with written_whole(out / "CARD.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
-    if keep is not None and (keep / READER).is_file():
-        shutil.copyfile(keep / READER, out / READER)
+    if "second" in checkpoint.encoders["text"]:
         with written_whole(out / "CARD.md") as temporary:
             temporary.write_text(with_section(card, checkpoint.meta["languages"]), encoding="utf-8")
     else:

@@ -66,12 +66,11 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
 
     def trained(name: str, without: Sequence[str]) -> TextEncoder:
         adapter = work / f"{name}.safetensors"
-        if not adapter.exists():
-            log.info("languages: %s", name)
-            train_languages(
-                work / "mmeld", bundle, sets, adapter, QUICK if quick else SETTINGS, without=without,
-                vectors=work / "vectors.safetensors",
-            )  # fmt: skip
+        log.info("languages: %s", name)
+        train_languages(
+            work / "mmeld", bundle, sets, adapter, QUICK if quick else SETTINGS, without=without,
+            vectors=work / "vectors.safetensors",
+        )  # fmt: skip
         halved(adapter, adapter.with_name(f"{name}-half.safetensors"))
         return TextEncoder("e5", embedded("e5"), adapter=adapter.with_name(f"{name}-half.safetensors"))
 
