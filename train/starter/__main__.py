@@ -40,7 +40,7 @@ from train.starter.voice import Voices, across_corpora, load_voices, turn_scores
 
 log = logging.getLogger("annotator")
 
-VERSION = "6.1"
+VERSION = "6.2"
 VOICE = "voice.safetensors"
 FUNCTIONALS = "compare2016"
 AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
