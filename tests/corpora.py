@@ -57,7 +57,7 @@ def synthetic_features(
 
 def synthetic_corpus(
     folder: Path,
-    dialogues: tuple[int, int, int] = (24, 8, 8),
+    dialogues: tuple[int, int, int] = (24, 8, 12),
     modalities: tuple[str, ...] = ("text", "audio", "face"),
     strength: float = 1.0,
     presence: float = 0.9,

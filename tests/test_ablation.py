@@ -221,6 +221,7 @@ def test_differences_are_in_pairs_and_grow_with_the_seeds_spread() -> None:
     ours = compare(good[None], bad[None])
     theirs = paired_bootstrap(good, bad, draws=3000)
     assert ours.mean == pytest.approx(theirs.weighted_f1)
+    assert theirs.weighted_f1_interval is not None
     assert ours.low == pytest.approx(theirs.weighted_f1_interval[0], abs=0.01)
     assert ours.high == pytest.approx(theirs.weighted_f1_interval[1], abs=0.01)
     assert ours.clear and compare(bad[None], good[None]).clear

@@ -15,6 +15,7 @@ from model import Checkpoint, ModelConfig, Network, save_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus
 from train.corpus import Corpus
 from train.evaluate import evaluate, probabilities, summarise
+from train.evaluate.bootstrap import intervals
 from train.evaluate.calibration import calibrate, fit_temperature, subsets
 from train.evaluate.logits import hide, predict_logits, restrict
 from train.evaluate.metrics import (
@@ -86,6 +87,19 @@ def test_fitted_temperature_is_the_true_one() -> None:
     assert fit_temperature(logits[:10], target[:10]) is None
 
 
+def test_few_dialogues_make_no_interval() -> None:
+    """Five utterances in three dialogues, all right, are no 100.0 (100.0 to 100.0)."""
+    right = np.stack([confusion_matrix(np.array([0, 1]), np.array([0, 1]), 3)] * 9)
+    found = intervals(right)
+    assert found.dialogues == 9 and found.draws == 0
+    assert set(found.scores.values()) == {None} and found.f1 == (None, None, None)
+    compared = paired_bootstrap(right, right)
+    assert (compared.weighted_f1, compared.weighted_f1_interval, compared.p_value) == (0.0, None, None)
+    enough = np.concatenate([right, right[:1]])
+    assert intervals(enough).scores["accuracy"] == (1.0, 1.0)
+    assert paired_bootstrap(enough, enough).accuracy_interval == (0.0, 0.0)
+
+
 def test_bootstrap() -> None:
     random = np.random.default_rng(0)
     truth = random.integers(0, 3, (60, 12))
@@ -96,11 +110,13 @@ def test_bootstrap() -> None:
 
     good, like, bad = matrices(0.2), matrices(0.2), matrices(0.4)
     better = paired_bootstrap(good, bad, draws=2000)
-    assert better.p_value < 0.01 and better.weighted_f1_interval[0] > 0.1
+    assert better.p_value is not None and better.p_value < 0.01
+    assert better.weighted_f1_interval is not None and better.weighted_f1_interval[0] > 0.1
     assert better.accuracy == pytest.approx(score(good.sum(0)).accuracy - score(bad.sum(0)).accuracy)
     assert better.weighted_f1 == pytest.approx(score(good.sum(0)).weighted_f1 - score(bad.sum(0)).weighted_f1)
     same = paired_bootstrap(good, like, draws=2000)
-    assert same.weighted_f1_interval[0] < 0 < same.weighted_f1_interval[1] and same.p_value > 0.05
+    assert same.weighted_f1_interval is not None and same.p_value is not None and same.p_value > 0.05
+    assert same.weighted_f1_interval[0] < 0 < same.weighted_f1_interval[1]
     assert paired_bootstrap(good, good, draws=100).p_value == 1.0
     assert paired_bootstrap(bad, good, draws=2000).weighted_f1 == pytest.approx(-better.weighted_f1)
     with pytest.raises(ValueError, match="different dialogues"):

@@ -104,7 +104,8 @@ def test_the_same_labels_go_on_from_the_start_and_the_folder_is_whole(
 
     figures = tuned.figures
     assert figures is not None and figures.split == "test" and figures.start is not None
-    low, high = figures.bounds.scores["weighted_f1"]
+    assert (interval := figures.bounds.scores["weighted_f1"]) is not None
+    low, high = interval
     assert low < figures.metrics["weighted_f1"] < high
     assert figures.metrics["weighted_f1"] > figures.majority.scores["weighted_f1"] + 0.2
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())

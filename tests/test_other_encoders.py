@@ -64,7 +64,7 @@ def test_another_voice_encoder_from_recordings_to_a_run(tmp_path: Path) -> None:
     assert "encoder of audio: name compare2016" in "\n".join(map(str, tuned.plan.overrides))
     assert load_checkpoint(out).encoders["audio"] == {"name": "egemaps"}
     assert sorted(f.name for f in out.glob("*.safetensors")) == [
-        "faces.safetensors", "model.safetensors", "text.safetensors",
+        "faces.safetensors", "languages.safetensors", "model.safetensors", "text.safetensors",
     ]  # fmt: skip
     run([videos], tmp_path / "moods.csv", RunSettings(workers=1, model=str(out)), progress=False)
     found = pl.read_csv(tmp_path / "moods.csv")
@@ -94,7 +94,8 @@ def test_a_part_learnt_anew_helps_and_the_rest_is_inherited(tmp_path: Path) -> N
     )
     assert tuned.figures is not None and tuned.figures.start is not None
     # The start, which can read the faces only, is far behind.
-    assert tuned.figures.start.difference.weighted_f1_interval[0] > 0.05
+    interval = tuned.figures.start.difference.weighted_f1_interval
+    assert interval is not None and interval[0] > 0.05
     assert [s.stage for s in tuned.history][:3] == ["head", "head", "network"]  # what is new comes first
     network, start = load_checkpoint(tmp_path / "m").network, load_checkpoint(tmp_path / "start").network
     assert network.config.input_dims == {"audio": 88, "face": 5}

@@ -20,7 +20,7 @@ from annotator import pipeline
 from annotator.records import UsageError
 from annotator.settings import RunSettings
 from train.corpus import Corpus, load_corpus, split_name
-from train.evaluate.bootstrap import intervals
+from train.evaluate.bootstrap import TOO_FEW, intervals
 from train.evaluate.metrics import score
 from train.prepare.recordings import Index
 
@@ -42,9 +42,10 @@ def evaluate_as_run(
         settings: of the run; its model is the one that is evaluated.
 
     Returns:
-        ``accuracy, weighted_f1, macro_f1, n``, 95 % ``intervals``, ``found`` (share of the labelled
-        utterances for which the run has one), ``speaker_accuracy`` (share of those whose speaker is right,
-        the run's names matched to the corpus' in each recording), ``text_sources`` and ``failed``.
+        ``accuracy, weighted_f1, macro_f1, n``, ``dialogues``, 95 % ``intervals`` (each may be None),
+        ``found`` (share of the labelled utterances for which the run has one), ``speaker_accuracy`` (share of
+        those whose speaker is right, the run's names matched to the corpus' in each recording),
+        ``text_sources`` and ``failed``.
 
     Raises:
         UsageError: the corpus names no recordings, or they are not in ``media``.
@@ -130,7 +131,8 @@ def compared(
         "weighted_f1": of.weighted_f1,
         "macro_f1": float(np.mean(there)),
         "n": of.n,
-        "intervals": {name: list(pair) for name, pair in bounds.scores.items()},
+        "dialogues": bounds.dialogues,
+        "intervals": {name: list(pair) if pair else None for name, pair in bounds.scores.items()},
         "found": float((found != nothing).mean()),
         "speaker_accuracy": float(np.mean(right)) if right else None,
         "text_sources": {
@@ -168,17 +170,18 @@ def _matched(seconds: Mapping[tuple[str, str, str], float]) -> set[tuple[str, st
 
 def written(found: Mapping[str, Any]) -> str:
     """The figures as a section of the report."""
-    from train.evaluate.report import markdown_table, percent
+    from train.evaluate.report import ends, markdown_table, percent
 
     rows = [
-        [title, percent(found[key]), *(percent(b) for b in found["intervals"][key])]
+        [title, percent(found[key]), *ends(found["intervals"][key])]
         for key, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1"))
     ]
     speakers = found["speaker_accuracy"]
     said = [
         "## As a run labels the recordings",
-        "With the speakers, words and utterances that the tool finds by itself: its true figure. Each "
-        "labelled utterance is held against what the run says over its time.",
+        "With the speakers, words and utterances that the tool finds by itself: its true figure. Each of "
+        f"{found['n']} labelled utterances in {found['dialogues']} dialogues is held against what the run "
+        "says over its time." + ("" if found["intervals"]["accuracy"] else f" {TOO_FEW.capitalize()}."),
         markdown_table(["", "figure", "from", "to"], rows),
         f"{percent(found['found'])} % of the labelled utterances were found"
         + (f"; the speaker of {percent(speakers)} % of those is right" if speakers is not None else "")

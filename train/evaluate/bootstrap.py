@@ -9,26 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCORES = ("accuracy", "weighted_f1", "macro_f1")
+LEAST_DIALOGUES = 10  # fewer are drawn again in too few ways to say how far a figure may be off
+TOO_FEW = "too few dialogues for an interval"
+
+Interval = tuple[float, float] | None  # low and high of 95 %; None where there are too few dialogues
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """95 % intervals, low and high."""
+    """95 % intervals."""
 
-    scores: Mapping[str, tuple[float, float]]  # by name of SCORES
-    f1: tuple[tuple[float, float], ...]  # of each class
+    scores: Mapping[str, Interval]  # by name of SCORES
+    f1: tuple[Interval, ...]  # of each class
     dialogues: int
     draws: int
 
 
 def intervals(confusions: NDArray[np.int64], draws: int = 2000, seed: int = 0) -> Intervals:
-    """Intervals of a model's scores.
+    """Intervals of a model's scores; none of fewer than ``LEAST_DIALOGUES`` dialogues.
 
     Args:
         confusions: (dialogues, C, C), the confusion matrix of each dialogue; the last columns may be
             of predictions that are no class (C, C + 1).
     """
     count, classes = confusions.shape[:2]
+    if count < LEAST_DIALOGUES:
+        return Intervals(dict.fromkeys(SCORES), (None,) * classes, count, 0)
     flat = confusions.reshape(count, -1).astype(np.float64)
     random = np.random.default_rng(seed)
     weights = random.multinomial(count, np.full(count, 1 / count), size=draws)

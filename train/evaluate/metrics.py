@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from train.evaluate.bootstrap import LEAST_DIALOGUES, Interval
+
 ECE_BINS = 15  # of equal width over the confidence
 
 
@@ -109,10 +111,10 @@ class Comparison:
     """Paired bootstrap of model A against model B on the same dialogues; differences are A - B."""
 
     accuracy: float
-    accuracy_interval: tuple[float, float]  # 95 %
+    accuracy_interval: Interval
     weighted_f1: float
-    weighted_f1_interval: tuple[float, float]  # 95 %
-    p_value: float  # two-sided, that weighted F1 doesn't differ
+    weighted_f1_interval: Interval
+    p_value: float | None  # two-sided, that weighted F1 doesn't differ; None where there is no interval
     draws: int
 
 
@@ -126,13 +128,15 @@ def paired_bootstrap(
     """
     if ours.shape != theirs.shape or not len(ours):
         raise ValueError(f"The models were scored on different dialogues: {ours.shape} and {theirs.shape}.")
+    whole = _difference(ours, theirs, np.ones(len(ours), np.int64))
+    if len(ours) < LEAST_DIALOGUES:
+        return Comparison(float(whole[0]), None, float(whole[1]), None, None, 0)
     random = np.random.default_rng(seed)
     differences = np.empty((draws, 2))
     for draw in range(draws):
         # How often each dialogue is drawn; the sum over them is one product.
         weights = np.bincount(random.integers(len(ours), size=len(ours)), minlength=len(ours))
         differences[draw] = _difference(ours, theirs, weights)
-    whole = _difference(ours, theirs, np.ones(len(ours), np.int64))
     low, high = np.quantile(differences, [0.025, 0.975], axis=0)
     beyond = min((differences[:, 1] <= 0).mean(), (differences[:, 1] >= 0).mean())
     return Comparison(

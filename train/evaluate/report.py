@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Interval
 from train.evaluate.metrics import ECE_BINS, Comparison
 
 COLUMNS = (
@@ -27,6 +28,22 @@ def confusion_table(confusion: NDArray[np.int64], labels: Sequence[str]) -> pl.D
 
 def percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def ends(interval: Interval) -> list[str]:
+    """The ends of an interval in percent; dashes where there is none."""
+    return ["–", "–"] if interval is None else [percent(end) for end in interval]
+
+
+def difference(points: float, interval: Interval) -> str:
+    """A difference in points, with its interval.
+
+    >>> difference(0.012, (-0.01, 0.034)), difference(0.012, None)
+    ('+1.2 (-1.0 to +3.4)', '+1.2 (too few dialogues for an interval)')
+    """
+    if interval is None:
+        return f"{100 * points:+.1f} ({TOO_FEW})"
+    return f"{100 * points:+.1f} ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -85,16 +102,19 @@ def write_report(
         other, found = comparison
         parts += [
             f"## Against {other}",
-            f"Paired bootstrap over dialogues, {found.draws} draws; differences in points, 95 % interval.",
+            f"Paired bootstrap over dialogues, {found.draws} draws; differences in points, 95 % interval."
+            if found.draws
+            else f"Differences in points; {TOO_FEW} ({LEAST_DIALOGUES} at least).",
             markdown_table(
                 ["", "difference", "from", "to"],
                 [
-                    ["accuracy", percent(found.accuracy), *map(percent, found.accuracy_interval)],
-                    ["weighted F1", percent(found.weighted_f1), *map(percent, found.weighted_f1_interval)],
+                    ["accuracy", percent(found.accuracy), *ends(found.accuracy_interval)],
+                    ["weighted F1", percent(found.weighted_f1), *ends(found.weighted_f1_interval)],
                 ],
             ),
-            f"p = {found.p_value:.4f} that weighted F1 doesn't differ (two-sided).",
         ]
+        if found.p_value is not None:
+            parts.append(f"p = {found.p_value:.4f} that weighted F1 doesn't differ (two-sided).")
     return "\n\n".join(parts) + "\n"
 
 

@@ -27,8 +27,11 @@ from annotator.records import SetupError, UsageError
 from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
 from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
 from train.distributed import group
+from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
+from train.evaluate.report import difference
+from train.finetune.card import within
 from train.finetune.joint import Model
 from train.finetune.loop import STATE, Tuning
 from train.finetune.result import Figures, check_place, write_result
@@ -57,10 +60,11 @@ class Finetuned:
         if self.figures is None:
             return []
         found = self.figures
-        m, (low, high) = found.metrics, found.bounds.scores["weighted_f1"]
+        m, bounds = found.metrics, found.bounds
+        on = f"{m['n']} utterances in {bounds.dialogues} dialogues"
         lines = [
             f"epoch {self.best.number} of {self.history[-1].number} was best on validation",
-            f"{found.split}: weighted F1 {100 * m['weighted_f1']:.1f} ({100 * low:.1f} to {100 * high:.1f}), "
+            f"{found.split} ({on}): weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
             f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
         ]
         beside = [(found.start_title, found.start)] if found.start else []
@@ -68,9 +72,10 @@ class Finetuned:
             d = other.difference
             lines.append(
                 f"against {title}: {100 * other.scores['weighted_f1']:.1f}, a difference of "
-                f"{100 * d.weighted_f1:+.1f} ({100 * d.weighted_f1_interval[0]:+.1f} to "
-                f"{100 * d.weighted_f1_interval[1]:+.1f})"
+                f"{difference(d.weighted_f1, d.weighted_f1_interval)}"
             )
+        if bounds.scores["weighted_f1"] is None:
+            lines.append(f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give")
         return lines
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from model import Checkpoint
 from train.corpus import Corpus
-from train.evaluate.report import markdown_table
+from train.evaluate.bootstrap import Interval
+from train.evaluate.report import difference, markdown_table
 from train.finetune.settings import Plan, Step
 
 LEGAL = (
@@ -103,14 +104,18 @@ def scores(figures: Any) -> list[str]:
         rows.append([title, *shown, percent(other.scores["ece"]) if other is figures.start else "–"])
     found = [
         f"On the {figures.split} split: {m['n']} labelled utterances in {bounds.dialogues} dialogues. In "
-        "percent, with 95 % intervals from a bootstrap over dialogues.",
+        + (
+            "percent, with 95 % intervals from a bootstrap over dialogues."
+            if bounds.draws
+            else "percent, without intervals: so few dialogues can't say how far off the figures may be."
+        ),
         markdown_table(["", "accuracy", "weighted F1", "macro F1", "calibration error"], rows),
     ]
     for title, other in beside:
         d = other.difference
         found.append(
-            f"Against {title.split(',')[0]}: weighted F1 {100 * d.weighted_f1:+.1f} points, 95 % interval "
-            f"{100 * d.weighted_f1_interval[0]:+.1f} to {100 * d.weighted_f1_interval[1]:+.1f} (paired)."
+            f"Against {title.split(',')[0]}: weighted F1 {difference(d.weighted_f1, d.weighted_f1_interval)} "
+            "points, paired."
         )
     if figures.start is None:
         found.append(f"{figures.start_title}, so there is no unchanged model to compare.")
@@ -201,12 +206,14 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def within(value: float, bounds: tuple[float, float]) -> str:
-    """A figure with its interval.
+def within(value: float, bounds: Interval) -> str:
+    """A figure with its interval, where there is one.
 
-    >>> within(0.5, (0.4, 0.6))
-    '50.0 (40.0 to 60.0)'
+    >>> within(0.5, (0.4, 0.6)), within(0.5, None)
+    ('50.0 (40.0 to 60.0)', '50.0')
     """
+    if bounds is None:
+        return percent(value)
     return f"{percent(value)} ({percent(bounds[0])} to {percent(bounds[1])})"
 
 

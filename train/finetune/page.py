@@ -9,6 +9,7 @@ from typing import Any
 
 from model import Checkpoint
 from train.corpus import Corpus
+from train.evaluate.report import difference
 from train.finetune.card import percent, within
 from train.finetune.settings import Step
 
@@ -48,15 +49,14 @@ def write_page(
         split=figures.split,
         n=m["n"],
         dialogues=bounds.dialogues,
+        has_intervals=bounds.draws > 0,
         headline=[within(m[key], bounds.scores[key]) for key in keys],
         ece=percent(m["ece"]),
         beside=[
             {
                 "name": title,
                 "scores": [percent(of.scores[key]) for key in keys],
-                "difference": f"{100 * of.difference.weighted_f1:+.1f} "
-                f"({100 * of.difference.weighted_f1_interval[0]:+.1f} to "
-                f"{100 * of.difference.weighted_f1_interval[1]:+.1f})",
+                "difference": difference(of.difference.weighted_f1, of.difference.weighted_f1_interval),
             }
             for title, of in beside
         ],

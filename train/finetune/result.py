@@ -170,8 +170,11 @@ def write_result(
         "best": best.number,
         "figures": {
             "split": figures.split,
-            "intervals": {name: list(v) for name, v in figures.bounds.scores.items()},
-            "f1_intervals": {label: list(v) for label, v in zip(plan.labels, figures.bounds.f1, strict=True)},
+            "dialogues": figures.bounds.dialogues,
+            "intervals": {name: list(v) if v else None for name, v in figures.bounds.scores.items()},
+            "f1_intervals": {
+                label: list(v) if v else None for label, v in zip(plan.labels, figures.bounds.f1, strict=True)
+            },
             "majority": {"label": figures.majority_label, **_record(figures.majority)},
             "start": None
             if figures.start is None
