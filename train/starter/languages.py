@@ -158,8 +158,8 @@ def with_section(card: str, figures: Mapping[str, Any]) -> str:
             "Other languages get the flag `language_untested`. A language that e5 has not seen in its",
             "pre-training counts as absent (`text_unread`).",
             "",
-            f"`{READER}` is the adapter on e5, which comes from a package of its own, trained on",
-            "M-MELD (Ghosh et al., 2022; no licence stated, TV text: research only), EmoryNLP and GoEmotions.",
+            f"`{READER}` is the adapter on e5, which comes from a package of its own, trained on M-MELD",
+            "(Ghosh et al., 2022; no licence stated, TV text: research only), EmoryNLP and GoEmotions.",
             "",
             "",
         ]
