@@ -271,6 +271,7 @@ def test_share_takes_only_what_belongs_to_a_checkpoint(folder: Path, tmp_path: P
         "README.md",
         "evaluation/metrics.json",
         "faces.safetensors",
+        "languages.safetensors",
         "model.json",
         "model.safetensors",
         "text.safetensors",

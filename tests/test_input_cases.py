@@ -96,8 +96,8 @@ def test_files_beside_are_read_by_their_names(done: tuple[Path, str], folder: Pa
     table = pl.read_parquet(done[0])
     apart = unicodedata.normalize("NFD", "Gespräch.wav")
     for name, language in (
-        ("n1.wav", "en"), ("n2.wav", "en"), ("n3.wav", "en"), (apart, None),
-        ("GMT20240102-090000_Recording_640x360.wav", None),
+        ("n1.wav", "en"), ("n2.wav", "en"), ("n3.wav", "en"),
+        (apart, "en"), ("GMT20240102-090000_Recording_640x360.wav", "en"),  # told by the words alone
     ):  # fmt: skip
         rows = table.filter(file=name)
         assert rows["text"].to_list() == [text for _, _, text in CUES], name
