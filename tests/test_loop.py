@@ -42,7 +42,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 def test_it_learns_a_planted_signal_and_keeps_the_best_epoch(tmp_path: Path) -> None:
-    corpus = synthetic_corpus(tmp_path / "corpus", strength=1.5)
+    corpus = synthetic_corpus(tmp_path / "corpus", (24, 8, 8), strength=1.5)
     seen: list[Epoch] = []
     before = torch.get_rng_state()
     trained = train_corpus(
