@@ -31,6 +31,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from annotator.encode import make_encoder
 from annotator.encode.adapters import Projection
 from annotator.encode.text import TextEncoder
 from annotator.records import AnnotateError, Conversation, Features, UsageError
@@ -212,7 +213,7 @@ def train_languages(
     corpus = _without(corpus, without)
     work = out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
-    first = _first_encoder(checkpoint.encoders["text"], checkpoint_folder)
+    first = first_encoder(checkpoint.encoders["text"], checkpoint_folder)
     encoder = TrainedEncoder(settings)
     pairs = pairs_of(corpus, sets, first, language, vectors or work / "vectors.safetensors")
     imitation(encoder, pairs, len(corpus.labels), work / "imitation.safetensors", progress=progress)
@@ -283,9 +284,8 @@ def _without(corpus: Corpus, languages: Collection[str]) -> Corpus:
     return replace(corpus, table=corpus.table.filter(kept), features=features)
 
 
-def _first_encoder(spec: dict[str, object], folder: Path) -> TextEncoder:
-    from annotator.encode import make_encoder
-
+def first_encoder(spec: dict[str, object], folder: Path) -> TextEncoder:
+    """A checkpoint's encoder without its second. Raises: UsageError when it reads more than a sentence."""
     encoder = make_encoder("text", {k: v for k, v in spec.items() if k != "second"}, folder, "cpu")
     if not isinstance(encoder, TextEncoder) or encoder.context:
         raise UsageError(f"The text encoder of {folder} reads more than a sentence: it can't be imitated.")

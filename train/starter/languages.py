@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from annotator.encode import make_encoder
 from annotator.encode.text import TextEncoder, embedded
 from annotator.records import AnnotateError
 from annotator.table import written_whole
@@ -31,6 +30,7 @@ from train.adapter.languages import (
     IMITATED,
     SETTINGS,
     center_of,
+    first_encoder,
     fitted_strength,
     of_languages,
     scores_by_language,
@@ -99,9 +99,7 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
             "untested_strength": round(untested, 2),
         },
     }
-    first = make_encoder("text", checkpoint.encoders["text"], bundle, "cpu")
-    first = getattr(first, "first", first)
-    assert isinstance(first, TextEncoder)
+    first = first_encoder(checkpoint.encoders["text"], bundle)
     figures = {
         "strength": strength,
         "untested_strength": untested,
