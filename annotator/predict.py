@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotator.languages import iso_639_1
 from annotator.records import (
@@ -169,40 +170,53 @@ class Predictor:
         )
 
     def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction | RecordingError]:
-        import torch
-
-        from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
+        from model import plausible_sets  # noqa: TID251 - the stage that runs the network
 
         config = self._checkpoint.config
-        allowed = [restricted(c, self._modalities) for c in conversations]
-        batch = collate(allowed, config.modalities)
-        batch.features = {m: f.double() for m, f in batch.features.items()}
-        with torch.inference_mode():
-            output = self._network(batch.to(self._device))
-        present = batch.present[batch.mask].cpu().numpy()  # (V, M) in the checkpoint's order
-        emotion, sentiment = apply_calibration(
-            self._checkpoint.calibration,
-            output.fine.cpu().numpy(),
-            output.coarse.cpu().numpy(),
-            present,
-            config.modalities,
-        )
+        modalities = config.modalities
+        emotion, sentiment, present = self._told(conversations, self._modalities)
         # Context alone is no evidence: without any modality of its own, an utterance gets the prior.
         blank = ~present.any(1)
         emotion[blank] = self._checkpoint.prior["fine"]
         sentiment[blank] = self._checkpoint.prior["coarse"]
         used = np.zeros((len(present), len(MODALITIES)), np.bool_)
-        for column, modality in enumerate(config.modalities):
-            used[:, MODALITIES.index(modality)] = present[:, column]
+        alone = np.full((len(present), len(MODALITIES), len(self.labels)), np.nan, np.float32)
+        for column, modality in enumerate(modalities):
+            there, number = present[:, column], MODALITIES.index(modality)
+            used[:, number] = there
+            if (present.any(0) == (np.arange(len(modalities)) == column)).all():
+                alone[there, number] = emotion[there]  # there is nothing beside it in the whole batch
+            elif config.missing and there.any():  # else it has never been without the others
+                alone[there, number] = self._told(conversations, [modality])[0][there]
+        plausible = plausible_sets(self._checkpoint.calibration, emotion, present, modalities)
         ends = np.cumsum([len(c) for c in conversations])[:-1]
+        parts = (np.split(whole, ends) for whole in (emotion, sentiment, used, alone, plausible))
         return [
-            Prediction(e.astype(np.float32), s.astype(np.float32), u)
-            if np.isfinite(e).all() and np.isfinite(s).all()
+            Prediction(*part)
+            if np.isfinite(part[0]).all() and np.isfinite(part[1]).all()
             else self._no_numbers()
-            for e, s, u in zip(
-                np.split(emotion, ends), np.split(sentiment, ends), np.split(used, ends), strict=True
-            )
+            for part in zip(*parts, strict=True)
         ]
+
+    def _told(
+        self, conversations: Sequence[Conversation], modalities: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Calibrated probabilities of both heads by some modalities, and which are present: (V, M)."""
+        import torch
+
+        from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
+
+        config = self._checkpoint.config
+        batch = collate([restricted(c, modalities) for c in conversations], config.modalities)
+        batch.features = {m: f.double() for m, f in batch.features.items()}
+        with torch.inference_mode():
+            output = self._network(batch.to(self._device))
+        present: NDArray[np.bool_] = batch.present[batch.mask].cpu().numpy()  # in the checkpoint's order
+        fine, coarse = output.fine.cpu().numpy(), output.coarse.cpu().numpy()
+        emotion, sentiment = apply_calibration(
+            self._checkpoint.calibration, fine, coarse, present, config.modalities
+        )
+        return emotion, sentiment, present
 
 
 def restricted(conversation: Conversation, modalities: Sequence[str]) -> Conversation:

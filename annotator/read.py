@@ -29,6 +29,9 @@ COLUMNS: dict[str, pl.DataType] = {
     "confidence": pl.Float64(),
     "sentiment": pl.String(),
     **{column: pl.Float64() for column in SENTIMENTS.values()},
+    "plausible": pl.List(pl.String()),
+    **{f"{modality}_emotion": pl.String() for modality in MODALITIES},
+    **{f"{modality}_confidence": pl.Float64() for modality in MODALITIES},
     **{f"has_{modality}": pl.Boolean() for modality in MODALITIES},
     "quality": pl.List(pl.String()),
     "model": pl.String(),
@@ -37,8 +40,9 @@ MOST_LABELS = 100
 LEAST_ROW_BYTES = 4  # of a row on disk, of which the probabilities alone take more
 MOST_TEXT_BYTES = 4 << 20  # of a cell; a day of talk has less
 MOST_TEXTS_BYTES = 4 << 30  # of all cells of a column, as they are read
-MAY_BE_NULL = ("text", "words", "quality")
-MAY_LACK = ("words",)  # a CSV file has none
+ALONE = tuple(f"{modality}_{what}" for modality in MODALITIES for what in ("emotion", "confidence"))
+MAY_BE_NULL = ("text", "words", "quality", "plausible", *ALONE)
+MAY_LACK = ("words", "plausible", *ALONE)  # CSV files and tables of earlier versions
 REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
 
 
@@ -167,9 +171,12 @@ def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
         raise refuse("some utterances end before they start, or start before 0")
     if not (table["end"] < bounds.LATEST_S).all():
         raise refuse("some utterances end after more than eleven days")
-    for column, allowed in (("emotion", labels), ("sentiment", list(SENTIMENTS))):
+    emotions = ("emotion", *(f"{modality}_emotion" for modality in MODALITIES))
+    for column, allowed in (*((name, labels) for name in emotions), ("sentiment", list(SENTIMENTS))):
         odd = table.filter(~pl.col(column).is_in(allowed)).get_column(column)
         if len(odd):
             raise refuse(f"the {column} {odd[0]!r} is none of {', '.join(allowed)}")
+    if not table["plausible"].explode().drop_nulls().is_in(labels).all():
+        raise refuse("plausible has other labels than the p_<label> columns")
     quality = pl.col("quality").fill_null([]).list.eval(pl.element().filter(pl.element().fill_null("") != ""))
     return table.with_columns(quality).sort("file", "start", "dialogue_id", maintain_order=True)

@@ -242,6 +242,8 @@ class Prediction:
     emotion: NDArray[np.float32]  # (n, C), rows sum to 1
     sentiment: NDArray[np.float32]  # (n, 3): positive, neutral, negative
     used: NDArray[np.bool_]  # (n, 3): which of MODALITIES the prediction used
+    alone: NDArray[np.float32]  # (n, 3, C): what each of MODALITIES says by itself; NaN where it is absent
+    plausible: NDArray[np.bool_]  # (n, C): the true label is among them nine times in ten; none: not known
 
     @classmethod
     def joined(cls, parts: Sequence[Prediction], classes: int) -> Prediction:
@@ -252,10 +254,14 @@ class Prediction:
             np.zeros((0, classes), np.float32),
             np.zeros((0, 3), np.float32),
             np.zeros((0, len(MODALITIES)), np.bool_),
+            np.zeros((0, len(MODALITIES), classes), np.float32),
+            np.zeros((0, classes), np.bool_),
         )
         whole = [empty, *parts]
         return cls(
             np.concatenate([p.emotion for p in whole]),
             np.concatenate([p.sentiment for p in whole]),
             np.concatenate([p.used for p in whole]),
+            np.concatenate([p.alone for p in whole]),
+            np.concatenate([p.plausible for p in whole]),
         )

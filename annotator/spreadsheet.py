@@ -57,6 +57,5 @@ def from_spreadsheet(table: pl.DataFrame) -> pl.DataFrame:
         pl.col(name).str.to_lowercase().replace_strict(truth, default=None, return_dtype=pl.Boolean())
         for name in flags
     )
-    if "quality" in table.columns:
-        table = table.with_columns(pl.col("quality").fill_null("").str.split(";"))
-    return table
+    lists = [pl.col(name).str.split(";") for name in ("quality", "plausible") if name in table.columns]
+    return table.with_columns(lists)

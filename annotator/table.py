@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from annotator import plain_json, seal
 from annotator.read import WORDS
-from annotator.records import Prediction, SetupError, Utterance
+from annotator.records import MODALITIES, Prediction, SetupError, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
 SENTIMENTS = ("positive", "neutral", "negative")
@@ -49,6 +51,9 @@ def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
     }
     columns |= {f"p_{label}": f32 for label in labels}
     columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS}
+    columns["plausible"] = pl.List(pl.String())
+    for modality in MODALITIES:
+        columns |= {f"{modality}_emotion": text, f"{modality}_confidence": f32}
     columns |= {"has_text": flag, "has_audio": flag, "has_face": flag, "face_coverage": f32}
     columns |= {"quality": pl.List(pl.String()), "model": text}
     return columns
@@ -90,13 +95,28 @@ def rows(
     data |= {f"p_{label}": emotion[:, i] for i, label in enumerate(labels)}
     data["sentiment"] = [SENTIMENTS[i] for i in coarse]
     data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS)}
-    data |= {f"has_{m}": used[:, i] for i, m in enumerate(("text", "audio", "face"))}
+    data["plausible"] = [
+        _plausible(e, p, labels) for e, p in zip(emotion, predictions.plausible, strict=True)
+    ]
+    for i, modality in enumerate(MODALITIES):
+        told = [p if np.isfinite(p).all() else None for p in predictions.alone[:, i]]
+        data[f"{modality}_emotion"] = [None if p is None else labels[p.argmax()] for p in told]
+        data[f"{modality}_confidence"] = [None if p is None else float(p.max()) for p in told]
+    data |= {f"has_{m}": used[:, i] for i, m in enumerate(MODALITIES)}
     data["face_coverage"] = list(face_coverage)
     data["quality"] = [list(q) for q in quality]
     data["model"] = [model] * len(utterances)
     columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
     nullable = pl.col("speaker_confidence", "overlap", "asr_confidence", "face_coverage")
     return pl.DataFrame(data, schema=columns).with_columns(nullable.fill_nan(None))
+
+
+def _plausible(
+    emotion: NDArray[np.float32], plausible: NDArray[np.bool_], labels: Sequence[str]
+) -> list[str] | None:
+    """The plausible labels of an utterance, the likeliest first; None where it is not known which are."""
+    found = [labels[i] for i in np.argsort(-emotion, kind="stable") if plausible[i]]
+    return found or None
 
 
 def _words(utterance: Utterance) -> list[dict[str, Any]] | None:

@@ -9,6 +9,7 @@ from model.checkpoint import (
     Checkpoint,
     apply_calibration,
     load_checkpoint,
+    plausible_sets,
     save_checkpoint,
     subset_key,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "collate",
     "compute_loss",
     "load_checkpoint",
+    "plausible_sets",
     "save_checkpoint",
     "subset_key",
 ]

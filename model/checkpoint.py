@@ -49,7 +49,8 @@ class Checkpoint:
     """By modality: what made its features. Free-form JSON; ``annotator`` compares it before it predicts."""
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By the modalities present, joined with "+" ("text+audio"):
-    {"fine": {"temperature": t, "bias": [C numbers] or null}, "coarse": {the same, 3 numbers}}."""
+    {"fine": {"temperature": t, "bias": [C numbers] or null, "plausible_from": p}, "coarse": {t, 3 numbers}}.
+    For p see :func:`plausible_sets`; it may be left out."""
     prior: dict[str, list[float]] = field(default_factory=dict)
     """Shares of the labels in training: {"fine": [C numbers], "coarse": [3 numbers]}."""
     meta: dict[str, Any] = field(default_factory=dict)
@@ -198,6 +199,35 @@ def apply_calibration(
         _calibrated(fine, [e.get("fine", {}) for e in entries], row),
         _calibrated(coarse, [e.get("coarse", {}) for e in entries], row),
     )
+
+
+def plausible_sets(
+    calibration: Mapping[str, Mapping[str, Any]],
+    fine: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    modalities: Sequence[str] = MODALITIES,
+) -> NDArray[np.bool_]:
+    """The labels that a row's true one is likely among, by the modalities that it has: (V, C).
+
+    Those with a probability of at least ``plausible_from``, and the likeliest in any case: split conformal
+    prediction with the least sets (Sadinle, Lei & Wasserman, JASA 114, 2019). A subset of modalities whose
+    calibration has no such number has no labels.
+
+    Args:
+        calibration: as in :attr:`Checkpoint.calibration`.
+        fine: (V, C) calibrated probabilities.
+        present: (V, M) bool; ``modalities`` names its columns.
+    """
+    found = np.zeros(fine.shape, np.bool_)
+    subsets, rows = np.unique(present, axis=0, return_inverse=True)
+    for number, subset in enumerate(subsets):
+        entry = calibration.get(subset_key(subset.tolist(), modalities), {}).get("fine", {})
+        if "plausible_from" in entry:
+            of = np.flatnonzero(rows.ravel() == number)
+            # The number is one of these probabilities, so both are compared as they are stored.
+            found[of] = fine[of] >= np.float32(entry["plausible_from"])
+            found[of, fine[of].argmax(1)] = True
+    return found
 
 
 def _calibrated(logits: Array, entries: list[Mapping[str, Any]], row: Tensor) -> Array:

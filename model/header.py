@@ -107,6 +107,11 @@ def check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
                 raise CheckpointError(
                     f"'calibration' of {subset!r}, {head!r}: bias must be {sizes[head]} numbers"
                 )
+            least_p = entry.get("plausible_from", 0.0)
+            if not _numbers([least_p], 1, 1.0) or least_p < 0:
+                raise CheckpointError(
+                    f"'calibration' of {subset!r}, {head!r}: plausible_from must be a probability"
+                )
     mapping(header, "meta")
 
 

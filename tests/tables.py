@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from annotator.records import MODALITIES
 from annotator.table import schema
 
 LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -35,6 +36,8 @@ def utterance(**given: Any) -> dict[str, Any]:
         "p_positive": 0.8,
         "p_neutral_sentiment": 0.1,
         "p_negative": 0.1,
+        "plausible": None,
+        **{f"{modality}_{what}": None for modality in MODALITIES for what in ("emotion", "confidence")},
         "has_text": True,
         "has_audio": True,
         "has_face": False,

@@ -1,27 +1,21 @@
-"""Voice features: functionals, a speaker's own manner, and scores with their distance from training."""
+"""Voice features: functionals and Whisper's states, of the speech alone, and a speaker's own manner."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from annotator.encode import make_encoder
-from annotator.encode.audio import (
-    LIMIT,
-    WIDTHS,
-    AudioEncoder,
-    functionals,
-    load_voice_scores,
-    speaker_relative,
-)
-from annotator.records import RATE_HZ, Audio, Evidence, SetupError, UsageError
+from annotator.encode.audio import AudioEncoder, functionals, speaker_relative, trimmed
+from annotator.encode.whisper import PAD, STATE, WhisperStates, carried_whisper, load_states, read_encoder
+from annotator.records import RATE_HZ, Audio, Evidence, SetupError
+from annotator.whisper_files import MODEL
 from tests.spoken import say
 
 
@@ -40,7 +34,7 @@ def recorded(*pieces: NDArray[np.float32]) -> Audio:
 SILENCE = np.zeros(RATE_HZ, np.float32)
 
 
-@pytest.mark.parametrize(("name", "width"), [("egemaps", 88), ("compare2016", 6373)])
+@pytest.mark.parametrize(("name", "width"), [("egemaps", 88), ("compare2016", 6373), ("whisper", 2048)])
 def test_audio_features(name: str, width: int) -> None:
     audio = recorded(tone(120, 1), SILENCE, tone(240, 1))
     dither = (np.random.default_rng(0).integers(0, 2, RATE_HZ)).astype(np.int16)
@@ -55,7 +49,8 @@ def test_audio_features(name: str, width: int) -> None:
     assert np.array_equal(features.values[0], features.values[6]), "the same sound, the same features"
     assert np.array_equal(features.values, encoder(Evidence(audio, None), utterances).values)
     assert not np.array_equal(features.values[0], features.values[2])
-    plain = functionals(audio.window(0, 1), name)
+    assert isinstance(encoder, AudioEncoder)
+    plain = encoder.features(trimmed(audio.window(0, 1)))
     assert plain is not None and np.array_equal(plain, features.values[0]), "training sees what a run sees"
     assert encoder(Evidence(None, None), utterances).present.sum() == 0
 
@@ -78,8 +73,6 @@ def test_sound_that_means_nothing_has_no_features() -> None:
     assert functionals(tone(120, 0.11), "egemaps") is not None
     assert functionals(tone(120, 1, level=2e-4), "egemaps") is None
     assert functionals(np.zeros(0, np.float32), "egemaps") is None
-    with pytest.raises(UsageError, match="egemaps, compare2016"):
-        functionals(broken, "is09")
 
 
 def test_speaker_relative_features() -> None:
@@ -112,89 +105,80 @@ def test_speaker_norm_widens_the_encoder() -> None:
     assert encoder.fingerprint != plain.fingerprint == AudioEncoder("egemaps").fingerprint
 
 
-@pytest.fixture(params=["first version", "with distances"])
-def voice_folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Scores of three labels over eGeMAPS; the first feature counts for nothing."""
-    width = WIDTHS["egemaps"]
-    torch.manual_seed(0)
-    arrays = {"mean": torch.randn(width), "scale": torch.rand(width)}
-    arrays |= {name: torch.randn(3, width + 1).half() for name in ("plain", "relative")}
-    arrays["scale"][0] = 0
-    config: dict[str, Any] = {"features": "egemaps", "labels": ["sadness", "joy", "anger"]}
-    if request.param == "with distances":
-        arrays["basis"] = torch.linalg.qr(torch.randn(width, 2))[0].T.contiguous().half()
-        config |= {"usual": 1.5, "doubt": [2.0, 1.0]}
-    save_file(arrays, tmp_path / "voice.safetensors", metadata={"config": json.dumps(config)})
-    return tmp_path
+def test_pauses_around_speech_change_nothing() -> None:
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([tone(120, 0.8), 0.01 * tone(120, 0.1), tone(150, 0.5)])
+    room = rng.normal(0, 1e-4, RATE_HZ).astype(np.float32)
+    heard = trimmed(np.concatenate([room, speech, room]))
+    assert len(speech) <= len(heard) <= len(speech) + 4000, "a tenth of a second on either side"
+    loud_room = 30 * room  # 20 dB below the speech
+    heard = trimmed(np.concatenate([loud_room, speech, loud_room]))
+    assert len(speech) - 400 <= len(heard) <= len(speech) + 4000
+    assert np.array_equal(trimmed(speech), speech), "nothing within it"
+    for little in (speech[:0], speech[:100], np.zeros(800, np.float32)):
+        assert len(trimmed(little)) == len(little)
+    broken = speech.copy()
+    broken[5] = np.nan
+    assert AudioEncoder("egemaps").features(trimmed(broken)) is None
 
 
-VOICE = {"name": "egemaps", "speaker_norm": True, "weights": "voice.safetensors"}
+def whisper_encoder(weights: dict[str, torch.Tensor]) -> WhisperEncoder:
+    """transformers' encoder of Whisper base with the weights of a file of CTranslate2's."""
+    config = WhisperConfig(
+        d_model=512, encoder_layers=4, encoder_attention_heads=8, encoder_ffn_dim=2048, decoder_layers=1,
+        decoder_attention_heads=8,
+    )  # fmt: skip
+    state = {"embed_positions.weight": weights["position_encodings/encodings"]}
+    for conv in ("conv1", "conv2"):
+        state |= {f"{conv}.{part}": weights[f"{conv}/{part}"] for part in ("weight", "bias")}
+    for n in range(4):
+        ours, theirs = f"layer_{n}/", f"layers.{n}."
+        q, k, v = weights[ours + "self_attention/linear_0/weight"].chunk(3)
+        q_bias, _, v_bias = weights[ours + "self_attention/linear_0/bias"].chunk(3)
+        pairs = {"q_proj": (q, q_bias), "k_proj": (k, None), "v_proj": (v, v_bias)}
+        joined = ours + "self_attention/linear_1/"
+        pairs["out_proj"] = (weights[joined + "weight"], weights[joined + "bias"])
+        for name, (weight, bias) in pairs.items():
+            state[f"{theirs}self_attn.{name}.weight"] = weight
+            if bias is not None:
+                state[f"{theirs}self_attn.{name}.bias"] = bias
+        for name, place in (("fc1", "linear_0"), ("fc2", "linear_1")):
+            state |= {f"{theirs}{name}.{p}": weights[f"{ours}ffn/{place}/{p}"] for p in ("weight", "bias")}
+        for name, place in (("self_attn_layer_norm", "self_attention"), ("final_layer_norm", "ffn")):
+            for part, greek in (("weight", "gamma"), ("bias", "beta")):
+                state[f"{theirs}{name}.{part}"] = weights[f"{ours}{place}/layer_norm/{greek}"]
+    encoder: WhisperEncoder = WhisperForConditionalGeneration(config).model.encoder.eval()
+    lacking = encoder.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    assert (
+        set(lacking.missing_keys) == {"layer_norm.weight", "layer_norm.bias"} and not lacking.unexpected_keys
+    )
+    return encoder
 
 
-def test_voice_scores_are_what_the_weights_say(voice_folder: Path) -> None:
-    audio = recorded(*(tone(100 + 20 * i, 0.5) for i in range(7)), SILENCE)
-    utterances = [say("x", start=i / 2, end=i / 2 + 0.5, speaker="AB"[i == 6]) for i in range(8)]
-    encoder = make_encoder("audio", VOICE, voice_folder, "cpu")
-    found = encoder(Evidence(audio, None), utterances)
-    assert found.values.shape == (8, 7) and encoder.width == 7
-    assert found.present.tolist() == [True] * 7 + [False] and not found.values[7].any()
-    assert found.values[:, 6].tolist() == [1] * 6 + [0] * 2, "one turn is too few to know a manner by"
-    assert not found.values[6, 3:].any() and found.values[6, :3].any()
-
-    raw = make_encoder("audio", {"name": "egemaps", "speaker_norm": True}, None, "cpu")
-    values = raw(Evidence(audio, None), utterances).values.astype(np.float64)
-    scores = load_voice_scores(voice_folder / "voice.safetensors")
-    near = np.clip((values[:, :88] - scores.mean) * scores.scale, -LIMIT, LIMIT)
-    left = np.sqrt(np.square(near - near @ scores.basis.T @ scores.basis).mean(1))
-    far = np.clip(np.log(left / scores.usual), 0, 0.35)[:, None]
-    expected = (near @ scores.plain[:, :-1].T + scores.plain[:, -1]) / np.exp(scores.doubt[0] * far)
-    assert found.values[:7, :3] == pytest.approx(expected[:7], abs=1e-3)
-    own = np.clip(values[:, 88:176], -LIMIT, LIMIT) @ scores.relative[:, :-1].T + scores.relative[:, -1]
-    own /= np.exp(scores.doubt[1] * far)
-    assert found.values[:6, 3:6] == pytest.approx(own[:6], abs=1e-3)
-    assert len(scores.basis) == 0 or (0 < far[:7, 0]).any(), "some turn lies far"
-
-    plain = make_encoder("audio", {**VOICE, "speaker_norm": False}, voice_folder, "cpu")
-    assert plain.width == 3
-    assert np.array_equal(plain(Evidence(audio, None), utterances).values, found.values[:, :3])
+def test_states_are_those_of_the_reference() -> None:
+    """Thirty seconds of sound, which transformers takes, through both."""
+    with open(carried_whisper().whole() / MODEL, "rb") as file:  # type: ignore[operator]
+        weights = read_encoder(file, 4)  # the reference norms the last
+    sound = np.concatenate([tone(100 + 10 * i, 0.99) for i in range(30)])
+    assert len(sound) + PAD == 30 * RATE_HZ
+    own = WhisperStates(weights, (2, 3), "cpu").states(sound)
+    samples = np.concatenate([sound, np.zeros(30 * RATE_HZ - len(sound), np.float32)])
+    extractor = WhisperFeatureExtractor()  # type: ignore[no-untyped-call]
+    mel = extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+    with torch.inference_mode():
+        wanted = whisper_encoder(weights)(mel, output_hidden_states=True).hidden_states
+    assert own.shape == (2, -(-len(sound) // STATE), 512)
+    for found, layer in zip(own, (2, 3), strict=True):
+        torch.testing.assert_close(found, wanted[layer][0, : len(found)], atol=2e-3, rtol=1e-3)
 
 
-def test_voice_scores_are_the_same_to_the_bit_in_any_company(voice_folder: Path) -> None:
-    scores = load_voice_scores(voice_folder / "voice.safetensors")
-    values = np.random.default_rng(0).normal(0, 3, (9, 88)).astype(np.float32)
-    values[:, 5] = 7  # never changes
-    values[2] = 1e30  # odd beyond measure
-    present = np.ones(9, np.bool_)
-    together = scores(values, present, list("AAAAABBBB"))
-    assert np.isfinite(together).all() and np.abs(together).max() < 1000
-    assert np.array_equal(together[:5], scores(values[:5], present[:5], ["X"] * 5))
-    for i in range(9):
-        assert np.array_equal(together[i, :3], scores(values[i : i + 1], present[:1], None)[0])
-    other = values.copy()
-    other[:, 0] += 100
-    assert np.array_equal(scores(other, present, None), scores(values, present, None))
-    assert scores(values[:0], present[:0], []).shape == (0, 7)
-
-
-def test_voice_weights_fit_their_features_and_show_in_the_fingerprint(voice_folder: Path) -> None:
-    with pytest.raises(UsageError, match="reads egemaps, not compare2016"):
-        make_encoder("audio", {**VOICE, "name": "compare2016"}, voice_folder, "cpu")
-    before = make_encoder("audio", VOICE, voice_folder, "cpu").fingerprint
-    assert before != AudioEncoder("egemaps", speaker_norm=True).fingerprint
-    file = voice_folder / "voice.safetensors"
-    scores = load_voice_scores(file)
-    arrays = {
-        "mean": torch.from_numpy(scores.mean),
-        "scale": torch.from_numpy(scores.scale),
-        "plain": torch.from_numpy(scores.plain),
-        "relative": torch.from_numpy(scores.relative) + 1,
-    }
-    config = json.dumps({"features": "egemaps", "labels": scores.labels})
-    save_file(arrays, file, metadata={"config": config})
-    assert make_encoder("audio", VOICE, voice_folder, "cpu").fingerprint != before
-    save_file(arrays | {"mean": torch.full((88,), torch.nan)}, file, metadata={"config": config})
-    with pytest.raises(SetupError, match="mean is not"):
-        load_voice_scores(file)
-    save_file(arrays | {"plain": torch.zeros(2, 89)}, file, metadata={"config": config})
-    with pytest.raises(SetupError, match="plain is not"):
-        load_voice_scores(file)
+def test_pooled_states_of_long_sound_and_of_a_damaged_file() -> None:
+    states = load_states()
+    pooled = states.pooled(np.tile(tone(150, 1), 65))
+    assert pooled.shape == (2048,) and np.isfinite(pooled).all()
+    short = states.pooled(np.tile(tone(150, 1), 20))
+    assert np.corrcoef(pooled, short)[0, 1] > 0.99, "the same sound, however long"
+    whole = (carried_whisper().read(MODEL) or b"")[: 1 << 22]
+    for damaged in (b"", whole[:1000], b"\x07" + whole[1:], whole):
+        with pytest.raises(SetupError, match="can't be read as CTranslate2's"):
+            read_encoder(BytesIO(damaged), 3)

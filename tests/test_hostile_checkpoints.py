@@ -153,8 +153,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "does not know",
     ),
     "an encoder of another width": (
-        saved(lambda c: c.encoders["audio"].update(speaker_norm=False)),
-        "gives 7 numbers, and the network takes 15",
+        saved(lambda c: c.encoders["audio"].pop("weights")),
+        "gives 2048 numbers, and the network takes 8",
     ),
     "no encoder": (saved(lambda c: c.encoders.pop("audio")), "does not say what encodes audio"),
     "an adapter that is a pattern": (
@@ -190,8 +190,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "not all finite",
     ),
     "voice scores that doubt without end": (
-        stored("voice.safetensors", lambda c, t: c.update(doubt=[1e30, 0])),
-        "doubt not from 0",
+        stored("voice.safetensors", lambda c, t: t["doubt"].fill_(1e30)),
+        "doubt is not",
     ),
 }
 

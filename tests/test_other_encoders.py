@@ -61,7 +61,7 @@ def test_another_voice_encoder_from_recordings_to_a_run(tmp_path: Path) -> None:
         finetune(corpus.folder, STARTER, tmp_path / "m", FAST, **options)  # type: ignore[arg-type]
     out = tmp_path / "moods"
     tuned = finetune(corpus.folder, STARTER, out, FAST, renew=["audio"], **options)  # type: ignore[arg-type]
-    assert "encoder of audio: name compare2016" in "\n".join(map(str, tuned.plan.overrides))
+    assert "encoder of audio: name whisper" in "\n".join(map(str, tuned.plan.overrides))
     assert load_checkpoint(out).encoders["audio"] == {"name": "egemaps"}
     assert sorted(f.name for f in out.glob("*.safetensors")) == [
         "faces.safetensors", "languages.safetensors", "model.safetensors", "text.safetensors",

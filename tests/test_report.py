@@ -90,6 +90,7 @@ def test_says_what_is_in_the_table() -> None:
     page = page_of(
         utterance(),
         utterance(start=2.5, end=4.0, speaker="SPEAKER_01", emotion="anger", sentiment="negative",
+                  plausible=["anger", "neutral"], audio_emotion="neutral", audio_confidence=0.4,
                   text=None, has_text=False, quality=["no_transcript", "too_short"]),
         utterance(file="b/other.wav", emotion="neutral", sentiment="neutral", quality=["too_short"]),
         utterance(file="b/other.wav", start=90, end=95, dialogue_id=1, has_face=True),
@@ -118,11 +119,16 @@ def test_says_what_is_in_the_table() -> None:
     assert (first["file"], second["file"]) == ("b/other.wav", "talk.mp4")
     assert len([a for tag, a in page.elements if tag == "details" and "open" in a]) == 2
     assert second["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
-    start, end, speaker, text, label, p, every, sentiment, ps, used, flags, conversation = second["rows"][1]
+    start, end, speaker, text, label, p, every, sentiment, ps, used, flags, conversation, plausible, alone = (
+        second["rows"][1]
+    )
     assert (start, end, speaker, text, conversation) == (2.5, 4.0, 1, None, 0)
     assert (page.data["labels"][label], p, every) == ("anger", 70, [5, 5, 5, 5, 5, 5, 70])
     assert (page.data["sentiments"][sentiment], ps, used) == ("negative", 10, 0b010)
     assert [second["flags"][flag] for flag in flags] == ["no_transcript", "too_short"]
+    assert [page.data["labels"][i] for i in plausible] == ["anger", "neutral"]
+    names = [None if a is None else (page.data["labels"][a[0]], a[1]) for a in alone]
+    assert names == [None, ("neutral", 40), None]
 
 
 def test_admits_its_own_style_and_script_and_nothing_else() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from annotator import folders
 from annotator.encode import make_encoder
-from annotator.encode.audio import VoiceScores
 from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
 from annotator.encode.second import TwoReaders
 from annotator.records import UsageError
@@ -23,7 +24,7 @@ from model import load_checkpoint
 from train.starter import faces, fusion
 from train.starter.__main__ import build
 from train.starter.faces import MELD_LABELS, augment, load_fer2013, refresh_batch_norm, train_faces
-from train.starter.fusion import FacePool, draw_faces, draw_voices, shown
+from train.starter.fusion import FacePool, draw_faces, draw_voices, rewritten, shown
 from train.starter.voice import (
     Voices,
 )
@@ -114,18 +115,20 @@ def test_a_voice_shows_the_emotion_often_and_else_mostly_none() -> None:
 
 def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusion, "TELLING", 1.0)
+    monkeypatch.setattr(fusion, "STRANGE_TELLING", 1.0)
     rng = np.random.default_rng(0)
-    speakers = {"train": ("a", "b"), "validation": ("c",), "test": ("d",)}
+    speakers = {"train": ("nemo-a", "emodb-b"), "validation": ("nemo-c",), "test": ("nemo-d",)}
     rows = [
         (label, speaker, split)
         for split, names in speakers.items()
         for speaker in names
         for label in MELD_LABELS
-        if not (speaker == "b" and label == "surprise")  # as in EmoDB
+        if not (speaker == "emodb-b" and label == "surprise")  # as in EmoDB
         for _ in range(3)
     ]
     code = np.array(
-        [[MELD_LABELS.index(r[0]), "abcd".index(r[1]), list(speakers).index(r[2])] for r in rows], np.float32
+        [[MELD_LABELS.index(r[0]), "abcd".index(r[1][-1]), list(speakers).index(r[2])] for r in rows],
+        np.float32,
     )
     voices = Voices(
         code,
@@ -135,26 +138,27 @@ def test_pairs_are_drawn_by_label_within_the_split(monkeypatch: pytest.MonkeyPat
         tuple(r[2] for r in rows),
         tuple(r[1] for r in rows),
         np.ones(len(rows), bool),
+        np.ones(len(rows)),
     )
     n = 400
     table = pl.DataFrame(
         {
             "split": [("train", "validation", "test")[i // 10 % 3] for i in range(n)],
             "dialogue_id": [f"d{i // 10}" for i in range(n)],
+            "season": [1] * n,
+            "episode": [1] * n,
             "speaker": [f"s{int(rng.integers(2))}" for _ in range(n)],
             "emotion": [MELD_LABELS[int(rng.integers(7))] for _ in range(n)],
         }
     )
-    # Scores that give the code back: what is drawn shows in the vector.
-    nothing = np.zeros((7, 4), np.float32)
-    plain = np.concatenate([10 * np.eye(7, 3, dtype=np.float32), nothing[:, :1]], axis=1)
-    one, tenth = np.zeros(3, np.float32), np.full(3, 0.1, np.float32)
-    telling = VoiceScores(
-        "egemaps", MELD_LABELS, one, tenth, plain, nothing, nothing[:0, :3], 1.0, (0.0, 0.0)
-    )
-    episodes = [f"{split} episode" for split in table["split"]]
-    drawn = draw_voices(table, episodes, voices, dict.fromkeys("abcd", telling), rng)
-    assert drawn.values.shape == (n, 15) and 0.8 < drawn.present.mean() < 1
+
+    def telling(values: np.ndarray, *_: object) -> np.ndarray:
+        """Scores that give the code back: what is drawn shows in the vector."""
+        return np.pad(values, ((0, 0), (0, 5)))
+
+    scores: dict[str, Any] = dict.fromkeys(voices.speakers, telling)
+    drawn = draw_voices(table, voices, (scores, scores), rng)
+    assert drawn.values.shape == (n, 8) and 0.8 < drawn.present.mean() < 1
     seen: dict[tuple[str, str], set[int]] = {}
     for i, row in enumerate(table.iter_rows(named=True)):
         if not drawn.present[i]:
@@ -200,13 +204,12 @@ def test_one_command_makes_a_bundle_that_labels(
     assert f"| fr | e5, not trained on it | {checkpoint.meta['languages']['left_out']['fr']['n']} |" in card
     assert f"{100 * french:.1f}" in card
 
-    # A bundle that keeps the rest has another voice and is calibrated for it; its network is the same.
-    monkeypatch.setattr("train.starter.voice.scores.PENALTY", 50.0)
-    for file in (
-        *(work / "quick").glob("voice-*.safetensors"),
-        work / "quick" / "weights" / "voice.safetensors",
-    ):
+    # A bundle that keeps the rest has another voice, and a network that has gone on from the first's.
+    monkeypatch.setattr("train.starter.voice.fit.PENALTY", 50.0)
+    quick = work / "quick"
+    for file in (*quick.glob("voice-*.safetensors"), quick / "weights" / "voice.safetensors"):
         file.unlink()
+    folders.remove(quick / "pairs")
     after = tmp_path / "next"
     assert set(build(shared, work, after, keep=out, quick=True)["pairs"]["subsets"]) == set(subsets)
     for name in ("faces.safetensors", "text.safetensors", "languages.safetensors"):
@@ -214,7 +217,33 @@ def test_one_command_makes_a_bundle_that_labels(
     assert (after / "voice.safetensors").read_bytes() != (out / "voice.safetensors").read_bytes()
     was, now = load_checkpoint(out), load_checkpoint(after)
     weights = was.network.state_dict()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in now.network.state_dict().items())
+    moved = [float((weights[n] - t).abs().max()) for n, t in now.network.named_parameters()]
+    assert 0 < max(moved) < 0.5, "trained on, not begun again"
     assert was.calibration != now.calibration
     with pytest.raises(UsageError, match="no starter bundle: it lacks model.json"):
         build(shared, work, after, keep=tmp_path, quick=True)
+
+
+def test_dialogues_are_rewritten_as_recordings_are() -> None:
+    table = pl.DataFrame(
+        {
+            "split": "train",
+            "dialogue_id": ["d0"] * 6 + ["d1"] * 6,
+            "utterance_id": pl.Series([*range(6)] * 2, dtype=pl.Int32),
+            "speaker": ["A", "B", "A", "C", "A", "B"] * 2,
+            "start": [float(i) for i in range(12)],
+            "text": [f"Some words number {i} are said here!" for i in range(12)],
+            "season": 1,
+            "episode": 2,
+        }
+    )
+    rng = np.random.default_rng(0)
+    misheard = rewritten(table, "train", "misheard", rng)
+    assert misheard["text"].to_list() != table["text"].to_list() and len(misheard) == 12
+    whole = rewritten(table, "train", "episode", rng)
+    assert whole["dialogue_id"].n_unique() == 1 and whole["utterance_id"].to_list() == list(range(12))
+    few = rewritten(table, "train", "few speakers", rng)
+    for dialogue in few.partition_by("dialogue_id"):
+        assert dialogue["speaker"].n_unique() <= 2 and len(dialogue) >= 3
+        assert dialogue["utterance_id"].to_list() == list(range(len(dialogue)))
+    assert not len(rewritten(table, "test", "as it is", rng))

@@ -44,10 +44,14 @@ def part(file_id: str = "a" * 64, texts: list[str | None] | None = None) -> pl.D
     emotion = rng.dirichlet((1, 1), n).astype(np.float32).reshape(n, 2)
     sentiment = rng.dirichlet((1, 1, 1), n).astype(np.float32).reshape(n, 3)
     used = np.array([[t is not None, True, False] for t in texts], np.bool_).reshape(n, 3)
+    alone = np.where(used[:, :, None], emotion[:, None, ::-1], np.nan).astype(np.float32)
+    plausible = np.stack([emotion.max(1) < 0.9] * 2, 1) | (emotion == emotion.max(1, keepdims=True))
+    if n > 1:
+        plausible[1] = False  # not known
     return table.rows(
         file_id,
         utterances,
-        Prediction(emotion, sentiment, used),
+        Prediction(emotion, sentiment, used, alone, plausible),
         LABELS,
         text_source="sidecar",
         language="en",
@@ -78,7 +82,8 @@ def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> Non
         "file file_id dialogue_id utterance_id start end speaker speaker_confidence overlap text words "
         "text_source language asr_confidence emotion confidence p_neutral p_joy sentiment p_positive "
         "p_neutral_sentiment "
-        "p_negative has_text has_audio has_face face_coverage quality model"
+        "p_negative plausible text_emotion text_confidence audio_emotion audio_confidence face_emotion "
+        "face_confidence has_text has_audio has_face face_coverage quality model"
     ).split()
     read = pl.read_parquet(written[0])
     assert read.columns == columns
@@ -94,6 +99,9 @@ def test_schema_is_the_contract(written: tuple[Path, Path, pl.DataFrame]) -> Non
         "p_joy": pl.Float32,
         "p_negative": pl.Float32,
         "has_face": pl.Boolean,
+        "plausible": pl.List(pl.String),
+        "text_emotion": pl.String,
+        "audio_confidence": pl.Float32,
         "face_coverage": pl.Float32,
         "quality": pl.List(pl.String),
         "words": WORDS,
@@ -114,19 +122,32 @@ def test_missing_is_null(written: tuple[Path, Path, pl.DataFrame]) -> None:
     assert row["text"] is None and row["text_source"] is None and row["language"] is None
     assert row["has_text"] is False
     assert row["asr_confidence"] is None
+    assert row["text_emotion"] is None and row["text_confidence"] is None and row["face_emotion"] is None
+    # Alone, the voice says the opposite of all together; of the second row nobody knows what is plausible.
+    other = {"neutral": "joy", "joy": "neutral"}
+    assert row["audio_emotion"] == other[row["emotion"]]
+    assert row["audio_confidence"] == row["confidence"]
+    sets = pl.read_parquet(written[0])
+    assert sets["plausible"][1] is None and sets["plausible"][0][0] == sets["emotion"][0]
+    for emotion, found in zip(sets["emotion"], sets["plausible"], strict=True):
+        assert found is None or (found[0] == emotion and set(found) <= set(LABELS))
 
 
 def test_other_readers_see_the_same_values(written: tuple[Path, Path, pl.DataFrame]) -> None:
     parquet, csv, whole = written
-    ours = whole.with_columns(pl.col("quality").list.join(";")).drop("words")
+    ours = whole.with_columns(pl.col("quality", "plausible").list.join(";")).drop("words")
     for frame in (
         pl.from_pandas(
             pd.read_parquet(parquet)
             .drop(columns="words")
-            .assign(quality=lambda d: d["quality"].map(";".join))
+            .assign(
+                quality=lambda d: d["quality"].map(";".join),
+                plausible=lambda d: d["plausible"].map(lambda v: None if v is None else ";".join(v)),
+            )
         ),
         by_query(
-            f"select * exclude (words) replace (array_to_string(quality, ';') as quality) from '{parquet}'"
+            "select * exclude (words) replace (array_to_string(quality, ';') as quality, "
+            f"array_to_string(plausible, ';') as plausible) from '{parquet}'"
         ),
     ):
         assert frame.cast(dict(ours.schema)).equals(ours)  # type: ignore[arg-type]

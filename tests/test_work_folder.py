@@ -187,8 +187,9 @@ def test_every_bit_of_a_part_and_of_what_was_prepared_counts(tmp_path: Path) -> 
     said = [Utterance(0, i, float(i), i + 1.0, "A", None, f"{imitation} {imitation}") for i in range(20)]
     n = len(said)
     prediction = Prediction(
-        np.full((n, 2), 0.5, np.float32), np.full((n, 3), 1 / 3, np.float32), np.ones((n, 3), np.bool_)
-    )
+        np.full((n, 2), 0.5, np.float32), np.full((n, 3), 1 / 3, np.float32), np.ones((n, 3), np.bool_),
+        np.full((n, 3, 2), 0.5, np.float32), np.ones((n, 2), np.bool_),
+    )  # fmt: skip
     rows = table.rows(
         "0" * 64, said, prediction, LABELS, text_source=None, language=None, face_coverage=[None] * n,
         quality=[[]] * n, model="m",

@@ -9,7 +9,8 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "minilm", "second": {"name": "e5", "adapter": ...}}         text, 384 (``second.py``)
     {"name": "egemaps", "speaker_norm": true}                            audio, 88 (177 with speaker_norm)
     {"name": "compare2016"}                                              audio, 6373 (12747)
-    {"name": "compare2016", "weights": "voice.safetensors"}              audio, k scores (2 k + 1)
+    {"name": "whisper"}                                                  audio, 2048 (4097)
+    {"name": "whisper", "weights": "voice.safetensors"}                  audio, k + 1 scores
     {"name": "facenet", "weights": "faces.safetensors"}                  face, as the weights have
 
 ``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Training and
@@ -154,14 +155,14 @@ def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
     return {"adapter": adapter, "context": context}
 
 
-def _opensmile(spec: Spec, folder: Path | None, device: str) -> Encoder:
+def _audio(spec: Spec, folder: Path | None, device: str) -> Encoder:
     from .audio import AudioEncoder  # noqa: TID251 - its own package
 
     speaker_norm = spec.get("speaker_norm", False)
     if not isinstance(speaker_norm, bool):
         raise UsageError(f'"speaker_norm" of an audio encoder is true or false, not {speaker_norm!r}.')
     weights = None if spec.get("weights") is None else part_file(spec["weights"], folder)
-    return AudioEncoder(str(spec["name"]), speaker_norm=speaker_norm, weights=weights)
+    return AudioEncoder(str(spec["name"]), speaker_norm=speaker_norm, weights=weights, device=device)
 
 
 def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
@@ -176,13 +177,14 @@ ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
     "minilm": _text,
     "e5": _text,
     "hf": _text,
-    "egemaps": _opensmile,
-    "compare2016": _opensmile,
+    "egemaps": _audio,
+    "compare2016": _audio,
+    "whisper": _audio,
     "facenet": _facenet,
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "text": ("minilm", "e5", "hf"),
-    "audio": ("egemaps", "compare2016"),
+    "audio": ("egemaps", "compare2016", "whisper"),
     "face": ("facenet",),
 }
 DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
@@ -192,6 +194,7 @@ SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "hf": ("path", "adapter", "context", "second", *DECODER_KEYS),
     "egemaps": ("speaker_norm", "weights"),
     "compare2016": ("speaker_norm", "weights"),
+    "whisper": ("speaker_norm", "weights"),
     "facenet": ("weights",),
 }
 STRENGTHS = ("strength", "untested_strength")

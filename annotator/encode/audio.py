@@ -1,32 +1,61 @@
-"""Voice features: openSMILE functionals over an utterance, or how much they sound of each emotion.
+"""Voice features of an utterance, trimmed to its speech, or how much they sound of each emotion.
 
-eGeMAPSv02 (Eyben et al., IEEE TAC 2016), 88, and ComParE 2016 (Schuller et al.,
-Interspeech 2016), 6373. The free version of openSMILE bars commercial use.
+openSMILE functionals: eGeMAPSv02 (Eyben et al., IEEE TAC 2016), 88, and ComParE 2016 (Schuller et al.,
+Interspeech 2016), 6373; the free version of openSMILE bars commercial use. Or states of Whisper's encoder
+(``whisper.py``), 2048, and scores of emotions by them (``voice.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from annotator import plain_json
-from annotator.records import RATE_HZ, Evidence, Features, SetupError, UsageError, Utterance
+from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
 
-WIDTHS = {"egemaps": 88, "compare2016": 6373}
+from .text import one_thread  # noqa: TID251 - its own package
+from .voice import load_voice_scores  # noqa: TID251 - its own package
+from .whisper import LAYERS, WhisperStates, carried_whisper, load_states  # noqa: TID251 - its own package
+
+WIDTHS = {"egemaps": 88, "compare2016": 6373, "whisper": 2048}
 MIN_S = 0.1  # under about 60 ms openSMILE has no frame to speak of and gives NaN
 SILENCE_DBFS = -80.0  # mean level; a digital pause with dither lies at -90, a quiet far talker at -60
 MIN_TURNS = 5  # of a speaker: the deviation of fewer is too loose to measure a turn by
-LIMIT = 4.0  # deviations from the mean: further out lies an odd recording, not a stronger emotion
-MOST_DOUBT = 8.0  # growth of a log temperature with the log distance
-FURTHEST = 0.35  # log distance of a turn from training; what the growth of doubt was learned from lies nearer
+FRAME = 400  # samples, 25 ms, that the ends of speech are found by
+QUIET_DB = 35.0  # below the loudest frame there is no speech
+FLOOR_SHARE = 0.2  # of the way from the quiet to the loudest frames: so far up reaches the noise of a room
+KEPT_FRAMES = 4  # before and after the speech
+
+
+def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sound without the pauses at its ends, which say nothing of the voice and change every mean.
+
+    A cue of subtitles begins early and stays on; a turn ends with the speaker's breath. By how loud it is and
+    not by who speaks when: so training, which has no diarizer, hears the same.
+    """
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return samples
+    level = 10 * np.log10(np.mean(np.square(frames, dtype=np.float64), axis=1) + 1e-12)
+    quiet, loudest = float(np.percentile(level, 10)), float(level.max())
+    if not np.isfinite(loudest):
+        return samples
+    speech = np.flatnonzero(level >= max(loudest - QUIET_DB, quiet + FLOOR_SHARE * (loudest - quiet)))
+    first, last = max(int(speech[0]) - KEPT_FRAMES, 0), int(speech[-1]) + 1 + KEPT_FRAMES
+    return samples[first * FRAME : last * FRAME] if last < len(frames) else samples[first * FRAME :]
+
+
+def is_sound(samples: NDArray[np.float32]) -> bool:
+    """Whether features mean something: at least 0.1 s above -80 dBFS, of finite samples."""
+    if len(samples) < MIN_S * RATE_HZ or not np.isfinite(samples).all():
+        return False
+    return float(np.mean(np.square(samples, dtype=np.float64))) >= 10 ** (SILENCE_DBFS / 10)
 
 
 @cache
@@ -42,23 +71,14 @@ def _smile(feature_set: str) -> Any:
 
 
 def functionals(samples: NDArray[np.float32], feature_set: str) -> NDArray[np.float32] | None:
-    """Functionals ``(d,)`` of mono sound at 16 kHz, or None where they would mean nothing.
-
-    That is: shorter than 0.1 s, a mean level under -80 dBFS, samples that are not
-    finite, or a result that is not.
+    """openSMILE's functionals ``(d,)`` of mono sound at 16 kHz, or None where they would mean nothing.
 
     Args:
         samples: ``(n,)`` in [-1, 1].
         feature_set: ``egemaps`` (88) or ``compare2016`` (6373).
-
-    Raises: UsageError for another set.
     """
-    if feature_set not in WIDTHS:
-        raise UsageError(f"No openSMILE feature set {feature_set!r}: choose from {', '.join(WIDTHS)}.")
     # Checked before: openSMILE answers silence and NaN with finite nonsense.
-    if len(samples) < MIN_S * RATE_HZ or not np.isfinite(samples).all():
-        return None
-    if float(np.mean(np.square(samples, dtype=np.float64))) < 10 ** (SILENCE_DBFS / 10):
+    if not is_sound(samples):
         return None
     values: NDArray[np.float32] = _smile(feature_set)(samples, RATE_HZ)[0, :, 0].astype(np.float32)
     return values if np.isfinite(values).all() else None
@@ -103,167 +123,80 @@ def speaker_relative(
     return np.concatenate([values, relative, known[:, None].astype(np.float32)], axis=1)
 
 
-@dataclass(frozen=True)
-class VoiceScores:
-    """How much a turn sounds of each emotion: two linear classifiers over functionals.
-
-    One reads the functionals against the statistics of its training, the other against the speaker's
-    own manner. Both are calibrated: the softmax of a turn's scores are probabilities. A temperature fitted
-    on turns like those of training is too sure of others (Ovadia et al., NeurIPS 2019), so it grows with
-    a turn's distance from training: the scores of a turn far from it are closer together.
-    """
-
-    features: str  # the openSMILE set, key of WIDTHS
-    labels: tuple[str, ...]  # k
-    mean: NDArray[np.float32]  # (d,)
-    scale: NDArray[np.float32]  # (d,) one over the deviation; 0 for a feature that never varied
-    plain: NDArray[np.float32]  # (k, d + 1), the last column the bias
-    relative: NDArray[np.float32]  # (k, d + 1)
-    basis: NDArray[np.float32]  # (c, d) the principal directions of training turns, orthonormal rows
-    usual: float  # mean distance of the training turns
-    doubt: tuple[float, float]  # growth of the two log temperatures with the log distance
-
-    def standardised(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Functionals ``(n, d)`` against the statistics of the training, in [-4, 4]."""
-        near: NDArray[np.float32] = np.clip((values - self.mean) * self.scale, -LIMIT, LIMIT)
-        return near
-
-    def log_distances(self, near: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log of how far turns lie from training, ``(n,)``: 0 for a usual training turn, 0.35 at most.
-
-        A turn's distance is what the principal directions of training leave of its standardised functionals
-        ``near`` (n, d), root of the mean square: a usual measure of novelty. Short turns lie further than
-        whole sentences, rightly so.
-        """
-        basis = self.basis.astype(np.float64)
-        found = np.zeros(len(near))
-        for i, turn in enumerate(near):
-            row = turn.astype(np.float64)
-            left = max(row @ row - np.square(basis @ row).sum(), 0.0)
-            found[i] = 0.5 * np.log(max(left / len(row), 1e-12)) - np.log(self.usual)
-        return np.clip(found, 0, FURTHEST)
-
-    def __call__(
-        self, values: NDArray[np.float32], present: NDArray[np.bool_], speakers: Sequence[str] | None
-    ) -> NDArray[np.float32]:
-        """Functionals ``(n, d)`` to ``[plain, relative, 1]``, ``(n, 2 k + 1)``; ``(n, k)`` without speakers.
-
-        The second and third part are zeros where the speaker's manner is not known, and absent
-        turns are all zeros.
-
-        Args:
-            speakers: ``(n,)``, of one recording; None: the plain scores only.
-        """
-        near = self.standardised(values)
-        warmth = np.exp(self.log_distances(near)[:, None] * self.doubt).astype(np.float32)
-        plain = _linear(near, self.plain) * present[:, None] / warmth[:, :1]
-        if speakers is None:
-            return plain
-        relative, known = against_own_manner(values, present, speakers)
-        scores = _linear(np.clip(relative, -LIMIT, LIMIT), self.relative) * known[:, None] / warmth[:, 1:]
-        return np.concatenate([plain, scores, known[:, None].astype(np.float32)], axis=1)
-
-
-def _linear(rows: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``rows (n, d)`` times ``weight (k, d + 1)``: ``(n, k)``.
-
-    Row by row in double precision, so that a turn's scores don't depend on how many others there are.
-    """
-    matrix, bias = weight[:, :-1].astype(np.float64), weight[:, -1].astype(np.float64)
-    out = np.zeros((len(rows), len(weight)), np.float32)
-    for i, row in enumerate(rows):
-        out[i] = matrix @ row.astype(np.float64) + bias
-    return out
-
-
-def load_voice_scores(file: Path) -> VoiceScores:
-    """The classifiers in a safetensors file whose metadata has their ``config``.
-
-    Raises: SetupError when the file is something else.
-    """
-    try:
-        with safe_open(file, "np") as stored:
-            config = plain_json.loads((stored.metadata() or {})["config"])
-            arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
-        width, classes = WIDTHS[str(config["features"])], len(config["labels"])
-        if "basis" not in arrays:  # files of the first version know no distance
-            config |= {"usual": 1, "doubt": (0, 0)}
-            arrays["basis"] = np.zeros((0, width), np.float32)
-        plain, relative = map(float, config["doubt"])
-        scores = VoiceScores(
-            features=str(config["features"]),
-            labels=tuple(map(str, config["labels"])),
-            usual=float(config["usual"]),
-            doubt=(plain, relative),
-            **arrays,
-        )
-        vector, matrix, directions = (width,), (classes, width + 1), (len(arrays["basis"]), width)
-        shapes = {
-            "mean": vector, "scale": vector, "plain": matrix, "relative": matrix, "basis": directions,
-        }  # fmt: skip
-        if not (0 < scores.usual < np.inf and 0 <= min(scores.doubt) and max(scores.doubt) <= MOST_DOUBT):
-            raise ValueError(f"usual is not positive, or doubt not from 0 to {MOST_DOUBT:g}")
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} is not {shape} finite numbers")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SetupError(f"{file} holds no voice scores of this version: {reason}") from error
-    return scores
-
-
 class AudioEncoder:
-    """openSMILE functionals of each utterance, or its ``VoiceScores``.
+    """Features of each utterance's voice, or their ``VoiceScores``.
 
     Args:
-        name: ``egemaps`` or ``compare2016``.
+        name: key of WIDTHS.
         speaker_norm: append what is measured against the speaker's own manner; the width doubles, and one.
-        weights: scores as ``load_voice_scores`` takes them; functionals themselves when None.
+        weights: scores as ``load_voice_scores`` takes them; the features themselves when None.
+        device: for Whisper's states.
 
     Raises:
-        SetupError: the weights don't load.
-        UsageError: an unknown name, or weights for another one.
+        SetupError: the weights don't load, or the embedded Whisper is missing.
+        UsageError: an unknown name, weights for another one, or ``speaker_norm`` with weights.
     """
 
     modality = "audio"
 
-    def __init__(self, name: str, *, speaker_norm: bool = False, weights: Path | None = None) -> None:
+    def __init__(
+        self, name: str, *, speaker_norm: bool = False, weights: Path | None = None, device: str = "cpu"
+    ) -> None:
         if name not in WIDTHS:
-            raise UsageError(f"No openSMILE feature set {name!r}: choose from {', '.join(WIDTHS)}.")
-        self.name, self.speaker_norm = name, speaker_norm
-        self.scores = None if weights is None else load_voice_scores(weights)
+            raise UsageError(f"No audio encoder {name!r}: choose from {', '.join(WIDTHS)}.")
+        self.name, self.speaker_norm, self.device = name, speaker_norm, torch.device(device)
+        self.scores = None if weights is None else load_voice_scores(weights, WIDTHS[name])
         if self.scores is not None and self.scores.features != name:
             raise UsageError(f"{weights} reads {self.scores.features}, not {name}: name that in the encoder.")
+        if self.scores is not None and speaker_norm:
+            raise UsageError('Scores of a voice know its manner: leave out "speaker_norm" beside "weights".')
         self._digest = "" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
-        width = WIDTHS[name] if self.scores is None else len(self.scores.labels)
+        self._whisper = carried_whisper() if name == "whisper" else None
+        width = WIDTHS[name] if self.scores is None else self.scores.width
         self.width = 2 * width + 1 if speaker_norm else width
 
     @property
     def fingerprint(self) -> str:
         from importlib.metadata import version
 
-        settings = (
-            f"{version('opensmile')} {self.name} {self.speaker_norm} {MIN_S} {SILENCE_DBFS} {MIN_TURNS}"
-        )
-        if self.scores is not None:
-            settings += f" {LIMIT} {self._digest}"
-            if len(self.scores.basis):
-                settings += f" {FURTHEST}"
+        made_by = f"opensmile {version('opensmile')}"
+        if self._whisper is not None:
+            made_by = f"{self._whisper.fingerprint} {LAYERS} {version('transformers')}"
+        trim = (FRAME, QUIET_DB, FLOOR_SHARE, KEPT_FRAMES)
+        settings = f"{made_by} {self.name} {self.speaker_norm} {MIN_S} {SILENCE_DBFS} {trim} {self._digest}"
+        if self.speaker_norm:
+            settings += f" {MIN_TURNS}"
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Features ``(d,)`` of trimmed sound, or None where they would mean nothing."""
+        if self._whisper is None:
+            return functionals(samples, self.name)
+        if not is_sound(samples):
+            return None
+        with one_thread(self.device):
+            values = self._states.pooled(samples)
+        return values if np.isfinite(values).all() else None
+
+    @cached_property
+    def _states(self) -> WhisperStates:
+        return load_states(LAYERS, str(self.device))
 
     def __call__(self, evidence: Evidence, utterances: Sequence[Utterance]) -> Features:
         values = np.zeros((len(utterances), WIDTHS[self.name]), np.float32)
         present = np.zeros(len(utterances), np.bool_)
+        seconds = np.zeros(len(utterances))
         audio = evidence.audio
         for i, utterance in enumerate(utterances):
             if audio is None:
                 break
-            found = functionals(audio.window(utterance.start, utterance.end), self.name)
+            samples = trimmed(audio.window(utterance.start, utterance.end))
+            found = self.features(samples)
             if found is not None:
-                values[i], present[i] = found, True
-        speakers = [u.speaker for u in utterances] if self.speaker_norm else None
+                values[i], present[i], seconds[i] = found, True, len(samples) / RATE_HZ
+        speakers = [u.speaker for u in utterances]
         if self.scores is not None:
-            values = self.scores(values, present, speakers)
-        elif speakers is not None:
+            values = self.scores(values, seconds, present, speakers)
+        elif self.speaker_norm:
             values = speaker_relative(values, present, speakers)
         return Features(values, present)

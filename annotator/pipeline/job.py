@@ -56,6 +56,15 @@ PASSING = {"changed", "unreadable", "timeout", "decoder_killed"}
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
+MOST_PLAUSIBLE = 3  # labels of an utterance that is not `uncertain`
+
+
+def doubts(prediction: Prediction) -> list[list[str]]:
+    """Flags of each utterance that say how little its label rests on."""
+    return [
+        (["uncertain"] if plausible.sum() > MOST_PLAUSIBLE else []) + ([] if used.any() else ["no_evidence"])
+        for plausible, used in zip(prediction.plausible, prediction.used, strict=True)
+    ]
 
 
 def installed(names: Sequence[str]) -> dict[str, str]:
@@ -376,8 +385,8 @@ class Job:
         whole = Prediction.joined(predictions, len(self.predictor.labels))
         of_recording = [f for f in recording.flags if f not in NOT_FOR_ROWS]
         quality = [
-            list(dict.fromkeys([*u.flags, *of_recording, *([] if used.any() else ["no_evidence"])]))
-            for u, used in zip(recording.utterances, whole.used, strict=True)
+            list(dict.fromkeys([*u.flags, *of_recording, *told]))
+            for u, told in zip(recording.utterances, doubts(whole), strict=True)
         ]
         part = table.rows(
             entry.file_id,

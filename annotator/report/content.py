@@ -195,7 +195,8 @@ def utterances(
 
     Each is a list, for brevity: start, end (seconds), speaker, text or null, emotion, its probability (%),
     the probabilities of all labels (%), sentiment, its probability (%), modalities used (bits), flags,
-    conversation. Speakers, emotions, sentiments and flags are numbers of places in their lists.
+    conversation, plausible emotions, and what each modality says alone (emotion and %, or null). Speakers,
+    emotions, sentiments and flags are numbers of places in their lists.
     """
     left = DATA_BYTES
     shown: list[dict[str, Any]] = []
@@ -223,6 +224,8 @@ def utterances(
                 sum(row[f"has_{m}"] << i for i, m in enumerate(MODALITIES)),
                 [flags.setdefault(flag, len(flags)) for flag in row["quality"]],
                 row["dialogue_id"],
+                [labels.index(label) for label in row["plausible"] or ()],
+                [_alone(row, modality, labels) for modality in MODALITIES],
             ]
             # A row pays for its names as if they were always new: simple, and never too little.
             named = [visible(n, NAME_CHARACTERS) for n in (row["speaker"], *row["quality"])]
@@ -243,6 +246,12 @@ def utterances(
         if left < 0:
             break
     return shown
+
+
+def _alone(row: dict[str, Any], modality: str, labels: Sequence[str]) -> list[int] | None:
+    """What a modality says alone: the place of its emotion, and the probability (%)."""
+    emotion, confidence = row[f"{modality}_emotion"], row[f"{modality}_confidence"]
+    return None if emotion is None or confidence is None else [labels.index(emotion), round(100 * confidence)]
 
 
 def readable(facts: dict[str, str]) -> list[tuple[str, str]]:

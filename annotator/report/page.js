@@ -12,7 +12,8 @@
   const ROWS = 100; // transcript rows added at a time
   const SVG = document.querySelector("svg").namespaceURI;
   const NAMES = ["start", "end", "speaker", "text", "emotion", "confidence", "probabilities",
-    "sentiment", "sentimentProbability", "used", "flags", "conversation"];
+    "sentiment", "sentimentProbability", "used", "flags", "conversation",
+    "plausible", "alone"];
 
   const id = (name) => document.getElementById(name);
   // For comparing: a name typed on a keyboard should find the same name as another system spells it.
@@ -224,6 +225,7 @@
 
   // ---- tip ----------------------------------------------------------------------------------------
 
+  const name = (label) => data.labels[label];
   const said = (u) => (u.text === null ? "– no transcript" : u.text === "" ? "– no words" : `“${u.text}”`);
   const inWords = (u) => `${clock(u.start)} to ${clock(u.end)}, ${u.who}: ${said(u)} `
     + `${data.labels[u.emotion]} ${u.confidence}%, ${data.sentiments[u.sentiment]}.`;
@@ -232,14 +234,16 @@
     const tip = id("tip");
     const likely = u.probabilities.map((p, label) => [p, label]).sort((a, b) => b[0] - a[0]).slice(0, 4);
     const sentiment = data.sentiments[u.sentiment];
-    tip.replaceChildren(
+    tip.replaceChildren(...[
       make("p", { className: "faint" }, `${clock(u.start)} – ${clock(u.end)} · `, make("bdi", {}, u.who)),
       make("p", { dir: "auto" }, u.text && u.text.length > 300 ? `“${u.text.slice(0, 300)} …”` : said(u)),
       make("table", {}, make("tbody", {}, ...likely.map(([p, label]) => make("tr", {},
         make("th", { scope: "row" }, label === u.emotion ? make("strong", {}, data.labels[label]) : data.labels[label]),
         make("td", { className: "bar" }, bar(data.styles[label], p)),
         make("td", { className: "number" }, `${p}%`))))),
-      make("p", { className: "faint" }, `Sentiment: ${sentiment} ${u.sentimentProbability}%`));
+      u.plausible.length ? make("p", { className: "faint" }, `Plausible: ${u.plausible.map(name).join(", ")}`) : null,
+      make("p", { className: "faint" }, `Sentiment: ${sentiment} ${u.sentimentProbability}%`),
+    ].filter((part) => part !== null));
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     const left = Math.max(8, Math.min(x, window.innerWidth - box.width - 8));
@@ -270,7 +274,8 @@
     const style = data.styles[u.emotion], sentiment = data.sentiments[u.sentiment];
     const text = u.text ? highlighted(u.text)
       : [make("span", { className: "faint" }, u.text === null ? "– no transcript" : "– no words")];
-    const used = MODALITIES.filter((_, bit) => u.used & (1 << bit));
+    const used = MODALITIES.flatMap((modality, bit) => (u.used & (1 << bit)
+      ? [u.alone[bit] ? `${modality}: ${name(u.alone[bit][0])} ${u.alone[bit][1]}%` : modality] : []));
     const row = make("tr", {},
       make("td", {}, make("button", { type: "button", className: "time", title: "Show on the timeline",
         onclick: () => toTimeline(recording, u) }, `${clock(u.start)} – ${clock(u.end)}`)),

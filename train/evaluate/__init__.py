@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from annotator import plain_json
 from annotator.records import Conversation, SetupError, UsageError
 from annotator.settings import RunSettings
-from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint
+from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint, plausible_sets
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
 from train.evaluate.calibration import subsets
 from train.evaluate.figures import draw_confusion, draw_reliability
@@ -70,14 +70,14 @@ def evaluate(
         raise UsageError(
             f"No utterance of the {split} split of {corpus.folder} has an emotion to compare with."
         )
-    emotion, sentiment = probabilities(checkpoint, conversations)
+    emotion, sentiment, present = told(checkpoint, conversations)
     confusion = confusion_matrix(fine, emotion.argmax(1), len(checkpoint.labels))
     used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
-    by_subset = {"+".join(used): scores_of(emotion, fine)}
+    by_subset = {"+".join(used): scores_of(emotion, fine) | sets_of(checkpoint, emotion, present, fine)}
     for subset in subsets(used):
         if "+".join(subset) not in by_subset:
-            found, _ = probabilities(checkpoint, conversations, subset)
-            by_subset["+".join(subset)] = scores_of(found, fine)
+            found, _, there = told(checkpoint, conversations, subset)
+            by_subset["+".join(subset)] = scores_of(found, fine) | sets_of(checkpoint, found, there, fine)
     whole = score(confusion)
     metrics: dict[str, Any] = {
         **by_subset["+".join(used)],
@@ -130,10 +130,41 @@ def probabilities(
     checkpoint: Checkpoint, conversations: Sequence[Conversation], subset: Sequence[str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Calibrated probabilities (V, C) and (V, 3), with only the modalities of ``subset`` if given."""
+    return told(checkpoint, conversations, subset)[:2]
+
+
+def told(
+    checkpoint: Checkpoint, conversations: Sequence[Conversation], subset: Sequence[str] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """As :func:`probabilities`, and which of the checkpoint's modalities were there (V, M)."""
     logits = predict_logits(checkpoint.network, conversations, subset)
-    return apply_calibration(
+    emotion, sentiment = apply_calibration(
         checkpoint.calibration, logits.fine, logits.coarse, logits.present, checkpoint.config.modalities
     )
+    return emotion, sentiment, logits.present
+
+
+def sets_of(
+    checkpoint: Checkpoint,
+    emotion: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    target: NDArray[np.int64],
+) -> dict[str, float | None]:
+    """``coverage``: the share of labelled utterances whose label is among the plausible ones; ``plausible``:
+    how many those are on average. None where the checkpoint does not know which are.
+
+    Args:
+        emotion, present: as :func:`told` gives them.
+    """
+    modalities = checkpoint.config.modalities
+    sets = plausible_sets(checkpoint.calibration, emotion, present, modalities)
+    known = np.flatnonzero((target >= 0) & sets.any(1))
+    if not len(known):
+        return {"coverage": None, "plausible": None}
+    return {
+        "coverage": float(sets[known, target[known]].mean()),
+        "plausible": float(sets[known].sum(1).mean()),
+    }
 
 
 def scores_of(found: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, Any]:

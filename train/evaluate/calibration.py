@@ -1,4 +1,8 @@
-"""Temperatures (Guo et al., ICML 2017), one for each subset of modalities, fitted on validation."""
+"""Temperatures (Guo et al., ICML 2017), one for each subset of modalities, fitted on validation.
+
+Beside them how likely a label must be to count as plausible (split conformal prediction; Sadinle, Lei and
+Wasserman, JASA 114, 2019).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from model import Network
 from train.corpus import LabelledConversation
@@ -17,6 +21,7 @@ from train.evaluate.logits import predict_logits, targets
 
 RANGE = (0.05, 20.0)  # of temperatures that are tried
 FEWEST = 20  # labelled utterances below which a temperature would be noise
+COVERAGE = 0.9  # share of held-out utterances whose true label is among the plausible ones
 PRIOR_ONLY = 1e6  # a temperature that leaves nothing of the logits, so that the bias alone speaks
 
 
@@ -56,6 +61,23 @@ def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> 
     return float(np.exp(found.x))
 
 
+def plausible_from(found: NDArray[np.floating], target: NDArray[np.int64]) -> float | None:
+    """The probability from which on a label is plausible, so that ``COVERAGE`` of the true ones are.
+
+    For a new utterance like these, the chance that its true label has at least this probability is no less
+    than ``COVERAGE``. None with too few labelled rows.
+
+    Args:
+        found: (n, C) probabilities, of utterances that nothing was fitted on but a temperature.
+        target: (n,) class, below 0 where unknown.
+    """
+    known = np.flatnonzero(target >= 0)
+    if len(known) < FEWEST:
+        return None
+    of_true = np.sort(found[known, target[known]])
+    return float(of_true[int((len(known) + 1) * (1 - COVERAGE) + 1e-9) - 1])
+
+
 def calibrate(
     network: Network, validation: Sequence[LabelledConversation], prior: dict[str, list[float]]
 ) -> dict[str, dict[str, Any]]:
@@ -72,15 +94,22 @@ def calibrate(
         logits = predict_logits(network, conversations, subset)
         columns = [network.config.modalities.index(m) for m in subset]
         whole = logits.present[:, columns].all(axis=1)
-        entry = {}
+        entry: dict[str, dict[str, Any]] = {}
         for head, rows, target in (("fine", logits.fine, fine), ("coarse", logits.coarse, coarse)):
             temperature = fit_temperature(rows[whole], target[whole])
             if temperature is not None:
                 entry[head] = {"temperature": temperature, "bias": None}
+        if "fine" in entry:
+            told = softmax(logits.fine[whole] / entry["fine"]["temperature"], 1).astype(np.float32)
+            entry["fine"]["plausible_from"] = plausible_from(told, fine[whole])
         if entry:
             found["+".join(subset)] = entry
     found[""] = {
         head: {"temperature": PRIOR_ONLY, "bias": np.log(np.maximum(shares, 1e-6)).tolist()}
         for head, shares in prior.items()
     }
+    if "fine" in prior:
+        told = np.tile(np.array(prior["fine"], np.float32), (len(fine), 1))
+        least = plausible_from(told, fine)
+        found[""]["fine"] |= {} if least is None else {"plausible_from": least}
     return found

@@ -87,8 +87,11 @@ def write_report(
         "![Confusion matrix](confusion.png)",
         "![Reliability diagram](reliability.png)",
         "## With some modalities only",
+        "Coverage: the share of utterances whose label is among the plausible ones, nine in ten if all is "
+        "well; and how many those are.",
         markdown_table(
-            ["modalities", *head], [[name, *_row(found)] for name, found in metrics["subsets"].items()]
+            ["modalities", *head, "coverage", "plausible"],
+            [[name, *_row(found), *_sets(found)] for name, found in metrics["subsets"].items()],
         ),
     ]
     if missing:
@@ -120,3 +123,9 @@ def write_report(
 
 def _row(found: Mapping[str, float]) -> list[str]:
     return [percent(found[key]) for key, _ in COLUMNS]
+
+
+def _sets(found: Mapping[str, float | None]) -> list[str]:
+    """Coverage in percent, and the mean number of plausible labels; dashes where they are not known."""
+    coverage, size = found["coverage"], found["plausible"]
+    return ["–", "–"] if coverage is None or size is None else [percent(coverage), f"{size:.2f}"]

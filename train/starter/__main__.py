@@ -17,43 +17,58 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from annotator.encode.audio import VoiceScores
 from annotator.encode.face import load_face_net
 from annotator.encode.text import TextEncoder, minilm_folder
+from annotator.encode.voice import VoiceScores, load_voice_scores
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from annotator.table import write_json, written_whole
-from model import Checkpoint, load_checkpoint, save_checkpoint
-from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter, with_vectors
+from model import Checkpoint, Network, load_checkpoint, save_checkpoint
+from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
-from train.evaluate import MISSING_RATES, evaluate, probabilities, scores_of
+from train.evaluate import MISSING_RATES, evaluate, scores_of, sets_of, told
 from train.evaluate.calibration import calibrate, fit_temperature
+from train.loop import statistics, train
 from train.prepare import prepare
+from train.settings import TrainSettings
 from train.starter.card import write_card
 from train.starter.faces import MELD_LABELS, FaceSplits, face_logits, load_fer2013, train_faces
 from train.starter.fusion import face_pools, made_pairs
 from train.starter.halved import halved
-from train.starter.languages import FIRST, READER, add_languages, with_section
+from train.starter.languages import FIRST, READER, add_languages, measure_again
 from train.starter.quick import CLIPS, SMALL_FACES, smaller
-from train.starter.voice import Voices, across_corpora, load_voices, turn_scores, unseen_scores, voice_figures
+from train.starter.voice import (
+    LEARNED,
+    TESTED,
+    Voices,
+    across_corpora,
+    load_voices,
+    short_turns,
+    turn_scores,
+    unseen_scores,
+    voice_figures,
+    without_corpus,
+)
 
 log = logging.getLogger("annotator")
 
-VERSION = "6.2"
+VERSION = "7.0"
 VOICE = "voice.safetensors"
-FUNCTIONALS = "compare2016"
-AUDIO = {"name": FUNCTIONALS, "speaker_norm": True, "weights": VOICE}
+HEARING = {"name": "whisper"}
+AUDIO = {**HEARING, "weights": VOICE}
 FACE = {"name": "facenet", "weights": "faces.safetensors"}
 # A day-long conversation must fit too, and MELD's longest has 33 utterances.
 NETWORK = {"attention_span": 40, "modality_dropout": 0.3}
 # A part of the dialogues is garbled as by a recogniser, whose text a run mostly has.
 TRAINING = AdapterSettings(rank=32, dialogue_epochs=2, word_errors=0.2)
 QUICK = AdapterSettings(rank=32, network_epochs=2, dialogue_epochs=1, word_errors=0.2)
+# The network of an earlier bundle learns a new voice: it knows the rest already.
+FUSION = TrainSettings(epochs=4, batch_size=16, lr=1e-3, warmup=0.1, patience=None)
 NEEDED = (
     "faces/fer2013.parquet",
-    "speech/ravdess.csv",
-    "speech/emodb.csv",
+    *(f"speech/{corpus}.csv" for corpus in (*LEARNED, *TESTED)),
     "dialogues/meld",
     "dialogues/mmeld",
     "dialogues/emorynlp",
@@ -74,7 +89,8 @@ def build(
 
     Args:
         teachers: folders of larger text encoders that the embedded one learns from.
-        keep: an earlier bundle, whose faces, text and network stay: only the voice is learned anew.
+        keep: an earlier bundle, whose faces and text stay: the voice is learned anew, and the network goes on
+            from what it knows.
 
     Raises: UsageError when the data are incomplete, or ``keep`` is no such bundle.
     """
@@ -107,22 +123,31 @@ def build(
     dialogues = data / "dialogues"
     if not (work / "meld" / "corpus.json").exists():
         prepare("meld", dialogues / "meld", work / "meld")
-    voices = load_voices(data / "speech", work, {"name": FUNCTIONALS}, limit=CLIPS if quick else None)
-    scores = unseen_scores(voices, work, weights / VOICE, FUNCTIONALS)
-    corpus = work / "pairs"
-    made_pairs(
-        load_corpus(work / "meld"),
-        voices,
-        scores,
-        face_pools(faces),
-        weights,
-        corpus,
-        audio_spec=AUDIO,
-        face_spec=FACE,
-    )
+    voices = load_voices(data / "speech", work, HEARING, limit=CLIPS if quick else None)
+    scores = unseen_scores(voices, work, weights / VOICE)
+    corpus, text_spec = work / "pairs", {"name": "minilm"}
+    if keep is not None:
+        shutil.copyfile(keep / ADAPTER, weights / ADAPTER)
+        text_spec["adapter"] = ADAPTER
+    if not (corpus / "corpus.json").exists():
+        made_pairs(
+            load_corpus(work / "meld"),
+            TextEncoder("minilm", minilm_folder(), adapter=weights / ADAPTER if keep is not None else None),
+            text_spec,
+            voices,
+            scores,
+            strangers(voices, work, scores),
+            face_pools(faces),
+            weights,
+            corpus,
+            audio_spec=AUDIO,
+            face_spec=FACE,
+        )
     log.info("text and network")
     if keep is not None:
-        checkpoint = with_new_voice(keep, corpus)
+        checkpoint = with_new_voice(
+            keep, corpus, work / "fused", replace(FUSION, epochs=1) if quick else FUSION
+        )
         learned_from = checkpoint.meta.get("teachers", [])
     else:
         trained = work / "trained"
@@ -154,9 +179,10 @@ def build(
     frequent[:, 0] = 1
     figures = {
         "faces": faces_alone(out, faces),
-        "voice": voice_figures(voices, scores),
-        "voice_across": across_corpora(voices, work, FUNCTIONALS),
-        "voice_alone": voice_alone(out, voices, scores),
+        "voice": voice_figures(voices, work, scores),
+        "voice_across": across_corpora(voices, work, load_voice_scores(out / VOICE, voices.values.shape[1])),
+        "voice_short": short_turns(data / "speech", HEARING, scores),
+        "voice_alone": network_on_voices(out, voices, work, scores),
         "majority": {**scores_of(frequent, truth), "ece": None},
         "pairs": pairs,
         "faces_dropped": faces.dropped,
@@ -177,27 +203,59 @@ def build(
     with written_whole(out / "CARD.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
     if "second" in checkpoint.encoders["text"]:
-        with written_whole(out / "CARD.md") as temporary:
-            temporary.write_text(with_section(card, checkpoint.meta["languages"]), encoding="utf-8")
+        measure_again(out, data, work / "languages")
     else:
         add_languages(out, data, work / "languages", quick=quick)
     write_json(work / "figures.json", figures)
     return figures
 
 
-def with_new_voice(bundle: Path, pairs: Path) -> Checkpoint:
-    """The checkpoint of a bundle as it stays where only the voice changes, calibrated for that.
+def strangers(voices: Voices, work: Path, scores: Mapping[str, VoiceScores]) -> dict[str, VoiceScores]:
+    """For each speaker a model that has heard nothing of the corpus."""
+    models = {corpus: without_corpus(voices, work, corpus) for corpus in LEARNED}
+    return {name: models.get(name.partition("-")[0], scores[name]) for name in voices.speakers}
 
-    Scores of an emotion mean the same whichever classifiers give them. To learn their projection anew, with
-    the rest as it is, was no gain (docs/results/starter.md).
+
+def with_new_voice(bundle: Path, pairs: Path, out: Path, settings: TrainSettings) -> Checkpoint:
+    """The checkpoint of a bundle after its network has learned another voice from made pairs.
+
+    What has to do with the voice goes on from what it was, its projection begins anew, all else stays.
 
     Args:
-        pairs: made with the new voice.
+        pairs: made with the new voice, and with the bundle's text.
+        out: where the trained checkpoint is kept; what is there is not trained again.
     """
-    checkpoint = load_checkpoint(bundle)
-    text = TextEncoder("minilm", minilm_folder(), adapter=bundle / ADAPTER)
-    validation = with_vectors(load_corpus(pairs), "validation", text)
-    return replace(checkpoint, calibration=calibrate(checkpoint.network, validation, checkpoint.prior))
+    if not out.exists():
+        before, corpus = load_checkpoint(bundle), load_corpus(pairs)
+        widths = {**before.config.input_dims, "audio": corpus.header.widths["audio"]}
+        network = Network(before.config.replace(input_dims=widths))
+        known = before.network.state_dict()
+        fits = {
+            name: value for name, value in known.items() if value.shape == network.state_dict()[name].shape
+        }
+        network.load_state_dict(fits, strict=False)
+        # The text has learned these very labels: a network that goes on learning would believe it too much.
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_("audio" in name)
+        learned, validation = corpus.conversations("train"), corpus.conversations("validation")
+        network.set_normalisation({"audio": statistics(learned, ("audio",))["audio"]})
+        train(
+            learned,
+            validation,
+            network.config,
+            settings,
+            out,
+            labels=before.labels,
+            encoders={**before.encoders, "audio": AUDIO},
+            meta=before.meta,
+            start=network,
+        )
+        # What is as likely as in natural dialogue, not as in the recordings of voices beside it.
+        found = load_checkpoint(out)
+        prior = before.prior
+        found = replace(found, prior=prior, calibration=calibrate(found.network, validation, prior))
+        save_checkpoint(out, found)
+    return load_checkpoint(out)
 
 
 def faces_alone(bundle: Path, faces: FaceSplits) -> dict[str, Any]:
@@ -208,26 +266,47 @@ def faces_alone(bundle: Path, faces: FaceSplits) -> dict[str, Any]:
     return scores_of(logits.softmax(1).numpy(), faces.test[1])
 
 
-def voice_alone(bundle: Path, voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
-    """The network with nothing but the voice: clean clips of RAVDESS' held-out actors, a turn at a time.
+def voice_alone(
+    bundle: Path, voices: Voices, rows: NDArray[np.int64], scores: Mapping[str, VoiceScores]
+) -> dict[str, Any]:
+    """The network with nothing but the voice, a turn at a time: figures, coverage of the plausible labels.
 
-    An actor's clips count as one recording, so the speaker's own manner is known.
+    A speaker's rows count as one recording, so the manner is known. Emotions that no row has are left out.
     """
     checkpoint = load_checkpoint(bundle)
-    rows = [
-        r
-        for split in ("validation", "test")
-        for r in voices.rows(split, clean=True)
-        if voices.speakers[r].startswith("ravdess")
-    ]
-    values = turn_scores(voices, np.array(rows), [voices.speakers[r] for r in rows], scores)
+    values = turn_scores(voices, rows, [voices.recordings[r] for r in rows], scores)
     clips = [
         Conversation(np.zeros(1, np.int64), {"audio": Features(value[None], np.ones(1, np.bool_))})
         for value in values
     ]
     truth = np.array([MELD_LABELS.index(voices.labels[r]) for r in rows])
-    found, _ = probabilities(checkpoint, clips)
-    return scores_of(found, truth)
+    found, _, present = told(checkpoint, clips)
+    classes = np.unique(truth)
+    shares = found[:, classes] / found[:, classes].sum(1, keepdims=True)
+    of = scores_of(shares, np.searchsorted(classes, truth))
+    return of | sets_of(checkpoint, found, present, truth)
+
+
+def network_on_voices(
+    bundle: Path, voices: Voices, work: Path, scores: Mapping[str, VoiceScores]
+) -> dict[str, dict[str, Any]]:
+    """:func:`voice_alone` on RAVDESS' held-out actors, and on corpora by models that have not heard them."""
+    held_out = [
+        r
+        for split in ("validation", "test")
+        for r in voices.rows(split, clean=True)
+        if voices.speakers[r].startswith("ravdess")
+    ]
+    found = {"held_out": voice_alone(bundle, voices, np.array(held_out), scores)}
+    for corpus in (*LEARNED, *TESTED):
+        rows = np.flatnonzero(voices.clean & [name.startswith(corpus) for name in voices.speakers])
+        heard = (
+            scores
+            if corpus in TESTED
+            else dict.fromkeys(voices.speakers, without_corpus(voices, work, corpus))
+        )
+        found[corpus] = voice_alone(bundle, voices, rows, heard)
+    return found
 
 
 def main() -> int:
@@ -241,7 +320,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=Path, metavar="BUNDLE",
-        help="an earlier bundle whose faces, text and network stay: only the voice is learned anew",
+        help="an earlier bundle whose faces and text stay: the voice is learned anew",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="minutes instead of hours: a check of the code")
     arguments = parser.parse_args()

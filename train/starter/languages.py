@@ -54,11 +54,8 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
         data: the folder of the public corpora.
         quick: a check of the code.
     """
-    work.mkdir(parents=True, exist_ok=True)
     dialogues = data / "dialogues"
-    if not (work / "mmeld" / "corpus.json").exists():
-        prepare("mmeld", dialogues / "mmeld", work / "mmeld", english=dialogues / "meld")
-    corpus = load_corpus(work / "mmeld")
+    corpus = _parallel(data, work)
     others = sorted(set(corpus.table["language"]) - {FIRST})
     comments, scenes = sentence_sets(corpus, dialogues)
     sets = [replace(comments, share=IMITATED), scenes]
@@ -99,26 +96,70 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
             "untested_strength": round(untested, 2),
         },
     }
-    first = first_encoder(checkpoint.encoders["text"], bundle)
-    figures = {
+    checkpoint = replace(checkpoint, encoders={**checkpoint.encoders, "text": spec})
+    shutil.copyfile(work / "all-half.safetensors", bundle / READER)
+    figures = measured(checkpoint, bundle, corpus, left_out)
+    _save(checkpoint, bundle, figures)
+    return figures
+
+
+def measure_again(bundle: Path, data: Path, work: Path) -> dict[str, Any]:
+    """Measure the reader that a bundle has, after its network has changed. Returns its figures.
+
+    Readers that training left in ``work`` without a language are measured too.
+    """
+    checkpoint, corpus = load_checkpoint(bundle), _parallel(data, work)
+    found = {
+        language: work / f"without-{language}-half.safetensors" for language in set(corpus.table["language"])
+    }
+    left_out = {
+        language: TextEncoder("e5", embedded("e5"), adapter=file)
+        for language, file in sorted(found.items())
+        if file.is_file()
+    }
+    figures = measured(checkpoint, bundle, corpus, left_out)
+    _save(checkpoint, bundle, figures)
+    return figures
+
+
+def measured(
+    checkpoint: Checkpoint, bundle: Path, corpus: Corpus, left_out: Mapping[str, TextEncoder]
+) -> dict[str, Any]:
+    """Scores by language on the test split: of both readers, and of those trained without a language."""
+    spec = checkpoint.encoders["text"]
+    second, first = spec["second"], first_encoder(spec, bundle)
+    reader = TextEncoder("e5", embedded("e5"), adapter=bundle / READER)
+    strength, untested = float(second["strength"]), float(second["untested_strength"])
+    return {
         "strength": strength,
         "untested_strength": untested,
         "first": _scores(checkpoint, corpus, first, [FIRST], 1.0),
-        "reader": _scores(checkpoint, corpus, reader, [FIRST, *others], strength),
+        "reader": _scores(checkpoint, corpus, reader, [FIRST, *second["languages"]], strength),
         "left_out": {
             language: _scores(checkpoint, corpus, encoder, [language], untested)[language]
             for language, encoder in left_out.items()
         },
     }
-    shutil.copyfile(work / "all-half.safetensors", bundle / READER)
-    meta = {**checkpoint.meta, "text_languages": [FIRST, *others], "languages": figures}
-    encoders = {**checkpoint.encoders, "text": spec}
-    save_checkpoint(bundle, replace(checkpoint, encoders=encoders, meta=meta), half=True)
+
+
+def _parallel(data: Path, work: Path) -> Corpus:
+    """M-MELD beside MELD's own English, prepared once."""
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "mmeld" / "corpus.json").exists():
+        dialogues = data / "dialogues"
+        prepare("mmeld", dialogues / "mmeld", work / "mmeld", english=dialogues / "meld")
+    return load_corpus(work / "mmeld")
+
+
+def _save(checkpoint: Checkpoint, bundle: Path, figures: Mapping[str, Any]) -> None:
+    """The checkpoint with the figures in it, and in its card where there is one."""
+    learned = [FIRST, *checkpoint.encoders["text"]["second"]["languages"]]
+    meta = {**checkpoint.meta, "text_languages": learned, "languages": dict(figures)}
+    save_checkpoint(bundle, replace(checkpoint, meta=meta), half=True)
     card = bundle / "CARD.md"
     if card.is_file():
         with written_whole(card) as temporary:
             temporary.write_text(with_section(card.read_text("utf-8"), figures), encoding="utf-8")
-    return figures
 
 
 def _scores(

@@ -27,6 +27,8 @@ CODECS = (
     ("mp3", ("-c:a", "libmp3lame", "-b:a", "64k")),
     ("m4a", ("-c:a", "aac", "-b:a", "48k")),
 )
+TELEPHONE = ("wav", ("-ar", "8000", "-c:a", "pcm_mulaw"))
+TELEPHONES = 0.15  # share of the recordings
 PAUSE = RATE_HZ // 10  # between clips in one file, so that a codec's window sees one of them
 
 
@@ -43,7 +45,7 @@ class Channel:
     brown: bool  # noise of traffic and fans; else white
     level_db: float  # mean level
     spread_db: float  # of the level of single clips: the speaker moves
-    codec: int | None  # of CODECS
+    codec: tuple[str, tuple[str, ...]] | None  # of CODECS, or TELEPHONE
 
 
 def draw_channel(rng: np.random.Generator) -> Channel:
@@ -55,17 +57,19 @@ def draw_channel(rng: np.random.Generator) -> Channel:
         tail *= rng.uniform(0.1, 0.4) / np.sqrt(np.sum(tail**2))
         tail[0] = 1.0
         room = tail.astype(np.float32)
+    telephone = bool(rng.random() < TELEPHONES)
+    codec = CODECS[int(rng.integers(len(CODECS)))] if rng.random() < 0.5 else None
     return Channel(
         speed=float(rng.uniform(0.88, 1.14)) if rng.random() < 0.6 else 1.0,
         room=room,
-        low_hz=float(rng.uniform(0, 200)),
-        high_hz=float(rng.choice([3400.0, 5000.0, 7000.0, 8000.0], p=[0.2, 0.15, 0.15, 0.5])),
+        low_hz=300.0 if telephone else float(rng.uniform(0, 200)),
+        high_hz=3400.0 if telephone else float(rng.choice([3400.0, 5000.0, 8000.0], p=[0.1, 0.2, 0.7])),
         tilt_db=float(rng.uniform(-4, 4)),
         noise_db=float(rng.uniform(15, 45)),
         brown=bool(rng.random() < 0.5),
         level_db=float(rng.uniform(-36, -16)),
         spread_db=float(rng.uniform(0, 1.5)),
-        codec=int(rng.integers(len(CODECS))) if rng.random() < 0.5 else None,
+        codec=TELEPHONE if telephone else codec,
     )
 
 
@@ -88,7 +92,7 @@ def through(channel: Channel, clips: Sequence[Samples], rng: np.random.Generator
         x = x + noise / (np.std(noise) + 1e-9) * level * 10 ** (-channel.noise_db / 20)
         x *= 10 ** ((channel.level_db + channel.spread_db * rng.standard_normal()) / 20) / level
         out.append(np.clip(x, -1, 1).astype(np.float32))
-    return out if channel.codec is None else coded(out, *CODECS[channel.codec])
+    return out if channel.codec is None else coded(out, *channel.codec)
 
 
 def _sounding(channel: Channel, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,10 @@
-"""Acted speech as vectors: RAVDESS and EmoDB through the encoder that a run uses.
+"""Open emotional speech as vectors, through the encoder that a run uses.
 
-Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)",
-PLoS ONE 13(5), 2018; Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.
+Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)", PLoS ONE
+13(5), 2018; Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005; Christop, "nEMO:
+Dataset of Emotional Speech in Polish", LREC-COLING 2024. To test only: Latif et al., "Cross Lingual Speech
+Emotion Recognition: Urdu vs. Western Languages", FIT 2018; Pichora-Fuller & Dupuis, "Toronto emotional
+speech set (TESS)", 2020.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from annotator.encode import Encoder, make_encoder
-from annotator.records import RATE_HZ, Audio, Evidence, Utterance
+from annotator.encode import make_encoder
+from annotator.encode.audio import AudioEncoder, trimmed
+from annotator.records import RATE_HZ
 from annotator.table import written_whole
 from train.starter.voice.channel import Samples, draw_channel, through
 
-# RAVDESS' and EmoDB's names -> MELD's. EmoDB's boredom has no counterpart.
+# The corpora's names -> MELD's. EmoDB's boredom has no counterpart.
 TO_MELD = {
     "neutral": "neutral",
     "calm": "neutral",
@@ -38,11 +42,18 @@ TO_MELD = {
     "fear": "fear",
     "disgust": "disgust",
     "surprised": "surprise",
+    "surprise": "surprise",
 }
-COPIES = 4  # of every clip, each through a channel, beside the clean one
+LEARNED = {
+    "ravdess": "actor",
+    "emodb": "speaker",
+    "nemo": "speaker",
+}  # with the column that names the speaker
+TESTED = {"urdu": "speaker", "tess": "speaker"}  # nothing is learned from these
+COPIES = 4  # of every clip to learn from, each through a channel, beside the clean one
+SHORT_COPY = 4  # the copy whose clips are cut as short as turns often are
+SHORT_S = (0.5, 1.8)
 TURNS = 20  # of a speaker in one made recording, which share a channel
-QUIET_DB = -35.0  # below the loudest frame: silence around the sentence, which no utterance of a run has
-FRAME = 400  # samples, 25 ms
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,12 @@ class Voices:
     splits: tuple[str, ...]  # train, validation, test: by speaker
     recordings: tuple[str, ...]  # clips of one speaker with one key came through the same channel
     clean: NDArray[np.bool_]  # (n,) False for what came through a made channel
+    seconds: NDArray[np.float64]  # (n,) without the silence around them
 
     def rows(self, split: str, *, clean: bool = False) -> NDArray[np.int64]:
-        """Rows of a split; of its clean clips only if asked."""
-        keep = np.array([s == split for s in self.splits]) & (self.clean | (not clean))
+        """Rows of a split of the corpora to learn from; of its clean clips only if asked."""
+        learned = np.array([name.partition("-")[0] in LEARNED for name in self.speakers])
+        keep = learned & np.array([s == split for s in self.splits]) & (self.clean | (not clean))
         return np.flatnonzero(keep)
 
 
@@ -76,16 +89,17 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
     """Encode all clips, clean and through channels; those that are in ``work`` already are read.
 
     Args:
-        speech: the folder of ``ravdess.csv`` and ``emodb.csv``.
+        speech: the folder of ``ravdess.csv`` and the others.
         work: gets a folder of vectors, a file for each made recording.
         spec: of the audio encoder.
         limit: use about this many clips of each corpus only, and one channel (a quick run).
     """
     table = clip_table(speech, limit)
     encoder = make_encoder("audio", spec, None, "cpu")
+    assert isinstance(encoder, AudioEncoder)
     folder = work / f"voice-{encoder.fingerprint}{'' if limit is None else f'-{limit}'}"
     made = list(recordings(table, COPIES if limit is None else 1))
-    values, rows = [], []
+    values, rows, seconds = [], [], []
     for recording in tqdm(made, desc="voices", disable=None):
         file = folder / f"{recording.key}.safetensors"
         if not file.exists():
@@ -93,6 +107,7 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         stored = load_file(file)
         values.append(stored["values"][stored["present"]])
         rows.append(stored["rows"][stored["present"]])
+        seconds.append(stored["seconds"][stored["present"]])
     found = table[np.concatenate(rows)]
     counts = [len(r) for r in rows]
     return Voices(
@@ -103,23 +118,28 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         tuple(found["split"]),
         tuple(np.repeat([r.key for r in made], counts).tolist()),
         np.repeat([r.clean for r in made], counts),
+        np.concatenate(seconds),
     )
 
 
 def clip_table(speech: Path, limit: int | None = None) -> pl.DataFrame:
-    """``file, speaker, sex, split, label`` of clips with a label of MELD's, about ``limit`` a corpus."""
+    """``file, corpus, speaker, sex, split, label`` of the clips with a label of MELD's.
+
+    Args:
+        limit: about so many of each corpus.
+    """
     tables = []
-    for corpus, by in (("ravdess", "actor"), ("emodb", "speaker")):
-        table = pl.read_csv(speech / f"{corpus}.csv", schema_overrides={by: pl.Int32})
+    for corpus, by in (LEARNED | TESTED).items():
+        table = pl.read_csv(speech / f"{corpus}.csv", infer_schema=False)
         table = table.filter(pl.col("emotion").is_in(list(TO_MELD)))
         if limit is not None:  # some of each speaker and emotion, so that no split lacks one
             groups = table.select(by, "emotion").n_unique()
             table = table.filter(pl.int_range(pl.len()).over(by, "emotion") < max(1, limit // groups))
-        number = pl.col(by).cast(pl.String).str.zfill(2)
         tables.append(
             table.select(
                 "file",
-                pl.format("{}-{}", pl.lit(corpus), number).alias("speaker"),
+                pl.lit(corpus).alias("corpus"),
+                pl.format("{}-{}", pl.lit(corpus), pl.col(by).str.zfill(2)).alias("speaker"),
                 "sex",
                 pl.col("split").replace({"dev": "validation"}),
                 pl.col("emotion").replace_strict(TO_MELD).alias("label"),
@@ -131,8 +151,9 @@ def clip_table(speech: Path, limit: int | None = None) -> pl.DataFrame:
 def recordings(table: pl.DataFrame, copies: int) -> Iterator[Recording]:
     """The clean clips by speaker, then each copy of them in recordings of about ``TURNS`` turns."""
     speakers = table["speaker"].to_numpy()
+    learned = set(table.filter(pl.col("corpus").is_in(list(LEARNED)))["speaker"])
     for copy in range(copies + 1):
-        for speaker in sorted(set(speakers), reverse=True):
+        for speaker in sorted(learned if copy else set(speakers), reverse=True):
             rows = np.flatnonzero(speakers == speaker)
             if copy:
                 rng = np.random.default_rng([copy, zlib.crc32(speaker.encode())])
@@ -143,43 +164,42 @@ def recordings(table: pl.DataFrame, copies: int) -> Iterator[Recording]:
 
 
 def encode_recording(
-    recording: Recording, files: pl.Series, speech: Path, encoder: Encoder, target: Path
+    recording: Recording, files: pl.Series, speech: Path, encoder: AudioEncoder, target: Path
 ) -> None:
-    """Write ``rows`` of the table, their ``values`` ``(n, d)`` and which are ``present``."""
-    clips = [read_clip(speech / files[int(row)]) for row in recording.rows]
+    """Write ``rows`` of the table, their ``values`` ``(n, d)``, ``seconds``, and which are ``present``."""
+    clips = [trimmed(read_clip(speech / files[int(row)])) for row in recording.rows]
     if not recording.clean:
         rng = np.random.default_rng(zlib.crc32(recording.key.encode()))
         clips = through(draw_channel(rng), clips, rng)
+        if recording.key.startswith(f"{SHORT_COPY}-"):
+            clips = [cut_short(clip, rng.uniform(*SHORT_S), rng.random()) for clip in clips]
     values = np.zeros((len(clips), encoder.width), np.float32)
+    seconds = np.zeros(len(clips))
     present = np.zeros(len(clips), np.bool_)
     for i, clip in enumerate(clips):
-        vector = encode_clip(encoder, clip)
+        # As a file would hold it, and as a run finds it.
+        clip = np.round(np.clip(clip, -1, 32767 / 32768) * 32768).astype(np.float32)
+        clip = trimmed(clip / np.float32(32768))
+        vector = encoder.features(clip)
         if vector is not None:
-            values[i], present[i] = vector, True
+            values[i], seconds[i], present[i] = vector, len(clip) / RATE_HZ, True
+    found: dict[str, NDArray[Any]] = {"rows": recording.rows, "values": values}
+    found |= {"seconds": seconds, "present": present}
     with written_whole(target) as temporary:
-        save_file({"rows": recording.rows, "values": values, "present": present}, temporary)
+        save_file(found, temporary)
+
+
+def cut_short(clip: Samples, seconds: float, place: float) -> Samples:
+    """So many seconds of a clip; ``place`` from 0 (its start) to 1 (its end)."""
+    length = int(seconds * RATE_HZ)
+    start = int(max(0, len(clip) - length) * place)
+    return clip[start : start + length]
 
 
 def read_clip(file: Path) -> Samples:
-    """The clip without the silence around it. Raises: ValueError when it is not at 16 kHz."""
+    """The samples of a clip ``(n,)``. Raises: ValueError when it is not at 16 kHz."""
     samples, rate = soundfile.read(file, dtype="float32")
     if rate != RATE_HZ:
         raise ValueError(f"{file} has {rate} Hz, expected {RATE_HZ}")
-    return trimmed(samples)
-
-
-def trimmed(samples: Samples) -> Samples:
-    """The clip without the silence at its ends, as the utterances of a run are cut."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    level = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
-    loud = np.flatnonzero(level > level.max() + QUIET_DB)
-    first, last = max(loud[0] - 4, 0), min(loud[-1] + 5, len(frames))
-    return samples[first * FRAME : last * FRAME]
-
-
-def encode_clip(encoder: Encoder, samples: Samples) -> NDArray[np.float32] | None:
-    """The vector of one clip through a run's own encoder: one utterance in a recording of that length."""
-    audio = Audio(np.round(np.clip(samples, -1, 32767 / 32768) * 32768).astype(np.int16))
-    whole = Utterance(0, 0, 0.0, audio.duration_s, "SPEAKER_00", 0.0)
-    features = encoder(Evidence(audio, None), [whole])
-    return features.values[0] if features.present[0] else None
+    found: Samples = samples
+    return found

@@ -1,4 +1,4 @@
-"""How good the voice's classifiers are on speakers that they have not heard."""
+"""How good the model of the voice is on speakers, kinds of recording and corpora that it has not heard."""
 
 from __future__ import annotations
 
@@ -9,101 +9,148 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.encode.audio import VoiceScores
+from annotator.encode import make_encoder
+from annotator.encode.audio import AudioEncoder, trimmed
+from annotator.encode.voice import VoiceScores
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.calibrate import calibration, fit_doubt
-from train.starter.voice.clips import Voices
-from train.starter.voice.scores import FOLDS, corpus_of, corpus_scores, fold_scores, turn_scores
+from train.starter.voice.clips import LEARNED, TESTED, Voices, clip_table, cut_short, read_clip
+from train.starter.voice.fit import corpus_of, labels_of
+from train.starter.voice.scores import actor_scores, turn_scores, without_corpus
 
-ACTORS_A_FOLD = 4
-SHORT = 10  # turns of a speaker in a short recording
+SHARES = (0.25, 0.5, 0.75)  # of a mood beside neutral turns
+SHORT_S = (0.6, 1.0, 1.3)
 CHANCE_DRAWS = 200
+K = len(MELD_LABELS)
 
 
-def voice_figures(voices: Voices, scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
-    """Scores as ``scores_of`` gives them, on clean clips, and ``ece_if_calibrated``.
+def voice_figures(voices: Voices, work: Path, scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
+    """Scores as ``scores_of`` gives them, ``ece_if_calibrated``, and those of turns taken ``alone``.
 
-    ``plain``: against the statistics of the training; ``relative``: against the speaker's own manner,
-    of all turns or of ``SHORT`` ones; ``both``: the mean of these scores and the plain ones, which is
-    what the network has to go by. ``held_out``: actors 17 to 20 of RAVDESS; ``folds``: all 20, four at a
-    time; ``emodb``: speakers of EmoDB that training has not heard; ``channels``: both after channels.
+    All clips of a speaker through one channel are one recording, but for ``one mood`` (all of a mood) and
+    ``mostly neutral`` (a mood in a quarter, half and three quarters of the turns, for each mood).
 
     Args:
+        work: keeps models, of five folds of RAVDESS' actors.
         scores: as ``unseen_scores`` gives them.
     """
-    speakers = np.array(voices.speakers)
     splits = np.array(voices.splits)
-    ravdess = np.array([name.startswith("ravdess") for name in speakers]) & voices.clean
-    held_out = np.flatnonzero(ravdess & (splits != "train"))
-    actors = sorted(set(speakers[ravdess]))
-    folds = [actors[i : i + ACTORS_A_FOLD] for i in range(0, len(actors), ACTORS_A_FOLD)]
-    other = np.flatnonzero(~ravdess & voices.clean & (splits != "train"))
-    return {
-        "held_out": _of(voices, held_out, scores),
-        "by_sex": {
-            sex: _of(voices, held_out[[voices.sexes[row] == sex for row in held_out]], scores)
-            for sex in sorted({voices.sexes[row] for row in held_out})
-        },
-        "folds": [_of(voices, np.flatnonzero(ravdess & np.isin(speakers, f)), scores) for f in folds],
-        "all_folds": _of(voices, np.flatnonzero(ravdess), scores),
-        "emodb": _of(voices, other, scores),
-        "channels": _of(voices, np.flatnonzero(~voices.clean & (splits != "train")), scores),
+    corpora = np.array([corpus_of(name) for name in voices.speakers])
+    unseen = (splits != "train") & np.isin(corpora, list(LEARNED))
+    actors = np.flatnonzero((corpora == "ravdess") & voices.clean)
+    held_out = actors[splits[actors] != "train"]
+    folds = actor_scores(voices, work)
+    through = np.flatnonzero(unseen & ~voices.clean & _long(voices))
+    found = {
+        "actors": _of(voices, _whole(voices, actors), folds),
+        "one mood": _of(voices, one_mood(voices, actors), folds),
+        "mostly neutral": _of(voices, mostly_neutral(voices, actors), folds),
+        "held_out": _of(voices, _whole(voices, held_out), scores),
     }
+    if len(through):
+        found["channels"] = _of(voices, _whole(voices, through), scores)
+    for sex in sorted({voices.sexes[row] for row in held_out}):
+        found[sex] = _of(voices, _whole(voices, held_out[[voices.sexes[r] == sex for r in held_out]]), scores)
+    for corpus in ("emodb", "nemo"):
+        rows = np.flatnonzero(unseen & (corpora == corpus) & voices.clean)
+        if len(rows):
+            found[f"{corpus} unheard"] = _of(voices, _whole(voices, rows), scores)
+    return found
 
 
-def across_corpora(voices: Voices, work: Path, features: str, folds: int = FOLDS) -> dict[str, Any]:
-    """Trained on RAVDESS' training actors, tested on all of EmoDB, over the six classes that both have.
+def across_corpora(voices: Voices, work: Path, ships: VoiceScores) -> dict[str, Any]:
+    """Each corpus by a model that has heard nothing of it: figures as of :func:`voice_figures`."""
+    found = {}
+    for corpus in (*LEARNED, *TESTED):
+        model = without_corpus(voices, work, corpus) if corpus in LEARNED else ships
+        rows = np.flatnonzero(voices.clean & [corpus_of(name) == corpus for name in voices.speakers])
+        found[corpus] = _of(voices, _whole(voices, rows), dict.fromkeys(voices.speakers, model))
+    return found
 
-    Calibrated on the training actors by classifiers of the other folds; how much less sure they are of
-    turns far away is learned the other way round, from what classifiers of EmoDB make of RAVDESS.
 
-    Args:
-        folds: as in ``unseen_scores``, whose classifiers are found in ``work``.
-    """
-    rows = np.flatnonzero([corpus_of(name) == "emodb" for name in voices.speakers] & voices.clean)
-    shared = sorted({MELD_LABELS.index(voices.labels[row]) for row in rows})
-    unheard = fold_scores(voices, work, features, folds, "ravdess")
-    fitted = calibration(voices, unheard, fit_doubt(voices, work, features, ("emodb",), folds))
-    alone = fitted(corpus_scores(voices, work, features, "ravdess"))
-    return _of(voices, rows, dict.fromkeys(voices.speakers, alone), classes=shared)
+def short_turns(speech: Path, spec: Mapping[str, Any], scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
+    """RAVDESS' held-out actors with their clips cut to the middle, as ``{seconds: figures}``."""
+    table = clip_table(speech)
+    table = table.filter((table["corpus"] == "ravdess") & (table["split"] != "train"))
+    encoder = make_encoder("audio", spec, None, "cpu")
+    assert isinstance(encoder, AudioEncoder)
+    found = {}
+    for seconds in SHORT_S:
+        clips = [trimmed(read_clip(speech / file)) for file in table["file"]]
+        clips = [trimmed(cut_short(clip, seconds, 0.5)) for clip in clips]
+        values = np.stack([_known(encoder.features(clip)) for clip in clips])
+        voices = Voices(
+            values,
+            tuple(table["label"]),
+            tuple(table["speaker"]),
+            tuple(table["sex"]),
+            tuple(table["split"]),
+            tuple(table["speaker"]),
+            np.ones(len(table), np.bool_),
+            np.array([len(clip) / 16_000 for clip in clips]),
+        )
+        found[f"{seconds:g}"] = _of(voices, _whole(voices, np.arange(len(table))), scores)
+    return found
+
+
+def one_mood(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """A recording of each emotion of each speaker."""
+    keys = [(voices.recordings[row], voices.labels[row]) for row in rows.tolist()]
+    return [rows[[key == wanted for key in keys]] for wanted in sorted(set(keys))]
+
+
+def mostly_neutral(voices: Voices, rows: NDArray[np.int64], seed: int = 0) -> list[NDArray[np.int64]]:
+    """For each speaker, each other emotion and each share of it, a recording with neutral turns beside."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for of_speaker in _whole(voices, rows):
+        labels = np.array([voices.labels[row] for row in of_speaker])
+        neutral = of_speaker[labels == "neutral"]
+        for label in sorted(set(labels.tolist()) - {"neutral"}):
+            mood = of_speaker[labels == label]
+            for share in SHARES:
+                length = min(len(mood) / share, len(neutral) / (1 - share))
+                some, rest = int(length * share), int(length * (1 - share))
+                if some and rest:
+                    parts = rng.choice(mood, some, replace=False), rng.choice(neutral, rest, replace=False)
+                    found.append(np.concatenate(parts))
+    return found
+
+
+def _whole(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows by recording."""
+    keys = np.array([voices.recordings[row] for row in rows.tolist()])
+    return [rows[keys == key] for key in sorted(set(keys.tolist()))]
+
+
+def _long(voices: Voices) -> NDArray[np.bool_]:
+    """Those that are not cut short."""
+    return ~np.array([key.startswith("4-") for key in voices.recordings])
+
+
+def _known(vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    assert vector is not None, "a clip of acted speech is silent"
+    return vector
 
 
 def _of(
-    voices: Voices,
-    rows: NDArray[np.int64],
-    scores: Mapping[str, VoiceScores],
-    classes: Sequence[int] = range(len(MELD_LABELS)),
+    voices: Voices, recordings: Sequence[NDArray[np.int64]], scores: Mapping[str, VoiceScores]
 ) -> dict[str, Any]:
-    """``plain``, ``relative``, ``short`` and ``both`` figures of some rows; among ``classes`` only."""
-    k = len(MELD_LABELS)
-    truth = np.array([list(classes).index(MELD_LABELS.index(voices.labels[row])) for row in rows], np.int64)
-    keys = [voices.recordings[row] for row in rows]
-    # The table is sorted by emotion in places: a short recording has a bit of everything.
-    places = np.random.default_rng(0).permutation(len(rows))
-    part: dict[int, int] = {}
-    seen: dict[str, int] = {}
-    for place in places.tolist():
-        part[place] = seen.setdefault(keys[place], 0) // SHORT
-        seen[keys[place]] += 1
-    whole = turn_scores(voices, rows, keys, scores)
-    short = turn_scores(voices, rows, [f"{key} {part[i]}" for i, key in enumerate(keys)], scores)
-    out: dict[str, Any] = {}
-    everywhere = np.ones(len(rows), np.bool_)
-    kinds: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {
-        "plain": (whole[:, :k], everywhere),
-        "relative": (whole[:, k : 2 * k], whole[:, -1] > 0),
-        "short": (short[:, k : 2 * k], short[:, -1] > 0),
-        "both": ((whole[:, :k] + whole[:, k : 2 * k]) / np.float32(2), whole[:, -1] > 0),
-    }
-    for name, (found, known) in kinds.items():
-        if known.any():
-            logits = found[known][:, list(classes)].astype(np.float64)
-            odds = np.exp(logits - logits.max(1, keepdims=True))
-            shares = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
-            out[name] = scores_of(shares, truth[known]) | {"ece_if_calibrated": _chance_error(shares)}
-    return out
+    """Figures of made recordings, among the emotions that they have."""
+    rows = np.concatenate(recordings)
+    classes = np.unique(labels_of(voices, rows))
+    truth = np.searchsorted(classes, labels_of(voices, rows))
+    together = [turn_scores(voices, own, ["SPEAKER"] * len(own), scores) for own in recordings]
+    alone = turn_scores(voices, rows, [str(number) for number in range(len(rows))], scores)
+    figures = _figures(np.concatenate(together)[:, classes], truth)
+    return figures | {"alone": _figures(alone[:, classes], truth)}
+
+
+def _figures(logs: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, Any]:
+    shares = np.exp(logs.astype(np.float64))
+    found = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    return scores_of(found, truth) | {"ece_if_calibrated": _chance_error(found)}
 
 
 def _chance_error(shares: NDArray[np.float32]) -> float:
@@ -112,3 +159,6 @@ def _chance_error(shares: NDArray[np.float32]) -> float:
     below = np.cumsum(shares, axis=1)
     drawn = [(rng.random((len(shares), 1)) > below[:, :-1]).sum(1) for _ in range(CHANCE_DRAWS)]
     return float(np.mean([reliability(shares, truth).ece for truth in drawn]))
+
+
+__all__ = ["across_corpora", "mostly_neutral", "one_mood", "short_turns", "voice_figures"]
