@@ -68,6 +68,7 @@ class Voices:
     recordings: tuple[str, ...]  # clips of one speaker with one key came through the same channel
     clean: NDArray[np.bool_]  # (n,) False for what came through a made channel
     seconds: NDArray[np.float64]  # (n,) without the silence around them
+    features: str = "whisper"  # name of the encoder that made the values
 
     def rows(self, split: str, *, clean: bool = False) -> NDArray[np.int64]:
         """Rows of a split of the corpora to learn from; of its clean clips only if asked."""
@@ -119,6 +120,7 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         tuple(np.repeat([r.key for r in made], counts).tolist()),
         np.repeat([r.clean for r in made], counts),
         np.concatenate(seconds),
+        encoder.name,
     )
 
 

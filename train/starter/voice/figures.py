@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from annotator.encode import make_encoder
 from annotator.encode.audio import AudioEncoder, trimmed
 from annotator.encode.voice import VoiceScores
+from annotator.records import RATE_HZ
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
@@ -88,7 +89,8 @@ def short_turns(speech: Path, spec: Mapping[str, Any], scores: Mapping[str, Voic
             tuple(table["split"]),
             tuple(table["speaker"]),
             np.ones(len(table), np.bool_),
-            np.array([len(clip) / 16_000 for clip in clips]),
+            np.array([len(clip) / RATE_HZ for clip in clips]),
+            encoder.name,
         )
         found[f"{seconds:g}"] = _of(voices, _whole(voices, np.arange(len(table))), scores)
     return found

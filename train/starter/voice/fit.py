@@ -87,7 +87,7 @@ def regression(voices: Voices, rows: NDArray[np.int64]) -> VoiceScores:
     left = np.square(off).sum(1) - np.square(off @ basis.T).sum(1)
     width = len(linear)
     return VoiceScores(
-        features="whisper",
+        features=voices.features,
         labels=MELD_LABELS,
         mean=mean.astype(np.float32),
         scale=scale.astype(np.float32),
