@@ -158,8 +158,10 @@ def test_again_does_nothing_again_and_csv_equals_parquet(
     assert ended.returncode == 3, ended.stderr
     record = json.loads(csv.with_suffix(".run.json").read_text())
     assert record["counts"]["annotated_now"] == 0
-    kinds = {name: kind for name, kind in schema(MELD).items() if name != "words"} | {"quality": pl.String()}
-    ours = pl.read_parquet(done[0]).drop("words").with_columns(pl.col("quality").list.join(";"))
+    lists = ("quality", "plausible")
+    kinds = {name: kind for name, kind in schema(MELD).items() if name != "words"}
+    kinds |= {name: pl.String() for name in lists}
+    ours = pl.read_parquet(done[0]).drop("words").with_columns(pl.col(*lists).list.join(";"))
     theirs = pl.read_csv(csv, schema=kinds).with_columns(pl.col("quality").fill_null(""))
     assert_frame_equal(theirs, ours, check_exact=True)
 
