@@ -57,7 +57,7 @@ def test_another_voice_encoder_from_recordings_to_a_run(tmp_path: Path) -> None:
     assert len(np.unique(voice.values, axis=0)) == 8
 
     options = {"sentiments": {"glad": "positive", "gloomy": "negative"}, "progress": False}
-    with pytest.raises(UsageError, match=r"trained on audio features of width 15 .*--renew audio"):
+    with pytest.raises(UsageError, match=r"trained on audio features of width 8 .*--renew audio"):
         finetune(corpus.folder, STARTER, tmp_path / "m", FAST, **options)  # type: ignore[arg-type]
     out = tmp_path / "moods"
     tuned = finetune(corpus.folder, STARTER, out, FAST, renew=["audio"], **options)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_what_cannot_be_another_encoder_is_refused(tmp_path: Path) -> None:
     named = {"audio": {"name": "published"}}
     write_corpus(tmp_path / "published", rows, LABELS, features, encoders=named)
     own = load_checkpoint(STARTER).encoders["audio"]
-    values = np.zeros((rows.height, 15), np.float32)
+    values = np.zeros((rows.height, 8), np.float32)
     theirs = {"audio": Features(values, np.ones(rows.height, np.bool_))}
     write_corpus(tmp_path / "own", rows, LABELS, theirs, encoders={"audio": own}, weights=STARTER)
     untaught = features["audio"].present & (rows["split"] != "train").to_numpy()

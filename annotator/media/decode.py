@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ THUMBNAIL_PX = (64, 36)  # width, height of the pictures in which cuts are looke
 MIN_THUMBNAIL_RATE_HZ = 12.0  # at least: between two pictures closer than that, people hardly move
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
-_FIRST_FRAME = re.compile(r"\[Parsed_(a?)showinfo_\d+ @ \w+\] n: *0 pts: *\S+ +pts_time:(\S+)")
+# Of sound the format follows, of pictures their duration or place.
+_FIRST_FRAME = re.compile(r"n: *0 pts: *\S+ +pts_time:(\S+) +(fmt:)?")
 _LATE_S = 0.04  # a start within one frame of film is no late start
 _HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
 _MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
@@ -228,6 +229,16 @@ def _why_nothing(ended: Ended, path: Path) -> str:
     return reason(ended.log, path)
 
 
+def first_frames(line: str) -> Iterator[tuple[bool, float]]:
+    """What a line of ffmpeg's log tells of first frames: whether it is one of sound, and its time in seconds.
+
+    Two at once may share a line: ffmpeg's threads write theirs in pieces, and the second has no name then.
+    """
+    if line.startswith("[Parsed_"):
+        for match in _FIRST_FRAME.finditer(line):
+            yield match[2] is not None, 0.0 if match[1] == "NOPTS" else float(match[1])
+
+
 def _pass(
     media: Media,
     audio_file: Path,
@@ -242,12 +253,10 @@ def _pass(
     sinks = [*([sound.feed] if sound is not None else []), *(frames.feed for frames in pictures)]
 
     def on_line(line: str) -> None:
-        match = _FIRST_FRAME.match(line)
-        if match is not None:
-            time_s = 0.0 if match[2] == "NOPTS" else float(match[2])
-            if match[1] and sound is not None:
+        for of_sound, time_s in first_frames(line):
+            if of_sound and sound is not None:
                 sound.starts(time_s)
-            elif not match[1]:
+            elif not of_sound:
                 for frames in pictures:
                     frames.starts(time_s)
 
