@@ -51,6 +51,7 @@ from train.starter.voice import (
     voice_figures,
     without_corpus,
 )
+from train.starter.voice.clips import corpus_of
 
 log = logging.getLogger("annotator")
 
@@ -215,7 +216,7 @@ def build(
 def strangers(voices: Voices, work: Path, scores: Mapping[str, VoiceScores]) -> dict[str, VoiceScores]:
     """For each speaker a model that has heard nothing of the corpus."""
     models = {corpus: without_corpus(voices, work, corpus) for corpus in LEARNED}
-    return {name: models.get(name.partition("-")[0], scores[name]) for name in voices.speakers}
+    return {name: models.get(corpus_of(name), scores[name]) for name in voices.speakers}
 
 
 def with_new_voice(bundle: Path, pairs: Path, out: Path, settings: TrainSettings) -> Checkpoint:

@@ -56,6 +56,11 @@ SHORT_S = (0.5, 1.8)
 TURNS = 20  # of a speaker in one made recording, which share a channel
 
 
+def corpus_of(speaker: str) -> str:
+    """The corpus of a speaker: ``ravdess`` of ``ravdess-07``."""
+    return speaker.partition("-")[0]
+
+
 @dataclass(frozen=True)
 class Voices:
     """Clips as vectors, with what they are of."""
@@ -72,7 +77,7 @@ class Voices:
 
     def rows(self, split: str, *, clean: bool = False) -> NDArray[np.int64]:
         """Rows of a split of the corpora to learn from; of its clean clips only if asked."""
-        learned = np.array([name.partition("-")[0] in LEARNED for name in self.speakers])
+        learned = np.array([corpus_of(name) in LEARNED for name in self.speakers])
         keep = learned & np.array([s == split for s in self.splits]) & (self.clean | (not clean))
         return np.flatnonzero(keep)
 

@@ -16,8 +16,17 @@ from annotator.records import RATE_HZ
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.clips import LEARNED, TESTED, Voices, clip_table, cut_short, read_clip
-from train.starter.voice.fit import corpus_of, labels_of
+from train.starter.voice.clips import (
+    LEARNED,
+    SHORT_COPY,
+    TESTED,
+    Voices,
+    clip_table,
+    corpus_of,
+    cut_short,
+    read_clip,
+)
+from train.starter.voice.fit import labels_of
 from train.starter.voice.scores import actor_scores, turn_scores, without_corpus
 
 SHARES = (0.25, 0.5, 0.75)  # of a mood beside neutral turns
@@ -128,7 +137,7 @@ def _whole(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 def _long(voices: Voices) -> NDArray[np.bool_]:
     """Those that are not cut short."""
-    return ~np.array([key.startswith("4-") for key in voices.recordings])
+    return ~np.array([key.startswith(f"{SHORT_COPY}-") for key in voices.recordings])
 
 
 def _known(vector: NDArray[np.float32] | None) -> NDArray[np.float32]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from scipy.linalg import eigh
 
-from annotator.encode.voice import ARRAYS, LIMIT, VoiceScores, load_voice_scores
+from annotator.encode.voice import ANSWERS, ARRAYS, HINTS, LIMIT, VoiceScores, load_voice_scores
 from annotator.table import written_whole
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.clips import Voices
+from train.starter.voice.clips import Voices, corpus_of
 
 FOLDS = 4  # of the speakers
 CLEAN = 3.0  # weight of a clean clip beside one through a channel, of which there are four times as many
@@ -47,11 +47,6 @@ class Unheard:
 def labels_of(voices: Voices, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Classes ``(n,)`` of rows, in MELD's order."""
     return np.array([MELD_LABELS.index(voices.labels[row]) for row in rows], np.int64)
-
-
-def corpus_of(speaker: str) -> str:
-    """The corpus of a speaker: ``ravdess`` of ``ravdess-07``."""
-    return speaker.partition("-")[0]
 
 
 def regression(voices: Voices, rows: NDArray[np.int64]) -> VoiceScores:
@@ -99,9 +94,9 @@ def regression(voices: Voices, rows: NDArray[np.int64]) -> VoiceScores:
         within=np.eye(width, dtype=np.float32),
         between=np.eye(width, dtype=np.float32),
         short_s=1.0,
-        gate=np.zeros((3, 8), np.float32),
-        sharpness=np.ones(3, np.float32),
-        doubt=np.zeros(3, np.float32),
+        gate=np.zeros((ANSWERS, HINTS + 1), np.float32),
+        sharpness=np.ones(ANSWERS, np.float32),
+        doubt=np.zeros(ANSWERS, np.float32),
     )
 
 
@@ -244,6 +239,6 @@ def kept(make: Callable[[], VoiceScores], file: Path, width: int) -> VoiceScores
 
 
 def folds_of(names: Sequence[str], folds: int) -> Iterator[set[str]]:
-    """Speakers dealt into folds, corpus by corpus."""
+    """Speakers dealt into folds in the order of their names, so that each has some of every corpus."""
     for fold in range(folds):
         yield {name for number, name in enumerate(sorted(names)) if number % folds == fold}

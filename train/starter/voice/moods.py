@@ -18,8 +18,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from annotator.encode.voice import ANSWERS, HINTS, VoiceScores
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.clips import Voices
-from train.starter.voice.fit import Unheard, corpus_of, labels_of
+from train.starter.voice.clips import Voices, corpus_of
+from train.starter.voice.fit import Unheard, labels_of
 
 KINDS = ("turn", "one", "mostly neutral", "all")
 LENGTHS = {"one": (2, 4, 8, 16), "mostly neutral": (4, 8, 16, 24), "all": (5, 10, 20, 60, 200)}  # turns

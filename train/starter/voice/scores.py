@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from annotator.encode.voice import VoiceScores
 from train.starter.faces import MELD_LABELS
-from train.starter.voice.clips import LEARNED, Voices
-from train.starter.voice.fit import FOLDS, corpus_of, folds_of, kept, regression, unheard, with_spread
+from train.starter.voice.clips import LEARNED, Voices, corpus_of
+from train.starter.voice.fit import FOLDS, folds_of, kept, regression, unheard, with_spread
 from train.starter.voice.moods import with_gate
 
 ACTORS_A_FOLD = 4
