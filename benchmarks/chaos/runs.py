@@ -35,13 +35,15 @@ class Sizes:
     many: int = 300
     settled: int = 50
     long_h: float = 10.0
+    spoken_every_s: float = 2700.0
+    music_h: float = 6.0
 
     @classmethod
     def small(cls) -> Sizes:
         """Enough to see that the parts work."""
         return cls(
             recordings=8, kills=3, signals=1, worker_kills=2, stops=4, changes=3, flips=6, finetune_kills=2,
-            many=30, settled=10, long_h=0.1,
+            many=30, settled=10, long_h=0.15, spoken_every_s=540.0, music_h=0.1,
         )  # fmt: skip
 
 
