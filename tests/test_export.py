@@ -27,7 +27,16 @@ from tests.tables import LABELS, table_of, utterance
 ANGRY = {"emotion": "anger"}
 FILES = ("a/talk.mp4", "a/talk.wav", "b.v2.mkv")
 ROWS: list[dict[str, Any]] = [
-    {"file": "a/talk.mp4", "text": 'He said "go" -->\n\nnow & <b>here</b>', "start": 0.5, "end": 2.0},
+    {
+        "file": "a/talk.mp4",
+        "text": 'He said "go" -->\n\nnow & <b>here</b>',
+        "start": 0.5,
+        "end": 2.0,
+        "plausible": ["joy", "anger"],
+        "quality": ["too_short", "clipped"],
+        "text_emotion": "anger",
+        "text_confidence": 0.5,
+    },
     {
         "file": "a/talk.mp4",
         "speaker": "Ann Lee",
@@ -189,6 +198,10 @@ def test_label_studio_gets_tasks_and_a_view_that_fit(table: Path) -> None:
     assert {r["from_name"] for r in results} <= names and {r["to_name"] for r in results} == {"audio"}
     assert [r["value"].get("labels") for r in results if r["type"] == "labels"] == [["joy"], ["anger"]]
     assert sum(r["from_name"] == "text" for r in results) == 1, "no words, no field of words"
+    assert [r.get("meta") for r in results if r["type"] == "labels"] == [
+        {"text": ["plausible: joy, anger", "quality: too_short, clipped"]},
+        None,
+    ]
     assert {label.get("value") for label in view.iter("Label")} == set(LABELS)
 
 
@@ -225,6 +238,9 @@ def test_audformat_loads_it(table: Path) -> None:
     found = database["utterances"].get()
     assert list(found["emotion"]) == ["joy", "anger", "joy", "joy", "joy"]
     assert pandas.isna(found["text"].iloc[1])
+    doubts = found[["plausible", "quality", "text_emotion"]].iloc[0]
+    assert list(doubts) == ["joy;anger", "too_short;clipped", "anger"]
+    assert found[["plausible", "text_emotion", "text_confidence"]].iloc[1].isna().all()
     file, start, end = found.index[1]
     assert (file, start.total_seconds(), end.total_seconds()) == ("a/talk.mp4", 1.75, 3661.25)
     np.testing.assert_allclose(found["p_joy"].astype(float), [0.7, 0.05, 0.7, 0.7, 0.7], atol=1e-6)
@@ -238,6 +254,9 @@ def test_lhotse_supervisions(table: Path) -> None:
         ("a/talk.mp4", 1.75, 3659.5),
     ]
     assert "text" not in lines[1] and lines[1]["custom"]["emotion"] == "anger"
+    first = lines[0]["custom"]
+    assert (first["plausible"], first["text_emotion"]) == (["joy", "anger"], "anger")
+    assert first["audio_emotion"] is None and lines[1]["custom"]["plausible"] is None
     assert len({one["id"] for one in lines}) == len(lines)
 
 

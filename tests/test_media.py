@@ -26,6 +26,7 @@ from annotator.languages import iso_639_1
 from annotator.media import child, sandbox
 from annotator.media.decode import first_frames
 from annotator.media.find import _label
+from annotator.media.sound import Sound
 from annotator.pipeline.stages import Task, reading_limit_s, working_limit_s
 from annotator.records import RATE_HZ, RecordingError, SetupError, UsageError
 
@@ -769,3 +770,13 @@ def test_a_recording_can_not_say_what_the_sandbox_lacks() -> None:
     log = child._Log(None)
     log.feed(b"Input #0\n" + sandbox.LACKS.encode() + b"everything\n")
     assert log.lines()[1].endswith("everything") and log.lacks is None
+
+
+def test_sound_whose_start_is_never_told_is_a_fault_and_not_put_at_zero(tmp_path: Path) -> None:
+    header = struct.pack(">4s5I", b".snd", 24, 0xFFFFFFFF, 6, 16000, 1)
+    with (
+        Sound(tmp_path / "sound", 1000) as sound,
+        pytest.raises(RecordingError, match="when the sound starts"),
+    ):
+        sound.feed(header + struct.pack(">4f", 0.1, 0.2, 0.3, 0.4))
+        sound.finish()

@@ -14,7 +14,7 @@ import polars as pl
 
 from annotator.export.names import targets
 from annotator.export.subtitles import clock
-from annotator.read import labels_of
+from annotator.read import ALONE, labels_of
 from annotator.spreadsheet import for_spreadsheet
 
 # What is known of each recording, by its name in the table; see ``annotator.read.read_recordings``.
@@ -37,9 +37,11 @@ def label_studio(table: pl.DataFrame, recordings: Recordings, out: Path) -> None
             region = {"start": row["start"], "end": row["end"], "channel": 0}
             shared = {"id": f"u{number}", "to_name": "audio", "original_length": lasts}
             labels = {**region, "labels": [row["emotion"]]}
+            doubt = {"meta": {"text": _doubts(row)}} if _doubts(row) else {}
             results.append(
                 {
                     **shared,
+                    **doubt,
                     "from_name": "emotion",
                     "type": "labels",
                     "score": row["confidence"],
@@ -75,6 +77,12 @@ def label_studio(table: pl.DataFrame, recordings: Recordings, out: Path) -> None
     )
 
 
+def _doubts(row: Mapping[str, Any]) -> list[str]:
+    """What whoever corrects a row should know of it, as lines beside the region."""
+    lines = {"plausible": row["plausible"], "quality": row["quality"]}
+    return [f"{name}: {', '.join(values)}" for name, values in lines.items() if values]
+
+
 def audformat_database(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
     """A database of audEERING's format: ``db.yaml`` and a segmented table ``utterances``."""
     import audformat  # type: ignore[import-untyped]
@@ -88,6 +96,7 @@ def audformat_database(table: pl.DataFrame, recordings: Recordings, out: Path) -
         description="Labels of a model, not of people: " + ", ".join(table["model"].unique().sort()),
     )
     probability = audformat.Scheme("float", minimum=0, maximum=1)
+    schemes_alone = {"emotion": audformat.Scheme("str", labels=labels), "confidence": probability}
     schemes = {
         "speaker": audformat.Scheme("str"),
         "text": audformat.Scheme("str"),
@@ -95,6 +104,10 @@ def audformat_database(table: pl.DataFrame, recordings: Recordings, out: Path) -
         "confidence": probability,
         "sentiment": audformat.Scheme("str", labels=["negative", "neutral", "positive"]),
         **{f"p_{label}": probability for label in labels},
+        # The format has no lists: several labels or flags in one string, parted by semicolons.
+        "plausible": audformat.Scheme("str"),
+        "quality": audformat.Scheme("str"),
+        **{name: schemes_alone[name.rpartition("_")[2]] for name in ALONE},
     }
     for name, scheme in schemes.items():
         database.schemes[name] = scheme
@@ -109,6 +122,8 @@ def audformat_database(table: pl.DataFrame, recordings: Recordings, out: Path) -
         values = table[name]
         if values.dtype == pl.Float64:
             values = values.clip(0, 1)
+        if values.dtype == pl.List(pl.String):
+            values = values.list.join(";")
         database["utterances"][name].set(values.to_list())
     database.save(str(out), storage_format="parquet")  # a CSV would need its formulas escaped
 
@@ -143,6 +158,7 @@ def lhotse(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
                     "confidence": row["confidence"],
                     "sentiment": row["sentiment"],
                     **{f"p_{label}": row[f"p_{label}"] for label in labels},
+                    **{name: row[name] for name in ("plausible", *ALONE, "quality")},
                 },
             }
             if row["text"] is not None:

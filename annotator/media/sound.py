@@ -90,9 +90,14 @@ class Sound:
             raise RecordingError("decode", "no_timestamps", "ffmpeg does not tell when the sound starts.")
 
     def finish(self) -> None:
-        """Write what is left after the last bytes."""
-        if self._channels:
-            self._write_whole_frames(self._start_s or 0.0)
+        """Write what is left after the last bytes.
+
+        Raises: RecordingError when there is sound and it was never told when it starts.
+        """
+        if self._channels and self._start_s is not None:
+            self._write_whole_frames(self._start_s)
+        elif self._channels and len(self._pending) >= 4 * self._channels:
+            raise RecordingError("decode", "no_timestamps", "ffmpeg does not tell when the sound starts.")
         try:
             self._file.flush()
         except OSError as error:
