@@ -184,9 +184,11 @@ class Predictor:
         for column, modality in enumerate(modalities):
             there, number = present[:, column], MODALITIES.index(modality)
             used[:, number] = there
+            if not there.any() or not (config.missing or len(modalities) == 1):
+                continue  # the network has never been without the others
             if (present.any(0) == (np.arange(len(modalities)) == column)).all():
                 alone[there, number] = emotion[there]  # there is nothing beside it in the whole batch
-            elif config.missing and there.any():  # else it has never been without the others
+            else:
                 alone[there, number] = self._told(conversations, [modality])[0][there]
         plausible = plausible_sets(self._checkpoint.calibration, emotion, present, modalities)
         ends = np.cumsum([len(c) for c in conversations])[:-1]

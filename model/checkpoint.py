@@ -164,6 +164,10 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     )
 
 
+# Relative difference of probabilities up to which they are the same: other kernels round otherwise.
+TIE = 1e-5
+
+
 def subset_key(present: Sequence[bool], modalities: Sequence[str] = MODALITIES) -> str:
     """The calibration's key of a row: [True, True, False] -> "text+audio"."""
     return "+".join(m for m, there in zip(modalities, present, strict=True) if there)
@@ -224,8 +228,8 @@ def plausible_sets(
         entry = calibration.get(subset_key(subset.tolist(), modalities), {}).get("fine", {})
         if "plausible_from" in entry:
             of = np.flatnonzero(rows.ravel() == number)
-            # The number is one of these probabilities, so both are compared as they are stored.
-            found[of] = fine[of] >= np.float32(entry["plausible_from"])
+            # The number is one of such probabilities, and single precision must not part equal ones.
+            found[of] = fine[of] >= entry["plausible_from"] * (1 - TIE)
             found[of, fine[of].argmax(1)] = True
     return found
 

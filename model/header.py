@@ -63,9 +63,10 @@ def mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
     labels = header.get("labels")
-    if not isinstance(labels, list) or not all(map(_is_name, labels)):
+    if not isinstance(labels, list) or not all(map(_is_name, labels)) or ";" in "".join(labels):
+        # A semicolon parts labels in the cell of a CSV table.
         raise CheckpointError(
-            f"'labels' must be a list of names, without control characters; got {_short(labels)}"
+            f"'labels' must be a list of names, without control characters and ';'; got {_short(labels)}"
         )
     if len(labels) != config.classes or len(set(labels)) != len(labels):
         raise CheckpointError(

@@ -115,6 +115,9 @@ def test_pauses_around_speech_change_nothing() -> None:
     heard = trimmed(np.concatenate([loud_room, speech, loud_room]))
     assert len(speech) - 400 <= len(heard) <= len(speech) + 4000
     assert np.array_equal(trimmed(speech), speech), "nothing within it"
+    quiet = np.concatenate([room, 0.02 * speech, room])
+    quiet[100:300] = 0.9  # somebody touches the microphone
+    assert len(trimmed(quiet)) >= len(speech), "a click does not make the speech a pause"
     for little in (speech[:0], speech[:100], np.zeros(800, np.float32)):
         assert len(trimmed(little)) == len(little)
     broken = speech.copy()

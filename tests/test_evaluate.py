@@ -205,7 +205,7 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     assert metrics == json.loads(json.dumps(returned))
     assert set(metrics) == {
         "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "per_class",
-            "coverage", "plausible",
+        "coverage", "coverage_by_label", "plausible", "plausible_n",
         "subsets", "model", "corpus", "split",
     }  # fmt: skip
     assert (metrics["model"], metrics["corpus"], metrics["split"]) == ("trial 1", "corpus", "test")

@@ -129,6 +129,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         written(lambda h: h["labels"].__setitem__(0, "\x1b]0;own\x07")),
         "control characters",
     ),
+    "a label that a CSV table would part": (
+        written(lambda h: h["labels"].__setitem__(0, "joy;anger")),
+        "control characters and ';'",
+    ),
     "half a character in a label": (
         written(lambda h: h["labels"].__setitem__(0, "\ud800")),
         "control characters",

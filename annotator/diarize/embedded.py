@@ -53,6 +53,7 @@ LEVEL_FRAME = 512  # samples (32 ms)
 
 STEP = 500  # frames of 10 ms from window to window; of each, the middle as long as this counts
 SILENCE = 0.7  # probability that nobody speaks from which nobody does
+OVERLAP = 0.3  # probability that two speak, if anybody does, from which two do
 PAUSE = 15  # frames up to which a pause is inside a stretch
 SHORTEST, LONGEST = 20, 150  # frames of a stretch; longer ones are cut, as change may go unnoticed
 TURN_PAUSE_S = 1.2  # a speaker's pauses up to this are inside the turn, if no one else speaks
@@ -124,7 +125,7 @@ class Embedded:
         )
 
     def turns(self, heard: Heard, least: int, most: int | None) -> Diarized:
-        """Turns of so many speakers, and ``speakers_alike`` where these hardly differ."""
+        """Turns of so many speakers; ``speakers_alike`` where these hardly differ, or fewer can be told."""
         if heard.stretches is None:
             return Diarized(turns_of(heard.active.any(axis=1).reshape(-1, 1)))
         told = cluster(heard.stretches, self.space, least, most)
@@ -134,7 +135,7 @@ class Embedded:
         for frames, number, value in zip(heard.found, told.labels.tolist(), sure.tolist(), strict=True):
             label[frames], margin[frames] = number, value / 100
         speakers = voices_of(heard.active, heard.found, told.labels)
-        flags = ("speakers_alike",) if mean < ALIKE else ()
+        flags = ("speakers_alike",) if mean < ALIKE or told.likeness.shape[1] < least else ()
         return Diarized(turns_of(speakers, label, margin), flags=flags)
 
     @torch.inference_mode()
@@ -158,8 +159,7 @@ class Embedded:
                 seconds = (mine - number * STEP + 0.5) / 100
                 rows = np.rint((seconds - ACTIVITY_START_S) / ACTIVITY_STEP_S).astype(np.int64)
                 chance = chance[rows.clip(0, len(chance) - 1)]
-                kind = np.where(chance[:, 0] >= SILENCE, 0, 1 + chance[:, 1:].argmax(axis=1))
-                found[mine] = ACTIVE[kind]
+                found[mine] = ACTIVE[who_speaks(chance)]
         return found
 
     @torch.inference_mode()
@@ -270,17 +270,57 @@ def voices_of(active: NDArray[np.bool_], stretches: list[Ints], labels: Ints) ->
     known = np.flatnonzero(label >= 0)
     found = np.zeros((len(active), int(labels.max()) + 1), np.bool_)
     found[known, label[known]] = True
-    part = part_of(np.arange(len(active)), len(active))
     both = np.flatnonzero(active.sum(axis=1) > 1)
-    for number in np.unique(part[both]).tolist():
-        edges = np.searchsorted(part, [number, number + 1])
-        here, sure = (x[slice(*np.searchsorted(x, edges))] for x in (both, known))
-        for column in range(3):
-            mine, alone = here[active[here, column]], sure[active[sure, column]]
-            if len(mine) and len(alone):
-                found[mine, label[alone[nearest(alone, mine)]]] = True
+    for one in voices_in_overlap(active, label, both).T:
+        found[both[one >= 0], one[one >= 0]] = True
     left = np.flatnonzero(active.any(axis=1) & ~found.any(axis=1))
     found[left] = found[known[nearest(known, left)]]
+    return found
+
+
+def who_speaks(chance: Floats) -> Ints:
+    """The class of ``POWERSET`` that holds in each frame, from their probabilities. (n, 7) -> (n,)"""
+    alone, two = 1 + chance[:, 1:4].argmax(axis=1), 4 + chance[:, 4:].argmax(axis=1)
+    overlapped = chance[:, 4:].sum(axis=1) >= OVERLAP * chance[:, 1:].sum(axis=1)
+    return np.where(chance[:, 0] >= SILENCE, 0, np.where(overlapped, two, alone))
+
+
+def voices_in_overlap(active: NDArray[np.bool_], label: Ints, both: Ints) -> Ints:
+    """The labels of the two who speak at once in these frames, which differ; -1 where there is no other.
+
+    Each has the label of the nearest frame in which they speak alone in that window. Where both come to the
+    same label, or one never speaks alone there, the nearest frame counts, and the other voice is that which
+    is heard nearest in time of all the others.
+
+    Args:
+        active: who of three speaks (frames, 3).
+        label: who speaks alone, -1 for nobody or several (frames,).
+        both: frames in which two speak (n,).
+
+    Returns: (n, 2)
+    """
+    part = part_of(np.arange(len(active)), len(active))
+    known = np.flatnonzero(label >= 0)
+    silent = len(active) + 1  # further than any frame: never alone, and further still who does not speak
+    whose = np.full((len(both), 3), -1)
+    away = np.where(active[both], silent, silent + 1)
+    for number in np.unique(part[both]).tolist():
+        edges = np.searchsorted(part, [number, number + 1])
+        here, sure = (slice(*np.searchsorted(x, edges)) for x in (both, known))
+        for column in range(3):
+            alone = known[sure][active[known[sure], column]]
+            if len(alone):
+                near = alone[nearest(alone, both[here])]
+                speaks = active[both[here], column]
+                whose[here, column] = np.where(speaks, label[near], -1)
+                away[here, column] = np.where(speaks, np.abs(near - both[here]), silent + 1)
+    nearer = np.argsort(away, axis=1, kind="stable")[:, :2]
+    found = np.take_along_axis(whose, nearer, axis=1)
+    found[found[:, 0] < 0, 0] = label[known[nearest(known, both[found[:, 0] < 0])]]
+    for one in np.unique(found[:, 0]).tolist():
+        others = known[label[known] != one]
+        same = np.flatnonzero((found[:, 0] == one) & ((found[:, 1] < 0) | (found[:, 1] == one)))
+        found[same, 1] = label[others[nearest(others, both[same])]] if len(others) else -1
     return found
 
 

@@ -15,20 +15,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
 
 from .text import one_thread  # noqa: TID251 - its own package
 from .voice import load_voice_scores  # noqa: TID251 - its own package
-from .whisper import LAYERS, WhisperStates, carried_whisper, load_states  # noqa: TID251 - its own package
+from .whisper import (  # noqa: TID251 - its own package
+    LAYERS,
+    PAD,
+    STATE,
+    WhisperStates,
+    carried_whisper,
+    load_states,
+)
 
 WIDTHS = {"egemaps": 88, "compare2016": 6373, "whisper": 2048}
 MIN_S = 0.1  # under about 60 ms openSMILE has no frame to speak of and gives NaN
 SILENCE_DBFS = -80.0  # mean level; a digital pause with dither lies at -90, a quiet far talker at -60
 MIN_TURNS = 5  # of a speaker: the deviation of fewer is too loose to measure a turn by
 FRAME = 400  # samples, 25 ms, that the ends of speech are found by
-QUIET_DB = 35.0  # below the loudest frame there is no speech
+LOUD_FRAMES = 3  # in a row, of which the quietest counts: a click is no speech
+QUIET_DB = 35.0  # below the loudest of these there is no speech
 FLOOR_SHARE = 0.2  # of the way from the quiet to the loudest frames: so far up reaches the noise of a room
 KEPT_FRAMES = 4  # before and after the speech
 
@@ -43,8 +52,9 @@ def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(frames):
         return samples
     level = 10 * np.log10(np.mean(np.square(frames, dtype=np.float64), axis=1) + 1e-12)
-    quiet, loudest = float(np.percentile(level, 10)), float(level.max())
-    if not np.isfinite(loudest):
+    lasting = sliding_window_view(level, min(LOUD_FRAMES, len(level))).min(axis=1)
+    quiet, loudest = float(np.percentile(level, 10)), float(lasting.max())
+    if not np.isfinite(level).all():
         return samples
     speech = np.flatnonzero(level >= max(loudest - QUIET_DB, quiet + FLOOR_SHARE * (loudest - quiet)))
     first, last = max(int(speech[0]) - KEPT_FRAMES, 0), int(speech[-1]) + 1 + KEPT_FRAMES
@@ -161,8 +171,8 @@ class AudioEncoder:
 
         made_by = f"opensmile {version('opensmile')}"
         if self._whisper is not None:
-            made_by = f"{self._whisper.fingerprint} {LAYERS} {version('transformers')}"
-        trim = (FRAME, QUIET_DB, FLOOR_SHARE, KEPT_FRAMES)
+            made_by = f"{self._whisper.fingerprint} {LAYERS} {PAD} {STATE} {version('transformers')}"
+        trim = (FRAME, LOUD_FRAMES, QUIET_DB, FLOOR_SHARE, KEPT_FRAMES)
         settings = f"{made_by} {self.name} {self.speaker_norm} {MIN_S} {SILENCE_DBFS} {trim} {self._digest}"
         if self.speaker_norm:
             settings += f" {MIN_TURNS}"

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from scipy.linalg import eigh
 from scipy.special import digamma, gammaln, log_softmax, softmax
 
 from annotator import plain_json
@@ -35,8 +36,10 @@ Array = NDArray[np.float64]
 LIMIT = 4.0  # deviations from the mean: further out lies an odd recording, not a stronger emotion
 FEW_MOODS = 0.5  # concentration of the Dirichlet prior of a speaker's emotions, where few are likely
 STEPS = 12  # of the variational inference, after which nothing moves
+LEAST_LOG = -60.0  # of an answer
 LEAST = 1e-4  # probability of an emotion: no voice rules one out
 ANSWERS = 3  # alone, varied, settled
+MANY = 200  # turns, beyond which the gate has learned nothing of their number
 HINTS = 7  # what the gate goes by, see `_Heard.hints`
 MOST = 1e6  # of any number in a file
 STRANGEST = 1.0  # log distance from the training, beyond which nothing was learned
@@ -138,39 +141,35 @@ class VoiceScores:
     def answers(self, scores: Array, seconds: Array, strange: float) -> tuple[Array, Array]:
         """The three answers, log probabilities ``(3, n, k)``, and what the gate goes by ``(HINTS,)``."""
         heard = _Heard(self, scores, seconds / (seconds + self.short_s))
-        alone = log_softmax(heard.alone(), 1)
         varied, _ = heard.together(None)
         settled, evidence = heard.together(FEW_MOODS)
         chosen = softmax(evidence)
         mixed = np.einsum("h,hnk->nk", chosen, softmax(settled, 2))
-        answers = np.stack([alone, log_softmax(varied[0], 1), np.log(mixed + 1e-9)])
+        answers = np.stack([heard.alone, log_softmax(varied[0], 1), np.log(mixed + 1e-9)])
+        answers = np.maximum(answers, LEAST_LOG)
         return answers, heard.hints(evidence, chosen, mixed, strange)
 
     @cached_property
-    def _inverses(self) -> tuple[Array, Array]:
-        """Of the two covariances."""
-        within, between = self.within.astype(np.float64), self.between.astype(np.float64)
-        return _inverse(within), _inverse(between)
+    def axes(self) -> tuple[Array, Array]:
+        """Directions ``(s, s)``, as columns, in which a turn's chance is of variance 1 and speakers differ by
+        independent variances ``(s,)``: the two covariances made diagonal at once."""
+        variances, directions = eigh(self.between.astype(np.float64), self.within.astype(np.float64))
+        return np.asarray(directions), np.maximum(variances, 0)
 
 
 class _Heard:
-    """The turns of a speaker: scores ``(n, s)``, and how much each turn says, ``(n,)`` in (0, 1)."""
+    """The turns of a speaker along ``VoiceScores.axes``.
+
+    Args:
+        scores: ``(n, s)``.
+        weights: how much each turn says ``(n,)`` in (0, 1): its chance has the variance 1 / weight.
+    """
 
     def __init__(self, model: VoiceScores, scores: Array, weights: Array) -> None:
-        self.model, self.scores, self.weights = model, scores, weights
-        self.centres = model.centres.astype(np.float64)
-        self.inner, self.outer = model._inverses
-        self.spread = np.linalg.inv(
-            self.outer + weights.sum() * self.inner
-        )  # of the speaker's part, known so far
-
-    def alone(self) -> Array:
-        """Log likelihoods ``(n, k)`` of each turn by itself, up to a constant for each turn."""
-        out = np.empty((len(self.scores), len(self.centres)))
-        within, between = self.model.within.astype(np.float64), self.model.between.astype(np.float64)
-        for i, (row, weight) in enumerate(zip(self.scores, self.weights, strict=True)):
-            out[i] = _quadratic(row[None], self.centres, _inverse(within / weight + between))
-        return out
+        directions, self.speakers = model.axes
+        self.turns, self.centres = scores @ directions, model.centres.astype(np.float64) @ directions
+        self.weights = weights
+        self.alone = log_softmax(self._likelihood(np.zeros((1, 1, 1)), self._uncertain(self.speakers))[0], 1)
 
     def together(self, few: float | None) -> tuple[Array, Array]:
         """Variational inference over the speaker's part, the turns' emotions and their mix.
@@ -182,26 +181,31 @@ class _Heard:
             and the evidence for it ``(h,)``. The first beginning is what each turn says alone, the others one
             emotion throughout.
         """
-        n, k = len(self.scores), len(self.centres)
-        shares = softmax(self.alone(), 1)[None]
+        n, k = self.alone.shape
+        shares = np.exp(self.alone)[None]
         if few is not None:
             shares = np.concatenate([shares, np.repeat(np.eye(k)[:, None], n, 1)])
-        of_sums = (self.weights[:, None] * self.scores).sum(0)
+        said = self.weights.sum()
+        spread = self.speakers / (1 + self.speakers * said)  # of the speaker's part, known so far
+        exact = 1 / self.weights[:, None]
         for _ in range(STEPS):
-            part = self._part(shares, of_sums)
-            shares = softmax(self._likelihood(part, self.inner) + self._mix(shares, few)[:, None], 2)
-        part = self._part(shares, of_sums)
-        counts, spread = shares.sum(1), self.spread
-        # What a turn says of itself is not counted for it once more.
-        said = _inverse(self.model.within.astype(np.float64) + spread)
-        told = self._likelihood(part, said)
+            part = spread * self._left(shares).sum(1, keepdims=True)
+            shares = softmax(self._likelihood(part, exact) + self._mix(shares, few)[:, None], 2)
+        # A turn is judged by what the others say of the speaker, not by what it says itself.
+        left = self._left(shares)
+        rest = self.speakers / (1 + self.speakers * (said - self.weights)[:, None])
+        told = self._likelihood(rest * (left.sum(1, keepdims=True) - left), self._uncertain(rest))
         if few is None:
             return told, np.zeros(1)
+        counts = shares.sum(1)
         others = few + np.maximum(counts[:, None] - shares, 0)
         told = told + np.log(others / others.sum(2, keepdims=True))
-        evidence = (shares * self._likelihood(part, self.inner)).sum((1, 2))
-        evidence -= 0.5 * self.weights.sum() * np.trace(self.inner @ spread)
-        evidence -= 0.5 * np.einsum("hs,st,ht->h", part, self.outer, part)
+        of_speaker = left.sum(1)
+        part = (spread * of_speaker)[:, None]
+        evidence = (shares * self._likelihood(part, exact)).sum((1, 2))
+        evidence -= 0.5 * (self.weights[:, None] * np.square(self.turns - part)).sum((1, 2))
+        evidence -= 0.5 * said * spread.sum()
+        evidence -= 0.5 * (spread / (1 + self.speakers * said) * np.square(of_speaker)).sum(1)
         evidence -= (shares * np.log(shares + 1e-12)).sum((1, 2))
         evidence += (gammaln(few + counts) - gammaln(few)).sum(1)
         return told, evidence  # less what is the same for all beginnings
@@ -209,15 +213,15 @@ class _Heard:
     def hints(self, evidence: Array, chosen: Array, settled: Array, strange: float) -> Array:
         """What the gate goes by: the number of turns, how much they vary, what speaks for one mood, how sure
         that is, how varied the moods are, how much is said, and how strange the voice is."""
-        n, width = self.scores.shape
+        n, width = self.turns.shape
         distance = float(np.clip(strange, 0, STRANGEST))
         if n == 1:
             return np.array([0.0, 0.0, 0.0, 0.0, 0.0, self.weights.mean(), distance])
-        off = self.scores - self.scores.mean(0)
-        varied = np.einsum("ns,st,nt->", off * self.weights[:, None], self.inner, off) / (n - 1) / width - 1
+        off = np.square(self.turns - self.turns.mean(0)) * self.weights[:, None]
+        varied = off.sum() / (n - 1) / width - 1
         return np.array(
             [
-                np.log(n) / 4,
+                np.log(min(n, MANY)) / 4,
                 np.clip(varied, -2, 3) / 2,
                 np.tanh((evidence[1:].max() - evidence[0]) / (2 + 0.1 * n)),
                 _entropy(chosen),
@@ -227,19 +231,27 @@ class _Heard:
             ]
         )
 
-    def _part(self, shares: Array, of_sums: Array) -> Array:
-        """The speaker's part ``(h, s)``, given what each turn is of."""
-        expected = np.einsum("hnk,n->hk", shares, self.weights) @ self.centres
-        out: Array = (of_sums - expected) @ self.inner @ self.spread
+    def _left(self, shares: Array) -> Array:
+        """What each turn says of the speaker ``(h, n, s)``, given what it is of."""
+        out: Array = self.weights[:, None] * (self.turns - shares @ self.centres)
         return out
 
-    def _likelihood(self, part: Array, inverse: Array) -> Array:
-        """Log likelihoods ``(h, n, k)`` of the turns less the speaker's part, by how much they say."""
-        off = self.scores[None] - part[:, None]
-        product = off @ inverse
-        own = np.einsum("hns,hns->hn", product, off)[:, :, None]
-        of_centres = np.einsum("ks,st,kt->k", self.centres, inverse, self.centres)
-        out: Array = self.weights[:, None] * (product @ self.centres.T - 0.5 * (own + of_centres))
+    def _uncertain(self, speakers: Array) -> Array:
+        """Variances ``(n, s)`` of turns around an emotion's centre and the speaker's part, if that is known
+        with variances ``(s,)`` or ``(n, s)``."""
+        out: Array = 1 / self.weights[:, None] + speakers
+        return out
+
+    def _likelihood(self, part: Array, variances: Array) -> Array:
+        """Log likelihoods ``(h, n, k)`` of the turns less the speaker's part, up to a constant for each turn.
+
+        Args:
+            part: ``(h, 1, s)`` or ``(h, n, s)``.
+            variances: ``(n, s)`` or ``(n, 1)``.
+        """
+        precision = np.broadcast_to(1 / variances, self.turns.shape)
+        of_centres = precision @ np.square(self.centres).T
+        out: Array = ((self.turns - part) * precision) @ self.centres.T - 0.5 * of_centres
         return out
 
     def _mix(self, shares: Array, few: float | None) -> Array:
@@ -249,18 +261,6 @@ class _Heard:
         counts = few + shares.sum(1)
         out: Array = digamma(counts) - digamma(counts.sum(1, keepdims=True))
         return out
-
-
-def _quadratic(rows: Array, centres: Array, inverse: Array) -> Array:
-    """Log densities ``(n, k)`` of rows ``(n, s)`` around the centres, without what is the same for all."""
-    product = rows @ inverse
-    of_centres = np.einsum("ks,st,kt->k", centres, inverse, centres)
-    out: Array = product @ centres.T - 0.5 * of_centres
-    return out
-
-
-def _inverse(matrix: Array) -> Array:
-    return np.linalg.inv(matrix).astype(np.float64)
 
 
 def _entropy(shares: Array) -> float:
@@ -280,6 +280,8 @@ def load_voice_scores(file: Path, width: int) -> VoiceScores:
             config = plain_json.loads((stored.metadata() or {})["config"])
             arrays = {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}
         labels = tuple(map(str, config["labels"]))
+        if len(labels) < 2 or len(set(labels)) < len(labels):
+            raise ValueError("labels are not two or more different names")
         k, s, c = len(labels), len(arrays["linear"]), len(arrays["basis"])
         shapes = {
             "mean": (width,), "scale": (width,), "middle": (width,), "basis": (c, width),
@@ -298,7 +300,8 @@ def load_voice_scores(file: Path, width: int) -> VoiceScores:
         if min(arrays["sharpness"].min(), arrays["doubt"].min()) < 0:
             raise ValueError("sharpness and doubt are not positive")
         for name in ("within", "between"):
-            if np.linalg.eigvalsh(arrays[name].astype(np.float64)).min() <= 0:
+            matrix = arrays[name].astype(np.float64)
+            if not np.allclose(matrix, matrix.T, rtol=1e-3) or np.linalg.eigvalsh(matrix).min() <= 0:
                 raise ValueError(f"{name} is no covariance")
         return VoiceScores(
             str(config["features"]), labels, usual=numbers["usual"], short_s=numbers["short_s"], **arrays

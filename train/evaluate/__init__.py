@@ -73,11 +73,13 @@ def evaluate(
     emotion, sentiment, present = told(checkpoint, conversations)
     confusion = confusion_matrix(fine, emotion.argmax(1), len(checkpoint.labels))
     used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
-    by_subset = {"+".join(used): scores_of(emotion, fine) | sets_of(checkpoint, emotion, present, fine)}
+    by_subset = {"+".join(used): scores_of(emotion, fine) | sets_of(checkpoint, emotion, present, fine, used)}
     for subset in subsets(used):
         if "+".join(subset) not in by_subset:
             found, _, there = told(checkpoint, conversations, subset)
-            by_subset["+".join(subset)] = scores_of(found, fine) | sets_of(checkpoint, found, there, fine)
+            by_subset["+".join(subset)] = scores_of(found, fine) | sets_of(
+                checkpoint, found, there, fine, subset
+            )
     whole = score(confusion)
     metrics: dict[str, Any] = {
         **by_subset["+".join(used)],
@@ -149,21 +151,34 @@ def sets_of(
     emotion: NDArray[np.float32],
     present: NDArray[np.bool_],
     target: NDArray[np.int64],
-) -> dict[str, float | None]:
-    """``coverage``: the share of labelled utterances whose label is among the plausible ones; ``plausible``:
-    how many those are on average. None where the checkpoint does not know which are.
+    subset: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Of the labelled utterances that have all modalities of a subset (by default any that they have):
+
+    ``coverage``, the share whose label is among the plausible ones; ``coverage_by_label``, the same of each
+    label; ``plausible``, how many those are on average; ``plausible_n``, how many utterances. None where
+    there are none, or the checkpoint does not know which are plausible.
 
     Args:
         emotion, present: as :func:`told` gives them.
     """
     modalities = checkpoint.config.modalities
     sets = plausible_sets(checkpoint.calibration, emotion, present, modalities)
-    known = np.flatnonzero((target >= 0) & sets.any(1))
+    whole = present[:, [modalities.index(m) for m in subset or ()]].all(axis=1)
+    known = np.flatnonzero((target >= 0) & sets.any(1) & whole)
     if not len(known):
-        return {"coverage": None, "plausible": None}
+        return dict.fromkeys(("coverage", "coverage_by_label", "plausible", "plausible_n"))
+    right = sets[known, target[known]]
+    by_label = {
+        label: float(right[target[known] == number].mean())
+        for number, label in enumerate(checkpoint.labels)
+        if (target[known] == number).any()
+    }
     return {
-        "coverage": float(sets[known, target[known]].mean()),
+        "coverage": float(right.mean()),
+        "coverage_by_label": by_label,
         "plausible": float(sets[known].sum(1).mean()),
+        "plausible_n": len(known),
     }
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 
-from model import Network
+from model import Network, apply_calibration
 from train.corpus import LabelledConversation
 from train.evaluate.logits import predict_logits, targets
 
@@ -65,10 +65,11 @@ def plausible_from(found: NDArray[np.floating], target: NDArray[np.int64]) -> fl
     """The probability from which on a label is plausible, so that ``COVERAGE`` of the true ones are.
 
     For a new utterance like these, the chance that its true label has at least this probability is no less
-    than ``COVERAGE``. None with too few labelled rows.
+    than ``COVERAGE``: over all labels together, not for each of them. None with too few labelled rows.
 
     Args:
-        found: (n, C) probabilities, of utterances that nothing was fitted on but a temperature.
+        found: (n, C) probabilities, of utterances whose labels nothing has learned from. A temperature, and
+            the choice of the best epoch, leave the figure a little too good.
         target: (n,) class, below 0 where unknown.
     """
     known = np.flatnonzero(target >= 0)
@@ -88,11 +89,12 @@ def calibrate(
     """
     fine, coarse = targets(validation)
     conversations = [c.conversation for c in validation]
-    observed = [m for m in network.config.modalities if any(m in c.features for c in conversations)]
+    modalities = network.config.modalities
+    observed = [m for m in modalities if any(m in c.features for c in conversations)]
     found: dict[str, dict[str, Any]] = {}
     for subset in subsets(observed):
         logits = predict_logits(network, conversations, subset)
-        columns = [network.config.modalities.index(m) for m in subset]
+        columns = [modalities.index(m) for m in subset]
         whole = logits.present[:, columns].all(axis=1)
         entry: dict[str, dict[str, Any]] = {}
         for head, rows, target in (("fine", logits.fine, fine), ("coarse", logits.coarse, coarse)):
@@ -100,7 +102,13 @@ def calibrate(
             if temperature is not None:
                 entry[head] = {"temperature": temperature, "bias": None}
         if "fine" in entry:
-            told = softmax(logits.fine[whole] / entry["fine"]["temperature"], 1).astype(np.float32)
+            told, _ = apply_calibration(
+                {"+".join(subset): entry},
+                logits.fine[whole],
+                logits.coarse[whole],
+                logits.present[whole],
+                modalities,
+            )
             entry["fine"]["plausible_from"] = plausible_from(told, fine[whole])
         if entry:
             found["+".join(subset)] = entry

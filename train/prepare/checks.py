@@ -38,7 +38,13 @@ def need_columns(
 
 
 def check_labels(rows: Sequence[Row], labels: Sequence[str] | None, has_column: bool, faults: Faults) -> None:
-    """A label with a single example is most likely a slip of the pen, and can't be learnt and measured."""
+    """A label with a single example is most likely a slip of the pen, and can't be learnt and measured.
+
+    One with a semicolon could not be read back from a CSV table, which joins labels by it.
+    """
+    for row in rows:
+        if row.label is not None and ";" in row.label:
+            faults.add(f"the label {row.label!r} has a semicolon: give one label, without it", [row.number])
     if labels is not None or not has_column:
         return  # those of a model's table are what they are
     counted = Counter(row.label for row in rows if row.label is not None)

@@ -293,22 +293,20 @@ def voice_alone(
 def network_on_voices(
     bundle: Path, voices: Voices, work: Path, scores: Mapping[str, VoiceScores]
 ) -> dict[str, dict[str, Any]]:
-    """:func:`voice_alone` on RAVDESS' held-out actors, and on corpora by models that have not heard them."""
-    held_out = [
-        r
-        for split in ("validation", "test")
-        for r in voices.rows(split, clean=True)
-        if voices.speakers[r].startswith("ravdess")
-    ]
-    found = {"held_out": voice_alone(bundle, voices, np.array(held_out), scores)}
-    for corpus in (*LEARNED, *TESTED):
-        rows = np.flatnonzero(voices.clean & [name.startswith(corpus) for name in voices.speakers])
-        heard = (
-            scores
-            if corpus in TESTED
-            else dict.fromkeys(voices.speakers, without_corpus(voices, work, corpus))
-        )
-        found[corpus] = voice_alone(bundle, voices, rows, heard)
+    """:func:`voice_alone` on test speakers: nothing has learned from them, nor chosen or calibrated by them.
+
+    ``held_out``: RAVDESS' by the model that ships; each corpus by one that has not heard it, but the network
+    has learned from such models' scores of its other speakers.
+    """
+    clean = np.array(voices.rows("test", clean=True))
+    corpora = np.array([corpus_of(name) for name in voices.speakers])
+    found = {"held_out": voice_alone(bundle, voices, clean[corpora[clean] == "ravdess"], scores)}
+    for corpus in LEARNED:
+        heard = dict.fromkeys(voices.speakers, without_corpus(voices, work, corpus))
+        found[corpus] = voice_alone(bundle, voices, clean[corpora[clean] == corpus], heard)
+    for corpus in TESTED:
+        rows = np.flatnonzero(voices.clean & (corpora == corpus))
+        found[corpus] = voice_alone(bundle, voices, rows, scores)
     return found
 
 

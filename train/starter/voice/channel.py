@@ -29,6 +29,7 @@ CODECS = (
 )
 TELEPHONE = ("wav", ("-ar", "8000", "-c:a", "pcm_mulaw"))
 TELEPHONES = 0.15  # share of the recordings
+FAR = 0.3  # share of the recordings whose microphone stands on a table or hangs from a ceiling
 PAUSE = RATE_HZ // 10  # between clips in one file, so that a codec's window sees one of them
 
 
@@ -50,13 +51,12 @@ class Channel:
 
 def draw_channel(rng: np.random.Generator) -> Channel:
     """A channel as likely as such recordings are."""
+    far, near = rng.random(2) < (FAR, 0.4)
     room = None
-    if rng.random() < 0.4:  # exponentially decaying noise
-        length = int(rng.uniform(0.1, 0.4) * RATE_HZ)
-        tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
-        tail *= rng.uniform(0.1, 0.4) / np.sqrt(np.sum(tail**2))
-        tail[0] = 1.0
-        room = tail.astype(np.float32)
+    if far:
+        room = echo(rng, rng.uniform(0.25, 0.8), rng.uniform(0.4, 1.4))
+    elif near:
+        room = echo(rng, rng.uniform(0.1, 0.4), rng.uniform(0.1, 0.4))
     telephone = bool(rng.random() < TELEPHONES)
     codec = CODECS[int(rng.integers(len(CODECS)))] if rng.random() < 0.5 else None
     return Channel(
@@ -65,12 +65,26 @@ def draw_channel(rng: np.random.Generator) -> Channel:
         low_hz=300.0 if telephone else float(rng.uniform(0, 200)),
         high_hz=3400.0 if telephone else float(rng.choice([3400.0, 5000.0, 8000.0], p=[0.1, 0.2, 0.7])),
         tilt_db=float(rng.uniform(-4, 4)),
-        noise_db=float(rng.uniform(15, 45)),
+        noise_db=float(rng.uniform(8, 30) if far else rng.uniform(15, 45)),
         brown=bool(rng.random() < 0.5),
-        level_db=float(rng.uniform(-36, -16)),
+        level_db=float(rng.uniform(-52, -26) if far else rng.uniform(-36, -16)),
         spread_db=float(rng.uniform(0, 1.5)),
         codec=TELEPHONE if telephone else codec,
     )
+
+
+def echo(rng: np.random.Generator, seconds: float, share: float) -> Samples:
+    """An impulse response: the direct sound, and exponentially decaying noise after it.
+
+    Args:
+        seconds: until the noise has fallen by 60 dB.
+        share: of the noise, its norm beside that of the direct sound.
+    """
+    length = int(seconds * RATE_HZ)
+    tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
+    tail *= share / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    return tail.astype(np.float32)
 
 
 def through(channel: Channel, clips: Sequence[Samples], rng: np.random.Generator) -> list[Samples]:

@@ -9,6 +9,8 @@ speech set (TESS)", 2020.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from annotator.encode import make_encoder
 from annotator.encode.audio import AudioEncoder, trimmed
 from annotator.records import RATE_HZ
 from annotator.table import written_whole
+from train.starter.voice import channel
 from train.starter.voice.channel import Samples, draw_channel, through
 
 # The corpora's names -> MELD's. EmoDB's boredom has no counterpart.
@@ -74,6 +77,7 @@ class Voices:
     clean: NDArray[np.bool_]  # (n,) False for what came through a made channel
     seconds: NDArray[np.float64]  # (n,) without the silence around them
     features: str = "whisper"  # name of the encoder that made the values
+    digest: str = ""  # of all that they follow from
 
     def rows(self, split: str, *, clean: bool = False) -> NDArray[np.int64]:
         """Rows of a split of the corpora to learn from; of its clean clips only if asked."""
@@ -103,7 +107,11 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
     table = clip_table(speech, limit)
     encoder = make_encoder("audio", spec, None, "cpu")
     assert isinstance(encoder, AudioEncoder)
-    folder = work / f"voice-{encoder.fingerprint}{'' if limit is None else f'-{limit}'}"
+    # Of all that a vector follows from: other clips or other channels are other vectors.
+    made_of = [encoder.fingerprint, table.write_csv(), str((COPIES, SHORT_COPY, SHORT_S, TURNS))]
+    made_of.append(inspect.getsource(channel))
+    digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    folder = work / f"voice-{digest}"
     made = list(recordings(table, COPIES if limit is None else 1))
     values, rows, seconds = [], [], []
     for recording in tqdm(made, desc="voices", disable=None):
@@ -126,6 +134,7 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         np.repeat([r.clean for r in made], counts),
         np.concatenate(seconds),
         encoder.name,
+        digest,
     )
 
 
@@ -160,7 +169,7 @@ def recordings(table: pl.DataFrame, copies: int) -> Iterator[Recording]:
     speakers = table["speaker"].to_numpy()
     learned = set(table.filter(pl.col("corpus").is_in(list(LEARNED)))["speaker"])
     for copy in range(copies + 1):
-        for speaker in sorted(learned if copy else set(speakers), reverse=True):
+        for speaker in sorted(learned if copy else set(speakers)):
             rows = np.flatnonzero(speakers == speaker)
             if copy:
                 rng = np.random.default_rng([copy, zlib.crc32(speaker.encode())])

@@ -22,7 +22,8 @@ from train.starter.voice.clips import Voices, corpus_of
 from train.starter.voice.fit import Unheard, labels_of
 
 KINDS = ("turn", "one", "mostly neutral", "all")
-LENGTHS = {"one": (2, 4, 8, 16), "mostly neutral": (4, 8, 16, 24), "all": (5, 10, 20, 60, 200)}  # turns
+# Turns, for all kinds alike: how long somebody talks must not tell the gate how varied the moods are.
+LENGTHS = (2, 4, 8, 16, 30, 60, 200)
 MOODY = (0.1, 0.25, 0.5, 0.75)  # share of a mood beside neutral
 WORST = 5.0  # how much the worst corpora count among those heard across; 0: all alike
 DECAY = 1e-3
@@ -55,23 +56,30 @@ def made_recordings(voices: Voices, heard: Unheard, rng: np.random.Generator) ->
 def draw(
     kind: str, own: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Turns of a made recording, from a speaker's ``own``; none where the speaker lacks what it takes."""
+    """Turns of a made recording, from a speaker's ``own``; none where the speaker lacks what it takes.
+
+    Clips come again where the speaker has fewer than the recording has turns.
+    """
     by = {k: own[classes == k] for k in np.unique(classes).tolist()}
     if kind == "turn":
         return rng.choice(own, 1)
-    length = int(rng.choice(LENGTHS[kind]))
+    length = int(rng.choice(LENGTHS))
     if kind == "all":
-        return rng.choice(own, min(length, len(own)), replace=False)
+        return some(own, length, rng)
     if kind == "one":
-        mood = by[int(rng.choice(list(by)))]
-        return rng.choice(mood, min(length, len(mood)), replace=False)
+        return some(by[int(rng.choice(list(by)))], length, rng)
     neutral, moods = by.pop(MELD_LABELS.index("neutral"), None), list(by)
     if neutral is None or not moods:
         return own[:0]
+    moody = int(np.clip(round(length * rng.choice(MOODY)), 1, length - 1))
     mood = by[int(rng.choice(moods))]
-    some = int(np.clip(round(length * rng.choice(MOODY)), 1, len(mood)))
-    rest = int(np.clip(length - some, 1, len(neutral)))
-    return np.concatenate([rng.choice(mood, some, replace=False), rng.choice(neutral, rest, replace=False)])
+    return np.concatenate([some(mood, moody, rng), some(neutral, length - moody, rng)])
+
+
+def some(clips: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """So many of the clips; all of them again where they are too few."""
+    again = [rng.permutation(clips) for _ in range(-(-count // len(clips)))]
+    return np.concatenate(again)[:count]
 
 
 class Gate(nn.Module):
@@ -118,7 +126,7 @@ def with_gate(model: VoiceScores, voices: Voices, heard: Unheard, seed: int = 0)
         number = groups.index(m.group)
         group.append(np.full(len(rows), number))
         weights.append(np.full(len(rows), 1 / len(rows) / counts[number]))
-    given = torch.from_numpy(np.maximum(np.concatenate(answers), -60))
+    given = torch.from_numpy(np.concatenate(answers))
     by = torch.from_numpy(np.concatenate(hints))
     turns = np.concatenate(places)
     right = torch.from_numpy(classes[turns])
@@ -149,6 +157,8 @@ def with_gate(model: VoiceScores, voices: Voices, heard: Unheard, seed: int = 0)
 
     start = parameters_to_vector(gate.parameters()).detach().numpy()
     found = minimize(loss, start, jac=True, method="L-BFGS-B")
+    if not np.isfinite(found.fun):
+        raise ValueError(f"The gate learned nothing: {found.message}.")
     vector_to_parameters(torch.from_numpy(found.x), gate.parameters())
     with torch.no_grad():
         belief = torch.cat((gate.belief.weight, gate.belief.bias[:, None]), 1).float().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.encode import voice
 from annotator.encode.voice import VoiceScores
 from train.starter.faces import MELD_LABELS
+from train.starter.voice import fit, moods
 from train.starter.voice.clips import LEARNED, Voices, corpus_of
-from train.starter.voice.fit import FOLDS, folds_of, kept, regression, unheard, with_spread
+from train.starter.voice.fit import FOLDS, folds_of, kept, regression, save_scores, unheard, with_spread
 from train.starter.voice.moods import with_gate
 
 ACTORS_A_FOLD = 4
@@ -22,6 +26,14 @@ def fit_voice(voices: Voices, rows: NDArray[np.int64]) -> VoiceScores:
     """A whole model, fitted on some rows."""
     heard = unheard(voices, rows)
     return with_gate(with_spread(regression(voices, rows), voices, heard), voices, heard)
+
+
+def named(work: Path, name: str, voices: Voices, rows: NDArray[np.int64]) -> Path:
+    """Where a model fitted on these rows is kept: others, or fitted by other code, have another name."""
+    digest = hashlib.sha256(voices.digest.encode() + rows.tobytes())
+    for module in (fit, moods, voice):
+        digest.update(inspect.getsource(module).encode())
+    return work / f"voice-{name}-{digest.hexdigest()[:16]}.safetensors"
 
 
 def unseen_scores(voices: Voices, work: Path, file: Path) -> dict[str, VoiceScores]:
@@ -39,9 +51,11 @@ def unseen_scores(voices: Voices, work: Path, file: Path) -> dict[str, VoiceScor
     found: dict[str, VoiceScores] = {}
     for number, out in enumerate(folds_of(sorted(set(speakers[training].tolist())), FOLDS)):
         rows = np.flatnonzero(training & ~np.isin(speakers, sorted(out)))
-        model = kept(partial(fit_voice, voices, rows), work / f"voice-fold-{number}.safetensors", width)
+        model = kept(partial(fit_voice, voices, rows), named(work, f"fold-{number}", voices, rows), width)
         found |= dict.fromkeys(out, model)
-    ships = kept(partial(fit_voice, voices, np.flatnonzero(training)), file, width)
+    rows = np.flatnonzero(training)
+    ships = kept(partial(fit_voice, voices, rows), named(work, "ships", voices, rows), width)
+    save_scores(ships, file)
     return dict.fromkeys(speakers.tolist(), ships) | found
 
 
@@ -55,7 +69,7 @@ def actor_scores(voices: Voices, work: Path) -> dict[str, VoiceScores]:
     for first in range(0, len(actors), ACTORS_A_FOLD):
         out = actors[first : first + ACTORS_A_FOLD]
         rows = np.flatnonzero(learned & ~np.isin(speakers, out))
-        file = work / f"voice-without-{out[0]}.safetensors"
+        file = named(work, f"without-{out[0]}", voices, rows)
         found |= dict.fromkeys(out, kept(partial(fit_voice, voices, rows), file, voices.values.shape[1]))
     return found
 
@@ -64,7 +78,7 @@ def without_corpus(voices: Voices, work: Path, corpus: str) -> VoiceScores:
     """A model of all speakers of the other corpora to learn from."""
     corpora = np.array([corpus_of(name) for name in voices.speakers])
     rows = np.flatnonzero(np.isin(corpora, list(LEARNED)) & (corpora != corpus))
-    file = work / f"voice-without-{corpus}.safetensors"
+    file = named(work, f"without-{corpus}", voices, rows)
     return kept(partial(fit_voice, voices, rows), file, voices.values.shape[1])
 
 
