@@ -384,6 +384,23 @@ def test_stretches_are_cut_at_pauses_and_changes_but_not_between_windows() -> No
     assert not named[:700].any() and not named[1000:].any()
 
 
+def test_two_who_speak_at_once_are_two_speakers() -> None:
+    from annotator.diarize.embedded import voices_in_overlap
+
+    active, label = np.zeros((400, 3), np.bool_), np.full(400, -1)
+    active[0:100, 0], active[100:200, 1], active[200:300, 2] = True, True, True
+    label[0:100], label[100:200], label[200:300] = 0, 1, 0  # two columns were found to be one voice
+    active[90:100, 2], label[90:100] = True, -1  # 0 by its first column, and by its third
+    active[100:110, 0], label[100:110] = True, -1  # 0 and 1
+    active[300:310, 1:] = True
+    both = np.concatenate([np.arange(90, 110), np.arange(300, 310)])
+    found = np.sort(voices_in_overlap(active, label, both), axis=1)
+    assert (found == [0, 1]).all(), "the nearest other voice, not the same one twice"
+    single = np.where(label == 1, 0, label)
+    found = voices_in_overlap(active, single, both)
+    assert (found == [0, -1]).all(), "there is no other voice in the recording"
+
+
 def test_turns_name_speakers_in_order_and_keep_their_short_pauses() -> None:
     from annotator.diarize.embedded import turns_of
 

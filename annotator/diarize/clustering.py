@@ -35,9 +35,7 @@ MOST_S = 3.0  # ... of up to so many seconds of one stretch
 # Mean cosine that the k-th voice must bring, times k, in a long recording, and the seconds of speech at
 # which it is half of that: moods bring more the more is said.
 WORTH, HALF_WORTH_S = 0.09, 15.0
-# Deviations by which all voices must be apart: to count all the same, and, where more are asked for than
-# there seem to be, to be made at all.
-SURELY_APART, BARELY_APART = 1.25, 0.15
+SURELY_APART = 1.25  # deviations by which all voices must be apart to count all the same
 # Two parts of one voice, as long as one likes, have this mean cosine; half of what a stretch of so many
 # seconds says is its voice; deviation of the cosine of long parts, and what short ones add.
 ONE_COSINE, HALF_S, SPREAD, SPREAD_SHORT = 0.72, 1.8, 0.08, 0.12
@@ -122,8 +120,7 @@ def cluster(heard: Stretches, space: VoiceSpace, least: int, most: int | None) -
     Args:
         least, most: bounds on the number of speakers; None means no upper bound.
 
-    Returns: as many speakers as the bounds allow, but never more than stretches, and fewer than ``least``
-        where a third voice or a further one can't be told from the others.
+    Returns: as many speakers as the bounds allow, but never more than stretches.
     """
     n = len(heard.seconds)
     plain = space.project(heard.embeddings)
@@ -201,10 +198,6 @@ def _best(heard: Stretches, space: VoiceSpace, plain: Floats, least: int, most: 
     count = max(allowed, key=lambda k: worth[k])
     while count + 1 in allowed and _distance(plain, seconds, found[count + 1])[0] >= SURELY_APART:
         count += 1
-    # A number asked for that the voices don't bear out: a third voice or a further one must be told apart.
-    heard_apart = max((k for k in found if k <= most), key=lambda k: worth[k])
-    while count > max(2, heard_apart) and _distance(plain, seconds, found[count])[0] < BARELY_APART:
-        count -= 1
     return found[count]
 
 

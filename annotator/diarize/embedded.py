@@ -125,7 +125,7 @@ class Embedded:
         )
 
     def turns(self, heard: Heard, least: int, most: int | None) -> Diarized:
-        """Turns of so many speakers; ``speakers_alike`` where these hardly differ, or fewer can be told."""
+        """Turns of so many speakers, and ``speakers_alike`` where these hardly differ."""
         if heard.stretches is None:
             return Diarized(turns_of(heard.active.any(axis=1).reshape(-1, 1)))
         told = cluster(heard.stretches, self.space, least, most)
@@ -135,7 +135,7 @@ class Embedded:
         for frames, number, value in zip(heard.found, told.labels.tolist(), sure.tolist(), strict=True):
             label[frames], margin[frames] = number, value / 100
         speakers = voices_of(heard.active, heard.found, told.labels)
-        flags = ("speakers_alike",) if mean < ALIKE or told.likeness.shape[1] < least else ()
+        flags = ("speakers_alike",) if mean < ALIKE else ()
         return Diarized(turns_of(speakers, label, margin), flags=flags)
 
     @torch.inference_mode()
