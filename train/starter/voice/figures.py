@@ -27,9 +27,11 @@ from train.starter.voice.clips import (
     read_clip,
 )
 from train.starter.voice.fit import labels_of
+from train.starter.voice.moods import some
 from train.starter.voice.scores import actor_scores, turn_scores, without_corpus
 
 SHARES = (0.25, 0.5, 0.75)  # of a mood beside neutral turns
+TURNS = (4, 16, 60, 200)  # of a mood, or of neutral turns, throughout
 SHORT_S = (0.6, 1.0, 1.3)
 CHANCE_DRAWS = 200
 K = len(MELD_LABELS)
@@ -40,6 +42,8 @@ def voice_figures(voices: Voices, work: Path, scores: Mapping[str, VoiceScores])
 
     All clips of a speaker through one channel are one recording, but for ``one mood`` (all of a mood) and
     ``mostly neutral`` (a mood in a quarter, half and three quarters of the turns, for each mood).
+    ``4 turns of a mood`` and the like are of the speakers that no model has heard; where they have fewer
+    clips of it, these come again.
 
     Args:
         work: keeps models, of five folds of RAVDESS' actors.
@@ -58,6 +62,9 @@ def voice_figures(voices: Voices, work: Path, scores: Mapping[str, VoiceScores])
         "mostly neutral": _of(voices, mostly_neutral(voices, actors), folds),
         "held_out": _of(voices, _whole(voices, held_out), scores),
     }
+    unheard = np.flatnonzero(unseen & voices.clean)
+    for count in TURNS:
+        found[f"{count} turns of a mood"] = _of(voices, throughout(voices, unheard, count), scores)
     if len(through):
         found["channels"] = _of(voices, _whole(voices, through), scores)
     for sex in sorted({voices.sexes[row] for row in held_out}):
@@ -109,6 +116,12 @@ def one_mood(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]
     """A recording of each emotion of each speaker."""
     keys = [(voices.recordings[row], voices.labels[row]) for row in rows.tolist()]
     return [rows[[key == wanted for key in keys]] for wanted in sorted(set(keys))]
+
+
+def throughout(voices: Voices, rows: NDArray[np.int64], count: int, seed: int = 0) -> list[NDArray[np.int64]]:
+    """A recording of so many turns of each emotion of each speaker."""
+    rng = np.random.default_rng(seed)
+    return [some(mood, count, rng) for mood in one_mood(voices, rows)]
 
 
 def mostly_neutral(voices: Voices, rows: NDArray[np.int64], seed: int = 0) -> list[NDArray[np.int64]]:
