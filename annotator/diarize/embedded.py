@@ -53,7 +53,7 @@ LEVEL_FRAME = 512  # samples (32 ms)
 
 STEP = 500  # frames of 10 ms from window to window; of each, the middle as long as this counts
 SILENCE = 0.7  # probability that nobody speaks from which nobody does
-OVERLAP = 0.3  # probability that two speak, if anybody does, from which two do
+OVERLAP = 0.4  # probability that two speak, if anybody does, from which two do
 PAUSE = 15  # frames up to which a pause is inside a stretch
 SHORTEST, LONGEST = 20, 150  # frames of a stretch; longer ones are cut, as change may go unnoticed
 TURN_PAUSE_S = 1.2  # a speaker's pauses up to this are inside the turn, if no one else speaks
