@@ -55,7 +55,7 @@ from train.starter.voice.clips import corpus_of
 
 log = logging.getLogger("annotator")
 
-VERSION = "7.0"
+VERSION = "7.1"
 VOICE = "voice.safetensors"
 HEARING = {"name": "whisper"}
 QUICK_HEARING = {"name": "egemaps"}  # 88 numbers: thirteen models of 2,048 take minutes
