@@ -53,7 +53,7 @@ def started(
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with modules that are named as ours, and as one that every worker imports."""
-    return modules(tmp_path_factory.mktemp("own"), "annotator", "model", "train", "random")
+    return modules(tmp_path_factory.mktemp("own"), "annotator", "model", "train", "socket")
 
 
 @pytest.fixture(scope="module")
