@@ -48,18 +48,19 @@ def __getattr__(name: str) -> Any:
 
         return version("conversation-annotator")
     if name in _LAZY:
-        check_own_model()
+        check_own_packages("model")
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'annotator' has no attribute {name!r}")
 
 
-def check_own_model() -> None:
-    """Raises: SetupError when another top-level package named ``model`` hides ours."""
-    ours = Path(__file__).resolve().parent.parent / "model" / "__init__.py"
-    spec = importlib.util.find_spec("model")
-    found = Path(spec.origin).resolve() if spec and spec.origin else None
-    if found != ours:
-        raise SetupError(
-            f"The package 'model' that Python finds is {found}, which hides the annotator's own ({ours}). "
-            "Run from another folder, or take that one off PYTHONPATH."
-        )
+def check_own_packages(*names: str) -> None:
+    """Raises: SetupError when another top-level package or module of that name hides ours."""
+    for name in names:
+        ours = Path(__file__).resolve().parent.parent / name / "__init__.py"
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != ours:
+            raise SetupError(
+                f"The package {name!r} that Python finds is {found}, which hides ours ({ours}). "
+                "Run from another folder, or take that one off PYTHONPATH."
+            )

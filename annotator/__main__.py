@@ -1,4 +1,8 @@
-"""``python -m annotator`` is ``annotate``; the current folder is not searched for modules either."""
+"""``python -m annotator`` is ``annotate``; the current folder is not searched for modules either.
+
+In a folder with an ``annotator.py`` Python runs that, before anything here: there it is ``annotate``, or
+``python -P -m annotator``.
+"""
 
 import sys
 from pathlib import Path

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterable
 
 from annotator import diarize, faces, media, transcribe, weights
+from annotator.device import resolve_device
 from annotator.pipeline.stages import diarizer_settings, transcriber_settings
 from annotator.records import AnnotateError
 from annotator.settings import RunSettings
@@ -27,7 +28,6 @@ def report() -> str:
     """A page of plain text; every problem carries its remedy."""
     import torch
 
-    from annotator.pipeline.batch import resolve_device
     from annotator.pipeline.job import installed
 
     settings = RunSettings(offline=True)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from annotator import fetch, whisper_files
+from annotator.device import resolve_device
 from annotator.diarize import weights as diarizers
 from annotator.records import SetupError, UsageError
 from annotator.weights import YUNET, cache_folder, yunet_file
 
 
 def _whisper(device: str) -> Iterator[str]:
-    wanted = whisper_files.download_for(_device(device))
+    wanted = whisper_files.download_for(resolve_device(device) if device == "auto" else device)
     if wanted.is_here:
         yield f"whisper: already there: {wanted.folder}"
         return
@@ -81,14 +82,6 @@ def download(parts: Sequence[str], device: str) -> Iterator[str]:
             if parts or not isinstance(error.__cause__, fetch.Refused):
                 raise
             yield f"{part}: left out. {error}"
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch  # takes seconds, and only this question needs it
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

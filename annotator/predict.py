@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from annotator.records import (
     UsageError,
 )
 
+if TYPE_CHECKING:
+    from model import Network  # noqa: TID251 - the stage that runs the network
+
 log = logging.getLogger("annotator")
 
 # Numbers that the network holds at its peak, for each that goes in and each of the fused vector. Measured
@@ -35,7 +39,7 @@ DEFAULT_MEMORY_BYTES = 2048 << 20
 
 
 class Predictor:
-    """A checkpoint ready to label conversations.
+    """A checkpoint that labels conversations. What it says is read at once; its network when it is needed.
 
     Args:
         folder: the checkpoint.
@@ -53,22 +57,19 @@ class Predictor:
         modalities: Sequence[str] = MODALITIES,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        import torch
-
-        from model import CheckpointError, load_checkpoint  # noqa: TID251 - the stage that runs the network
+        from model import CheckpointError, describe_checkpoint  # noqa: TID251 - the stage that runs the network
 
         try:
-            self._checkpoint = load_checkpoint(folder)
+            self._about = describe_checkpoint(folder)
         except CheckpointError as error:
             raise SetupError(str(error)) from error
-        self._device = torch.device("cpu" if device == "mps" else device)
-        self._network = self._checkpoint.network.to(self._device, torch.float64).eval()
-        self._modalities = [m for m in modalities if m in self._checkpoint.config.modalities]
-        config = self._checkpoint.config
+        self._folder, self._device = folder, "cpu" if device == "mps" else device
+        config = self._about.config
+        self._modalities = [m for m in modalities if m in config.modalities]
         numbers = sum(config.input_dims.values()) + config.fused_width
         # Utterances of a batch, with padding, that the memory is enough for.
         self.most_utterances = max(1, memory_bytes // (8 * PEAK * numbers))
-        self._text_languages = _languages(self._checkpoint.meta.get("text_languages"), self.name)
+        self._text_languages = _languages(self._about.meta.get("text_languages"), self.name)
         has = ", ".join(config.modalities)
         if not self._modalities:
             raise UsageError(f"The checkpoint {self.name} knows {has}, not {', '.join(modalities)}.")
@@ -79,14 +80,35 @@ class Predictor:
                 "sentiment's: name it otherwise and train again."
             )
 
+    def load(self) -> None:
+        """Load the network now, in place of when it is first needed.
+
+        Raises: SetupError when its weights can't be read, or are others than when this was made.
+        """
+        _ = self._network
+
+    @cached_property
+    def _network(self) -> Network:
+        import torch
+
+        from model import CheckpointError, load_checkpoint  # noqa: TID251 - the stage that runs the network
+
+        try:
+            checkpoint = load_checkpoint(self._folder)
+        except CheckpointError as error:
+            raise SetupError(str(error)) from error
+        if checkpoint.fingerprint != self._about.fingerprint:
+            raise SetupError(f"The checkpoint {self._folder} was changed while it was in use: run again.")
+        return checkpoint.network.to(self._device, torch.float64).eval()
+
     @property
     def labels(self) -> tuple[str, ...]:
-        return self._checkpoint.labels
+        return self._about.labels
 
     @property
     def encoders(self) -> dict[str, dict[str, Any]]:
         """What made the features that the network was trained on, by modality."""
-        return self._checkpoint.encoders
+        return self._about.encoders
 
     @property
     def text_languages(self) -> tuple[str, ...] | None:
@@ -101,12 +123,12 @@ class Predictor:
     @property
     def widths(self) -> dict[str, int]:
         """Length of the vectors that it takes, by modality."""
-        return dict(self._checkpoint.config.input_dims)
+        return dict(self._about.config.input_dims)
 
     @property
     def name(self) -> str:
         """Name and version, as in the table's column ``model``."""
-        return f"{self._checkpoint.name} {self._checkpoint.version}"
+        return f"{self._about.name} {self._about.version}"
 
     def predict(
         self, conversations: Sequence[Conversation], batch_size: int = 32
@@ -118,6 +140,7 @@ class Predictor:
         """
         import torch
 
+        self.load()
         results: list[Prediction | RecordingError] = []
         while len(results) < len(conversations):
             batch = self._next_batch(conversations[len(results) : len(results) + batch_size])
@@ -127,7 +150,7 @@ class Predictor:
                 # The CPU's allocator has no error of its own.
                 if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                     raise
-                if self._device.type == "cuda":
+                if self._device.startswith("cuda"):
                     torch.cuda.empty_cache()
                 if len(batch) == 1:
                     results.append(self._no_memory(batch[0]))
@@ -162,7 +185,7 @@ class Predictor:
         )
 
     def _no_memory(self, conversation: Conversation) -> RecordingError:
-        remedy = "free some of it or cut the recording" if self._device.type == "cpu" else "use --device cpu"
+        remedy = "free some of it or cut the recording" if self._device == "cpu" else "use --device cpu"
         return RecordingError(
             "predict",
             "out_of_memory",
@@ -172,13 +195,13 @@ class Predictor:
     def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction | RecordingError]:
         from model import plausible_sets  # noqa: TID251 - the stage that runs the network
 
-        config = self._checkpoint.config
+        config = self._about.config
         modalities = config.modalities
         emotion, sentiment, present = self._told(conversations, self._modalities)
         # Context alone is no evidence: without any modality of its own, an utterance gets the prior.
         blank = ~present.any(1)
-        emotion[blank] = self._checkpoint.prior["fine"]
-        sentiment[blank] = self._checkpoint.prior["coarse"]
+        emotion[blank] = self._about.prior["fine"]
+        sentiment[blank] = self._about.prior["coarse"]
         used = np.zeros((len(present), len(MODALITIES)), np.bool_)
         alone = np.full((len(present), len(MODALITIES), len(self.labels)), np.nan, np.float32)
         for column, modality in enumerate(modalities):
@@ -190,7 +213,7 @@ class Predictor:
                 alone[there, number] = emotion[there]  # there is nothing beside it in the whole batch
             else:
                 alone[there, number] = self._told(conversations, [modality])[0][there]
-        plausible = plausible_sets(self._checkpoint.calibration, emotion, present, modalities)
+        plausible = plausible_sets(self._about.calibration, emotion, present, modalities)
         ends = np.cumsum([len(c) for c in conversations])[:-1]
         parts = (np.split(whole, ends) for whole in (emotion, sentiment, used, alone, plausible))
         return [
@@ -208,7 +231,7 @@ class Predictor:
 
         from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
 
-        config = self._checkpoint.config
+        config = self._about.config
         batch = collate([restricted(c, modalities) for c in conversations], config.modalities)
         batch.features = {m: f.double() for m, f in batch.features.items()}
         with torch.inference_mode():
@@ -216,7 +239,7 @@ class Predictor:
         present: NDArray[np.bool_] = batch.present[batch.mask].cpu().numpy()  # in the checkpoint's order
         fine, coarse = output.fine.cpu().numpy(), output.coarse.cpu().numpy()
         emotion, sentiment = apply_calibration(
-            self._checkpoint.calibration, fine, coarse, present, config.modalities
+            self._about.calibration, fine, coarse, present, config.modalities
         )
         return emotion, sentiment, present
 

@@ -28,10 +28,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from model.config import MODALITIES, SENTIMENTS, ModelConfig
-from model.header import FORMAT_VERSION, CheckpointError, check_header, is_regular, mapping, read_header
+from model.header import (
+    FORMAT_VERSION,
+    HEADER,
+    NEXT,
+    WEIGHTS,
+    CheckpointError,
+    check_header,
+    describe_checkpoint,
+)
 from model.network import Network
 
-WEIGHTS, HEADER, NEXT = "model.safetensors", "model.json", ".next.json"
 MOST_WEIGHT = 1e9  # of any number in a network; what is trained has some tens, statistics some thousands
 
 Array = TypeVar("Array", Tensor, NDArray[np.floating])
@@ -120,32 +127,16 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         CheckpointError: a file is missing, damaged, of a newer format, or at odds with the other.
     """
     folder = Path(folder)
-    weights_path, header_path = folder / WEIGHTS, folder / HEADER
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a checkpoint: there is no such folder")
-    for path in (header_path, weights_path):
-        if not is_regular(path):
-            raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing, or no file")
-    shapes, fingerprint = _read_shapes(weights_path)
-    header = read_header(header_path)
-    if header.get("fingerprint") != fingerprint and is_regular(folder / NEXT):
-        header = read_header(folder / NEXT)  # a save was interrupted between its two renames
-    if header.get("fingerprint") != fingerprint:
-        raise CheckpointError(
-            f"{folder}: {HEADER} and {WEIGHTS} belong to different checkpoints; copy both from one place"
-        )
-    try:
-        config = ModelConfig.from_json(mapping(header, "config"))
-        check_header(header, config)
-    except (ValueError, CheckpointError) as error:
-        raise CheckpointError(f"{header_path}: {error}") from error
+    about = describe_checkpoint(folder)
     with torch.random.fork_rng(devices=[]):  # loading must not shift anyone's random numbers
         with torch.device("meta"):  # takes no memory, whatever the sizes
-            outline = Network(config)
-        _compare(shapes, {name: tuple(t.shape) for name, t in outline.state_dict().items()}, weights_path)
-        network = Network(config)
-    tensors = _read_tensors(weights_path)
-    if _fingerprint({k: v for k, v in header.items() if k != "fingerprint"}, tensors) != fingerprint:
+            outline = Network(about.config)
+        wanted = {name: tuple(t.shape) for name, t in outline.state_dict().items()}
+        _compare(about.shapes, wanted, folder / WEIGHTS)
+        network = Network(about.config)
+    tensors = _read_tensors(folder / WEIGHTS)
+    said = {key: value for key, value in about.header.items() if key != "fingerprint"}
+    if _fingerprint(said, tensors) != about.fingerprint:
         raise CheckpointError(
             f"{folder}: what {HEADER} and {WEIGHTS} hold is not what was saved (its fingerprint differs); "
             "copy both again from where they came"
@@ -153,14 +144,14 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return Checkpoint(
         network=network.to(device).eval(),
-        labels=tuple(header["labels"]),
-        name=header["name"],
-        version=header["version"],
-        encoders=header["encoders"],
-        calibration=header["calibration"],
-        prior=header["prior"],
-        meta=header["meta"],
-        fingerprint=fingerprint,
+        labels=about.labels,
+        name=about.name,
+        version=about.version,
+        encoders=about.encoders,
+        calibration=about.calibration,
+        prior=about.prior,
+        meta=about.meta,
+        fingerprint=about.fingerprint,
     )
 
 
@@ -290,16 +281,6 @@ def _fingerprint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> st
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of the tensors, and the fingerprint, without reading the numbers."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            fingerprint = (file.metadata() or {}).get("fingerprint", "")
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, fingerprint
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path} can't be read as safetensors ({error}); fetch it again") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What stands in a checkpoint's ``model.json``: read and checked, whoever wrote it."""
+"""What a checkpoint says of itself: read and checked, whoever wrote it, without loading PyTorch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 import math
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError, safe_open
+
 from model.config import SENTIMENTS, ModelConfig
 
+WEIGHTS, HEADER, NEXT = "model.safetensors", "model.json", ".next.json"
 FORMAT_VERSION = 1
 MOST_BYTES = 64 << 20  # of model.json
 MOST_CHARACTERS = 200  # of a label, a name or a version
@@ -21,6 +25,74 @@ _SUM_SLACK = 0.01  # of the shares of the labels; they are written with all thei
 
 class CheckpointError(Exception):
     """A checkpoint can't be read or written. Its text says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that a checkpoint says, but for its weights. Fields are those of ``Checkpoint``."""
+
+    config: ModelConfig
+    labels: tuple[str, ...]
+    name: str
+    version: str
+    encoders: dict[str, dict[str, Any]]
+    calibration: dict[str, dict[str, Any]]
+    prior: dict[str, list[float]]
+    meta: dict[str, Any]
+    fingerprint: str
+    header: Mapping[str, Any]  # as it stands in the file
+    shapes: Mapping[str, tuple[int, ...]]  # of the weights, by name
+
+
+def describe_checkpoint(folder: str | Path) -> Description:
+    """Read and check what a checkpoint says. Its weights are not read, only that they are of this header.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of a newer format, or at odds with the other.
+    """
+    folder = Path(folder)
+    weights_path, header_path = folder / WEIGHTS, folder / HEADER
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a checkpoint: there is no such folder")
+    for path in (header_path, weights_path):
+        if not is_regular(path):
+            raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing, or no file")
+    shapes, fingerprint = _read_shapes(weights_path)
+    header = read_header(header_path)
+    if header.get("fingerprint") != fingerprint and is_regular(folder / NEXT):
+        header = read_header(folder / NEXT)  # a save was interrupted between its two renames
+    if header.get("fingerprint") != fingerprint:
+        raise CheckpointError(
+            f"{folder}: {HEADER} and {WEIGHTS} belong to different checkpoints; copy both from one place"
+        )
+    try:
+        config = ModelConfig.from_json(mapping(header, "config"))
+        check_header(header, config)
+    except (ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{header_path}: {error}") from error
+    return Description(
+        config=config,
+        labels=tuple(header["labels"]),
+        name=header["name"],
+        version=header["version"],
+        encoders=header["encoders"],
+        calibration=header["calibration"],
+        prior=header["prior"],
+        meta=header["meta"],
+        fingerprint=fingerprint,
+        header=header,
+        shapes=shapes,
+    )
+
+
+def _read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Shapes of the tensors, and the fingerprint, without reading the numbers."""
+    try:
+        with safe_open(path, framework="np") as file:
+            fingerprint = (file.metadata() or {}).get("fingerprint", "")
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, fingerprint
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} can't be read as safetensors ({error}); fetch it again") from error
 
 
 def is_regular(path: Path) -> bool:

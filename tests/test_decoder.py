@@ -10,7 +10,8 @@ import torch
 
 from annotator.encode import check_encoder, make_encoder
 from annotator.encode.adapters import Projection
-from annotator.encode.decoder import DecoderEncoder, is_decoder
+from annotator.encode.decoder import DecoderEncoder
+from annotator.encode.weights import is_decoder
 from annotator.records import Evidence, SetupError, UsageError, Utterance
 from tests.tiny_models import make_decoder, make_roberta
 from train.finetune.text import TrainableText

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.encode import check_encoder, make_encoder
-from annotator.encode.e5 import E5, load_e5
+from annotator.encode.e5 import load_e5
 from annotator.encode.text import MAX_TOKENS, TextEncoder
+from annotator.encode.weights import E5
 from annotator.records import SetupError
 from train.adapter import AdapterSettings
 from train.adapter.encoder import TrainedEncoder

@@ -19,7 +19,8 @@ from annotator.encode import CHOICES, ENCODERS, SPEC_KEYS, make_encoder
 from annotator.encode.adapters import save_adapter
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
 from annotator.encode.precision import has_fast_bf16, mixed_precision
-from annotator.encode.text import TextEncoder, contextual_text, minilm_folder
+from annotator.encode.text import TextEncoder, contextual_text
+from annotator.encode.weights import minilm_folder
 from annotator.records import Evidence, SetupError, UsageError
 from tests.spoken import say
 from tests.tiny_models import make_roberta

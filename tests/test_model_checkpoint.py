@@ -18,6 +18,7 @@ from model import (
     ModelConfig,
     Network,
     apply_calibration,
+    describe_checkpoint,
     load_checkpoint,
     save_checkpoint,
     subset_key,
@@ -158,6 +159,16 @@ def test_what_is_wrong_is_said(
     edit(tmp_path / "m", change)
     with pytest.raises(CheckpointError, match=sentence):
         load_checkpoint(tmp_path / "m")
+
+
+def test_a_description_is_what_loading_gives_but_for_the_network(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", made())
+    described, loaded = describe_checkpoint(tmp_path / "m"), load_checkpoint(tmp_path / "m")
+    names = ("labels", "name", "version", "encoders", "calibration", "prior", "meta", "fingerprint", "config")
+    for name in names:
+        assert getattr(described, name) == getattr(loaded, name)
+    state = loaded.network.state_dict()
+    assert described.shapes == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def test_missing_and_damaged_files(tmp_path: Path) -> None:

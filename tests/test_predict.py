@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from annotator.predict import Predictor
 from annotator.records import Conversation, Features, Prediction, RecordingError, SetupError
-from model import Checkpoint, ModelConfig, Network, save_checkpoint
+from model import Checkpoint, ModelConfig, Network, load_checkpoint, save_checkpoint
 
 LABELS = ("neutral", "joy", "anger")
 PRIOR = {"fine": [0.5, 0.3, 0.2], "coarse": [0.3, 0.5, 0.2]}
@@ -99,3 +100,15 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path, folder: Path) -> Non
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:200])
     with pytest.raises(SetupError, match="safetensors"):
         Predictor(tmp_path)
+
+
+def test_a_checkpoint_that_changes_before_its_network_is_loaded_is_refused(
+    tmp_path: Path, folder: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "tiny")
+    predictor = Predictor(tmp_path / "tiny")
+    checkpoint = load_checkpoint(folder)
+    checkpoint.version = "4"
+    save_checkpoint(tmp_path / "tiny", checkpoint)
+    with pytest.raises(SetupError, match="was changed"):
+        predictor.predict([talk(3, 0)])

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from annotator.encode import as_read, check_encoder, make_encoder, usable, with_languages
 from annotator.encode.adapters import Projection, save_adapter
-from annotator.encode.e5 import E5
 from annotator.encode.second import TwoReaders
 from annotator.encode.text import TextEncoder
+from annotator.encode.weights import E5
 from annotator.languages import language_of
 from annotator.records import Evidence, SetupError, UsageError, Utterance
 from model import Checkpoint, ModelConfig, Network, load_checkpoint, save_checkpoint

@@ -130,6 +130,13 @@ def test_what_is_damaged_is_made_again(
     assert "damaged" not in caplog.text, "it was not mended"
 
 
+def test_what_was_done_already_is_told(done: Done, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = done.copy(tmp_path)
+    with caplog.at_level(logging.INFO, logger="annotator"):
+        done.again(out)
+    assert "2 of 3 recordings were done already" in caplog.text
+
+
 def test_a_run_goes_on_with_other_workers_batches_and_shards(done: Done, tmp_path: Path) -> None:
     """What is damaged of a recording, also before the network, is made again, to the same rows and hashes."""
     out, draw = done.copy(tmp_path), random.Random(2)

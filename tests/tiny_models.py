@@ -68,7 +68,7 @@ def make_roberta(folder: Path) -> Path:
     import torch
     from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-    from annotator.encode.text import minilm_folder
+    from annotator.encode.weights import minilm_folder
 
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()), local_files_only=True)
@@ -86,7 +86,7 @@ def make_decoder(folder: Path, kind: str) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from annotator.encode.text import minilm_folder
+    from annotator.encode.weights import minilm_folder
 
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()), local_files_only=True)

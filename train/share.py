@@ -21,7 +21,7 @@ from annotator import offline
 from annotator.encode import part_file
 from annotator.records import SetupError, UsageError
 from annotator.weights import checkpoint_folder
-from model import CheckpointError, load_checkpoint
+from model import CheckpointError
 from train.corpus import encoder_files
 
 log = logging.getLogger("annotator")
@@ -73,6 +73,8 @@ def write_repository(checkpoint: Path, folder: Path) -> Path:
     Raises:
         UsageError: it is no whole checkpoint with a card, or the folder holds something else.
     """
+    from model import load_checkpoint  # takes seconds, and who fetches a checkpoint has no use for it
+
     try:
         known = load_checkpoint(checkpoint)
     except CheckpointError as error:

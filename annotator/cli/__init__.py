@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from annotator import check_own_model
+from annotator import check_own_packages
 
 # Imported in the order of the help, which is that of the alphabet.
 from annotator.cli import tables, training, upkeep  # noqa: F401
@@ -54,8 +54,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+    os.environ["PYTHONSAFEPATH"] = "1"  # nor may a worker take a file of the current folder for a module
     try:
-        check_own_model()
+        check_own_packages("model", "train")
         with own_temporary_folder():
             app()
     except AnnotateError as error:

@@ -71,7 +71,7 @@ def prepare(
     """Make a corpus for training: from a known data set, or from any table of labelled utterances."""
     from tqdm import tqdm
 
-    from annotator.pipeline import resolve_device
+    from annotator.device import resolve_device
     from annotator.records import UsageError
     from annotator.settings import load_settings
     from annotator.weights import checkpoint_folder
@@ -128,7 +128,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network from scratch; the same command goes on after a stop."""
-    from annotator.pipeline import resolve_device
+    from annotator.device import resolve_device
     from annotator.records import UsageError
     from train.loop import train_corpus
     from train.settings import TrainSettings
@@ -178,7 +178,7 @@ def ablation(
     quiet: Quiet = False,
 ) -> None:
     """Train variants of the network, several seeds each, and compare them; goes on after a stop."""
-    from annotator.pipeline import resolve_device
+    from annotator.device import resolve_device
     from train.ablation import ablate
 
     set_up_logging(quiet, verbose=False)
@@ -256,7 +256,7 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a checkpoint on a corpus, also one with other labels; goes on after a stop."""
-    from annotator.pipeline import resolve_device
+    from annotator.device import resolve_device
     from train.finetune import finetune as tune
     from train.finetune import settings_from
     from train.options import fields_from, named_values
@@ -336,7 +336,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Measure a checkpoint: accuracy, F1, per class, confusion, calibration, subsets of modalities."""
-    from annotator.pipeline import resolve_device
+    from annotator.device import resolve_device
     from annotator.settings import load_settings
     from train.evaluate import evaluate as measure
     from train.share import checkpoint_from

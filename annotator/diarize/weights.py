@@ -69,6 +69,11 @@ def pyannote_folder(chosen: Path | None) -> Path | None:
         return chosen if (chosen / "config.yaml").is_file() else None
     if all((own_pyannote_folder() / name).is_file() for name in PYANNOTE_FILES):
         return own_pyannote_folder()
+    from huggingface_hub import constants
+
+    # The rest of that library takes a fifth of a second, for a cache that most machines do not have.
+    if not Path(constants.HF_HUB_CACHE, f"models--{PYANNOTE_MODEL.replace('/', '--')}").is_dir():
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     found = [

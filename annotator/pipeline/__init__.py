@@ -1,6 +1,6 @@
 """Many recordings side by side: prepared in worker processes, labelled in batches, merged to a table."""
 
-from annotator.pipeline.batch import RunResult, choose_backends, resolve_device, run
+from annotator.pipeline.batch import RunResult, choose_backends, run
 from annotator.pipeline.outputs import merge_work_folders
 
-__all__ = ["RunResult", "choose_backends", "merge_work_folders", "resolve_device", "run"]
+__all__ = ["RunResult", "choose_backends", "merge_work_folders", "run"]

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, cast
 import polars as pl
 
 from annotator import diarize, encode, faces, media, offline, transcribe, weights, whisper_files
+from annotator.device import resolve_device
 from annotator.pipeline.job import Job, installed
-from annotator.pipeline.outputs import check_out, manifest, work_manifests, write_outputs
+from annotator.pipeline.outputs import check_out, manifest, read_manifest, work_manifests, write_outputs
 from annotator.pipeline.scan import Entry
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
@@ -82,17 +84,19 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
     backends = choose_backends(settings, device)
     predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
     encoders = encode.usable(predictor.encoders, folder, device, predictor.modalities)
-    check_encoders(predictor, encoders, folder)
-    if lacks := media.sandbox_lacks():
-        log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
     entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
     if settings.shard:
         index, of = settings.shard
         entries = [e for e in entries if shard_of(e.file, of) == index]
     started = time.time()
-    with output_held(out, settings.shard), work.locked():
-        job = Job(entries, settings, backends, predictor, encoders, folder, work, progress)
+    job = Job(entries, settings, backends, predictor, encoders, folder, work, progress)
+    with ExitStack() as held:
+        held.callback(job.close)
+        if not has_run(work, job.part_settings):
+            job.get_ready()
+        held.enter_context(output_held(out, settings.shard))
+        held.enter_context(work.locked())
         job.run()
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
@@ -115,26 +119,31 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
             with output_merging(out):
                 work.write_json(work.manifest_file, manifest(job, plain, versions(), about, others))
                 result.table, result.failures = write_outputs(work_manifests(work), out)
+            if line := done_already(len(entries), job.found):
+                log.info("%s", line)
             if line := without_words(result.table, backends.transcriber):
                 log.info("%s", line)
     return result
 
 
-def check_encoders(predictor: Predictor, encoders: Mapping[str, Any], folder: Path) -> None:
-    """See that what the checkpoint says of its encoders holds, before any recording is worked on.
+def has_run(work: WorkDir, part_settings: str) -> bool:
+    """Whether a run with these settings and weights has ended here: there may be nothing left to do.
 
-    Raises: UsageError, SetupError.
+    Else there is, and what is wrong with the checkpoint is said before anything is written.
     """
-    for modality in predictor.modalities:
-        if modality not in encoders:
-            raise SetupError(f"The checkpoint {predictor.name} does not say what encodes {modality}.")
-        spec = encoders[modality]
-        width, wanted = encode.check_encoder(modality, spec, folder), predictor.widths[modality]
-        if width != wanted:
-            raise SetupError(
-                f"The {modality} encoder of {predictor.name} gives {width} numbers, and the network takes "
-                f"{wanted}: it is not the one that it was trained with."
-            )
+    earlier = read_manifest(work.manifest_file)
+    return earlier is not None and earlier["settings_hash"] == part_settings
+
+
+def done_already(inputs: int, found: int) -> str | None:
+    """How many of a run's inputs an earlier run had annotated, with the same settings; None if none."""
+    if not found:
+        return None
+    if found == inputs:
+        return (
+            f"all {inputs} recordings were done already" if inputs > 1 else "the recording was done already"
+        )
+    return f"{found} of {inputs} recordings {'were' if found > 1 else 'was'} done already"
 
 
 def without_words(rows: pl.DataFrame, transcriber: str) -> str | None:
@@ -162,25 +171,6 @@ def versions() -> dict[str, str]:
 def shard_of(file: str, shards: int) -> int:
     """The shard that a recording belongs to: by its name, so that every machine agrees."""
     return int.from_bytes(hashlib.sha256(file.encode()).digest()[:8], "big") % shards
-
-
-def resolve_device(device: str) -> str:
-    """``auto`` becomes the GPU where there is one.
-
-    Raises: UsageError when a device is asked for that isn't there.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"There is no device {device}: this machine has {torch.cuda.device_count()}. Use --device cpu."
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("There is no device mps on this machine. Use --device cpu.")
-    return device
 
 
 def choose_backends(settings: RunSettings, device: str) -> Backends:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotator import media, table, weights
+from annotator import encode, media, table, weights
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.recordings import label
 from annotator.pipeline.scan import Entry, Scan
@@ -32,7 +32,7 @@ from annotator.pipeline.stages import (
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
-from annotator.records import Prediction, RecordingError
+from annotator.records import Prediction, RecordingError, SetupError
 from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
@@ -111,6 +111,23 @@ def shaped_by(
     }
 
 
+def check_encoders(predictor: Predictor, encoders: Mapping[str, Any], folder: Path) -> None:
+    """See that what the checkpoint says of its encoders holds.
+
+    Raises: UsageError, SetupError.
+    """
+    for modality in predictor.modalities:
+        if modality not in encoders:
+            raise SetupError(f"The checkpoint {predictor.name} does not say what encodes {modality}.")
+        spec = encoders[modality]
+        width, wanted = encode.check_encoder(modality, spec, folder), predictor.widths[modality]
+        if width != wanted:
+            raise SetupError(
+                f"The {modality} encoder of {predictor.name} gives {width} numbers, and the network takes "
+                f"{wanted}: it is not the one that it was trained with."
+            )
+
+
 def tell_if_damaged(file: Path) -> None:
     """One line about a file of the work folder that is there and not used."""
     if file.exists():
@@ -141,6 +158,7 @@ class Job:
     stop: Stop = field(default_factory=Stop)
     seconds: dict[str, float] = field(default_factory=dict)  # per stage, over all workers
     annotated: int = 0  # recordings that were not there from an earlier run
+    found: int = 0  # inputs whose rows were there from an earlier run
 
     def __post_init__(self) -> None:
         predictor = self.predictor
@@ -190,9 +208,13 @@ class Job:
                 self.label()
         finally:
             scan.end()
-            if self._pool:
-                self._pool.close(kill=sys.exc_info()[0] is not None)
+            self.close()
             self.work.save_inputs()
+
+    def close(self) -> None:
+        """End the workers; at once where something went wrong."""
+        if self._pool:
+            self._pool.close(kill=sys.exc_info()[0] is not None)
 
     @property
     def in_hand(self) -> list[Task]:
@@ -255,6 +277,7 @@ class Job:
                 self.fail(entry, entry.failure)
             return False
         if entry.media is None:
+            self.found += 1
             self.work.failure_file(entry.key).unlink(missing_ok=True)
             return False
         copies = self._by_key.setdefault(entry.key, [])
@@ -275,22 +298,36 @@ class Job:
         """Give waiting recordings to idle workers."""
         if not self._tasks or self.stop.signal is not None:
             return
-        if self._pool is None:
-            size = min(self.settings.worker_count, len(self.entries))
-            setup = WorkerSetup(
-                settings=self.settings,
-                backends=self.backends,
-                encoders=self.encoders,
-                text_languages=self.predictor.text_languages,
-                model_folder=self.folder,
-                scratch=self.work.scratch,
-                threads=max(1, (os.cpu_count() or 1) // size),
-            )
-            self._pool = WorkerPool(size, make_worker, setup, reading_limit_s)
-        while self._tasks and self._pool.idle:
+        pool = self._pool or self.get_ready()
+        while self._tasks and pool.idle:
             task = self._tasks.popleft()
             bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))
-            self._pool.submit(task)
+            pool.submit(task)
+
+    def get_ready(self) -> WorkerPool:
+        """Start the workers, and see that the checkpoint can be used, before any recording is worked on.
+
+        PyTorch and torch_geometric take seconds, in which the workers load what they need themselves.
+
+        Raises: UsageError, SetupError.
+        """
+        if lacks := media.sandbox_lacks():
+            log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
+        size = max(1, min(self.settings.worker_count, len(self.entries)))  # a shard may have no inputs
+        setup = WorkerSetup(
+            settings=self.settings,
+            backends=self.backends,
+            encoders=self.encoders,
+            text_languages=self.predictor.text_languages,
+            model_folder=self.folder,
+            scratch=self.work.scratch,
+            threads=max(1, (os.cpu_count() or 1) // size),
+        )
+        self._pool = WorkerPool(size, make_worker, setup, reading_limit_s)
+        self._pool.start(sum(entry.failure is None for entry in self.entries))
+        check_encoders(self.predictor, self.encoders, self.folder)
+        self.predictor.load()
+        return self._pool
 
     def take_in(self, bar: Any) -> None:
         """Take in what the workers have done, waiting half a second at most."""

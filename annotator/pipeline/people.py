@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Voices = Mapping[str, NDArray[np.float32]]  # name of a speaker -> (d,) norm 1
 NUMBERED = re.compile(r"(?:SPEAKER|CHANNEL)_\d+")
@@ -59,6 +58,8 @@ def people(files: Sequence[tuple[str, Voices]], threshold: float) -> dict[tuple[
     greatest; a pair below the threshold is not made. Two speakers of one file are never one person. The
     voice of a person is the mean of all that was assigned to them.
     """
+    from scipy.optimize import linear_sum_assignment  # most runs link nobody
+
     sums: list[NDArray[np.float32]] = []
     found: dict[tuple[str, str], int] = {}
     for file, voices in files:

@@ -64,8 +64,8 @@ class WorkerPool:
     """Up to ``size`` processes that call ``make(argument)`` once and then the function it returns for every
     task, with the task and a function that sets anew how many seconds the task may take from then on.
 
-    A process starts when a task needs one. One that can't make its tools gives a SetupError as the
-    outcome of its task: the recording is not to blame.
+    A process starts when a task needs one, or by ``start``. One that can't make its tools gives a SetupError
+    as the outcome of its task: the recording is not to blame.
 
     Args:
         make: called in the worker with ``argument``; returns the function that does a task. Both
@@ -87,6 +87,11 @@ class WorkerPool:
         self._size, self._make, self._argument = size, make, argument
         self._workers: list[_Worker] = []
         self._lost_starts = 0  # in a row
+
+    def start(self, count: int) -> None:
+        """Start processes ahead of their tasks, as many as there are to come and the pool may have."""
+        while len(self._workers) < min(count, self._size):
+            self._start()
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
@@ -192,7 +197,7 @@ class WorkerPool:
     def close(self, *, kill: bool = False) -> None:
         """End the processes; at once if ``kill``."""
         for worker in self._workers:
-            if kill:
+            if kill or not worker.ready:  # one that is still loading would find nobody to tell
                 worker.process.kill()
             worker.pipe.close()
         for worker in self._workers:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from annotator.encode.adapters import PROJECTION, save_adapter
 from annotator.encode.precision import mixed_precision
-from annotator.encode.text import TextEncoder, embedded
+from annotator.encode.text import TextEncoder
+from annotator.encode.weights import embedded
 from annotator.table import written_whole
 from train.adapter.settings import AdapterSettings
 

@@ -23,7 +23,7 @@ from annotator.records import Evidence, Features, SetupError, UsageError, Uttera
 from annotator.settings import RunSettings
 from annotator.table import written_whole
 from annotator.weights import STARTER
-from model import CheckpointError, load_checkpoint
+from model import CheckpointError, describe_checkpoint
 from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
 from train.prepare import annotated, emorynlp, features, iemocap, meld, mmeld, table
@@ -205,7 +205,7 @@ def encoders_of(checkpoint: Path) -> dict[str, dict[str, Any]]:
         SetupError: it can't be read.
     """
     try:
-        return load_checkpoint(checkpoint).encoders
+        return describe_checkpoint(checkpoint).encoders
     except CheckpointError as error:
         raise SetupError(str(error)) from error
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from annotator.encode.face import load_face_net
-from annotator.encode.text import TextEncoder, minilm_folder
+from annotator.encode.text import TextEncoder
 from annotator.encode.voice import VoiceScores, load_voice_scores
+from annotator.encode.weights import minilm_folder
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from annotator.table import write_json, written_whole
 from model import Checkpoint, Network, load_checkpoint, save_checkpoint

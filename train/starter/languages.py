@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from annotator.encode.text import TextEncoder, embedded
+from annotator.encode.text import TextEncoder
+from annotator.encode.weights import embedded
 from annotator.records import AnnotateError
 from annotator.table import written_whole
 from model import Checkpoint, load_checkpoint, save_checkpoint
