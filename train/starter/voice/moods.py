@@ -77,7 +77,9 @@ def draw(
 
 
 def some(clips: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """So many of the clips; all of them again where they are too few."""
+    """So many of the clips; all of them again where they are too few, none where there are none."""
+    if not len(clips):
+        return clips
     again = [rng.permutation(clips) for _ in range(-(-count // len(clips)))]
     return np.concatenate(again)[:count]
 
