@@ -16,7 +16,7 @@ from model.checkpoint import (
 from model.config import MODALITIES, SENTIMENTS, ModelConfig
 from model.graph import Graph, build_graph
 from model.header import CheckpointError
-from model.loss import IGNORED, DynamicWeights, Loss, compute_loss
+from model.loss import IGNORED, DynamicWeights, Loss, compute_loss, loss_weights
 from model.network import Batch, ConversationLike, Network, Output, collate
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "collate",
     "compute_loss",
     "load_checkpoint",
+    "loss_weights",
     "plausible_sets",
     "save_checkpoint",
     "subset_key",

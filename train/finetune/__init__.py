@@ -24,7 +24,8 @@ import torch
 from annotator import folders
 from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
-from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
+from model import Checkpoint, CheckpointError, load_checkpoint
+from train.core import STATE, own_randomness, prior_of
 from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
 from train.distributed import group
 from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW
@@ -33,7 +34,7 @@ from train.evaluate.logits import targets
 from train.evaluate.report import difference
 from train.finetune.card import within
 from train.finetune.joint import Model
-from train.finetune.loop import STATE, Tuning
+from train.finetune.loop import Tuning
 from train.finetune.result import Figures, check_place, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
@@ -124,9 +125,7 @@ def finetune(
         group(settings.device) as workers,
         own_randomness(settings.device),
     ):
-        device = settings.device
-        if device.startswith("cuda") and workers.size > 1:
-            device = f"cuda:{workers.local_rank}"
+        device = str(workers.device(settings.device))
         seen = corpus
         for rank in range(workers.size):  # the first encodes, the others find its vectors
             if workers.rank == rank:
@@ -211,16 +210,9 @@ def _finish(
 ) -> Figures:
     """Calibrate on validation and write the folder."""
     model, best = tuning.model, tuning.best
-    prior = {}
-    for head, target, classes in zip(
-        ("fine", "coarse"), targets(tuning.train_set), (len(corpus.labels), len(SENTIMENTS)), strict=True
-    ):
-        counts = np.bincount(target[target >= 0], minlength=classes)
-        prior[head] = (
-            (counts / counts.sum()).tolist()
-            if counts.sum()
-            else start.prior.get(head, [1 / classes] * classes)
-        )
+    prior = prior_of(tuning.train_set, len(corpus.labels))
+    if (targets(tuning.train_set)[1] < 0).all():  # no sentiment is known: the start's stand
+        prior["coarse"] = start.prior.get("coarse", prior["coarse"])
     text_trained = best.stage == "text"
     encoders = {m: dict(spec) for m, spec in start.encoders.items()}
     encoders |= {m: dict(corpus.header.encoders[m]) for m in plan.renewed}
@@ -347,9 +339,3 @@ def trains_text(corpus: Corpus, settings: FinetuneSettings) -> bool:
     if settings.text == "adapter" and not known:
         raise UsageError(f"{corpus.folder} has no text to train an encoder on: use --text frozen.")
     return settings.text == "adapter" or (settings.text == "auto" and known >= TEXT_FROM)
-
-
-def own_randomness(device: str) -> Any:
-    """Leave the caller's random numbers as they were."""
-    cuda = [torch.device(device)] if device.startswith("cuda") else []
-    return torch.random.fork_rng(devices=cuda)
