@@ -27,9 +27,9 @@ CONFIG = {
     "class_balance": 0.9, "alpha": 0.5,
     **dict.fromkeys(("dropout", "co_dropout", "feature_dropout", "modality_dropout"), 0.0),
 }  # fmt: skip
-# Few steps of plain size: more would only magnify the rounding of sums in another order.
-TRAIN = TrainSettings(epochs=1, batch_size=8, lr=1e-3)
-TUNE = FinetuneSettings(epochs=1, batch_size=4, accumulate=2, text="frozen")
+# One step an epoch: whoever finds a loss that is not finite must say so before the weights have told the others.
+TRAIN = TrainSettings(epochs=2, batch_size=20, lr=1e-3)
+TUNE = FinetuneSettings(epochs=1, batch_size=10, accumulate=2, text="frozen")
 
 SCRIPT = """
 import os, sys
@@ -108,6 +108,7 @@ def test_two_processes_train_as_one_and_stop_as_one(tmp_path: Path) -> None:
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert [process.returncode for process in started] == [0, 0]
     one, two = (load_checkpoint(tmp_path / name).network.state_dict() for name in ("one", "two"))
     for name, tensor in one.items():

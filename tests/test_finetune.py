@@ -227,6 +227,18 @@ def test_batches_that_are_accumulated_make_the_step_of_a_large_one(
         torch.testing.assert_close(two[key], tensor, atol=2e-4, rtol=1e-3, msg=key)
 
 
+def test_parts_of_unequal_weight_make_the_step_of_the_whole(
+    corpus: Path, start: Path, tmp_path: Path
+) -> None:
+    config = {**STILL, "class_balance": 0.99}
+    losses = []
+    for name, batch, times in (("one", 9, 1), ("parts", 3, 3)):
+        settings = dataclasses.replace(FAST, batch_size=batch, accumulate=times, epochs=1)
+        tuned = finetune(corpus, start, tmp_path / name, settings, config=config, progress=False)
+        losses.append(tuned.history[-1].loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 RUN = """
 import os, signal, sys, threading
 from pathlib import Path
