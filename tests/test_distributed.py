@@ -27,7 +27,7 @@ CONFIG = {
     "class_balance": 0.9, "alpha": 0.5,
     **dict.fromkeys(("dropout", "co_dropout", "feature_dropout", "modality_dropout"), 0.0),
 }  # fmt: skip
-# One step an epoch: whoever finds a loss that is not finite must say so before the weights have told the others.
+# One step an epoch: whoever finds a loss that isn't finite must say so; the weights haven't told the others.
 TRAIN = TrainSettings(epochs=2, batch_size=20, lr=1e-3)
 TUNE = FinetuneSettings(epochs=1, batch_size=10, accumulate=2, text="frozen")
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -15,12 +16,13 @@ from model import Checkpoint, ModelConfig, Network, save_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus
 from train.corpus import Corpus
 from train.evaluate import evaluate, probabilities, summarise
-from train.evaluate.bootstrap import intervals
+from train.evaluate.asrun import compared
+from train.evaluate.bootstrap import intervals, paired_bootstrap
 from train.evaluate.calibration import calibrate, fit_temperature, subsets
 from train.evaluate.logits import hide, predict_logits, restrict
 from train.evaluate.metrics import (
     confusion_matrix,
-    paired_bootstrap,
+    rates,
     reliability,
     score,
     weighted_mean,
@@ -30,7 +32,7 @@ from train.evaluate.metrics import (
 def test_weighted_f1_of_the_published_scores() -> None:
     # Per-class F1 on IEMOCAP in label order, and the supports of its test session.
     f1 = [68.9, 78.1, 66.5, 58.3, 79.7, 62.0]
-    assert round(weighted_mean(f1, [144, 245, 384, 170, 299, 381]), 2) == 68.98
+    assert round(float(weighted_mean(f1, [144, 245, 384, 170, 299, 381])), 2) == 68.98
 
 
 def test_scores_equal_their_definitions() -> None:
@@ -123,6 +125,52 @@ def test_bootstrap() -> None:
         paired_bootstrap(good, bad[1:])
 
 
+def test_a_figure_and_its_interval_are_of_one_definition() -> None:
+    """Also where some utterances got no label: those are wrong, and no class of their own."""
+    random = np.random.default_rng(0)
+    unlike = random.integers(0, 5, (30, 4, 5))
+    unlike[:, 3, :] = 0  # a class that is only ever predicted
+    for confusions in (np.stack([unlike[0]] * 12), unlike):
+        of, found = score(confusions.sum(axis=0)), intervals(confusions, draws=500)
+        assert len(of.per_class) == len(found.f1) == 4
+        f1 = [one.f1 for one in of.per_class]
+        assert of.macro_f1 == pytest.approx(np.mean(f1)) and f1[3] == 0
+        assert of.accuracy < 0.5
+        for name, pair in found.scores.items():
+            assert pair is not None
+            assert pair[0] - 1e-9 <= getattr(of, name) <= pair[1] + 1e-9, name
+        for value, pair in zip(f1, found.f1, strict=True):
+            assert pair is not None and pair[0] - 1e-9 <= value <= pair[1] + 1e-9
+    np.testing.assert_allclose(rates(unlike).macro_f1, [score(one).macro_f1 for one in unlike])
+
+
+def test_what_a_run_says_is_scored_as_everything_else() -> None:
+    """Twelve dialogues all alike: an interval is its figure. The third label is only ever predicted."""
+    said, heard = ("calm", "calm", "glad", "glad"), ("calm", "upset", "glad", None)
+    gold = pl.DataFrame(
+        [
+            {"dialogue_id": f"d{d}", "recording": f"{d}.wav", "start": float(u), "end": u + 1.0}
+            | {"speaker": "A", "emotion": emotion}
+            for d in range(12)
+            for u, emotion in enumerate(said)
+        ]
+    )
+    run = pl.DataFrame(
+        [
+            {"file": f"{d}.wav", "start": float(u), "end": u + 1.0, "speaker": "SPEAKER_00"}
+            | {"text_source": "sidecar", **{f"p_{label}": float(label == emotion) for label in LABELS}}
+            for d in range(12)
+            for u, emotion in enumerate(heard)
+            if emotion is not None
+        ]
+    )
+    found = compared(gold, run, {f"{d}.wav": f"{d}.wav" for d in range(12)}, LABELS)
+    assert (found["n"], found["dialogues"], found["found"]) == (48, 12, 0.75)
+    assert found["accuracy"] == 0.5 and found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    for name, pair in found["intervals"].items():
+        assert pair == pytest.approx([found[name]] * 2), name
+
+
 def test_summary_over_seeds() -> None:
     keys = ("accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece")
     found = summarise([dict.fromkeys(keys, value) for value in (0.5, 0.6, 0.7)])
@@ -159,6 +207,19 @@ def test_subsets_and_hiding() -> None:
             assert after.sum(axis=1).max() == 1
     assert np.array_equal(hide(whole, 0.3, np.random.default_rng(1)).features["text"].present,
                           hide(whole, 0.3, np.random.default_rng(1)).features["text"].present)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rate", "hidden"), [(0.1, 0.1), (0.3, 0.3), (0.6, 0.6), (0.7, 2 / 3)])
+def test_the_share_that_is_hidden_is_the_one_asked_for(rate: float, hidden: float) -> None:
+    """As in GCNet's protocol, where the rate is of all modalities of all utterances."""
+    whole = conversation(20_000)
+    there = np.ones(20_000, np.bool_)
+    every = {m: Features(f.values, there) for m, f in whole.features.items()}
+    found = hide(Conversation(whole.speakers, every), rate, np.random.default_rng(0))
+    kept = np.stack([f.present for f in found.features.values()], axis=1)
+    assert 1 - kept.mean() == pytest.approx(hidden, abs=0.01)
+    assert kept.any(axis=1).all()
+    np.testing.assert_allclose(kept.mean(axis=0), 1 - hidden, atol=0.015)  # each as often as the others
 
 
 def network(modalities: tuple[str, ...] = ("text", "audio", "face"), seed: int = 0) -> Network:

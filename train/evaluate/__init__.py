@@ -21,10 +21,11 @@ from annotator.records import Conversation, SetupError, UsageError
 from annotator.settings import RunSettings
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint, plausible_sets
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
+from train.evaluate.bootstrap import paired_bootstrap
 from train.evaluate.calibration import subsets
 from train.evaluate.figures import draw_confusion, draw_reliability
 from train.evaluate.logits import hide, predict_logits, targets
-from train.evaluate.metrics import confusion_matrix, paired_bootstrap, reliability, score
+from train.evaluate.metrics import confusion_matrix, reliability, score
 from train.evaluate.report import confusion_table, write_report
 from train.prepare.reencode import fitting_text
 
@@ -49,7 +50,7 @@ def evaluate(
 
     Args:
         against: another checkpoint to compare with, by a paired bootstrap over dialogues.
-        missing_rates: chances at which modalities are hidden; only where there are several.
+        missing_rates: shares of the modalities that are hidden; only where there are several.
         seed: of what is hidden.
         work: where vectors of text that is encoded anew are kept; nowhere by default.
         media: the corpus' recordings, to run the tool on them too: its figure under ``as_run``.

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Interval
-from train.evaluate.metrics import ECE_BINS, Comparison
+from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Comparison, Interval
+from train.evaluate.metrics import ECE_BINS
 
 COLUMNS = (
     ("accuracy", "accuracy"),
@@ -98,7 +98,8 @@ def write_report(
         rows = [[f"{rate:.1f}", *_row(found)] for rate, found in missing.items()]
         parts += [
             "## With modalities missing at random",
-            "Each modality of each utterance is hidden with this chance; one that was there always stays.",
+            "This share of what was there is hidden, as GCNet does it: one modality of each utterance, drawn "
+            "at random, always stays, so of three at most two thirds are hidden.",
             markdown_table(["rate", *head], rows),
         ]
     if comparison is not None:

@@ -22,9 +22,8 @@ from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
 from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
-from train.evaluate.bootstrap import Intervals, intervals
+from train.evaluate.bootstrap import Comparison, Intervals, intervals, paired_bootstrap
 from train.evaluate.logits import targets
-from train.evaluate.metrics import Comparison, paired_bootstrap
 from train.finetune.card import write_card
 from train.finetune.page import write_page
 from train.finetune.settings import Plan, Step
