@@ -27,6 +27,7 @@ from train.evaluate.metrics import (
     score,
     weighted_mean,
 )
+from train.evaluate.report import headline
 
 
 def test_weighted_f1_of_the_published_scores() -> None:
@@ -265,9 +266,8 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(returned))
     assert set(metrics) == {
-        "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "per_class",
-            "coverage", "plausible",
-        "subsets", "model", "corpus", "split",
+        "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "dialogues",
+        "per_class", "coverage", "plausible", "subsets", "model", "corpus", "split",
     }  # fmt: skip
     assert (metrics["model"], metrics["corpus"], metrics["split"]) == ("trial 1", "corpus", "test")
     assert list(metrics["per_class"]) == list(LABELS)
@@ -277,6 +277,7 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert metrics["subsets"]["text+audio+face"]["weighted_f1"] == metrics["weighted_f1"]
     assert metrics["n"] == corpus.header.counts["test"].utterances
+    assert metrics["dialogues"] == corpus.header.counts["test"].dialogues
     with (out / "confusion.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["label", *LABELS] and [row[0] for row in rows[1:]] == list(LABELS)
@@ -285,6 +286,9 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     for picture in ("confusion.png", "reliability.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     report = (out / "report.md").read_text()
+    on = f"{metrics['n']} labelled utterances in {metrics['dialogues']} dialogues"
+    assert on in report and headline(metrics)[0] == f"test: {on}; in percent"
+    assert f"{100 * metrics['weighted_f1']:.1f}" in headline(metrics)[2]
     assert "## Against trial 1" in report and "| 0.5 |" in report and "| sentiment |" in report
 
 

@@ -209,9 +209,9 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole(kind: str) -> None:
         for name, grad in at_once.items():
             torch.testing.assert_close(in_parts[name], grad, atol=1e-6, rtol=1e-4, msg=name)
     # Where the batch is all of the step, it need not be said.
-    fine, coarse = (torch.from_numpy(t) for t in targets(talks))
-    out = network(collate([t.conversation for t in talks], settings.modalities))
+    told = [torch.from_numpy(t) for t in targets(talks)]
     alone = compute_loss(
-        out, fine, coarse, settings, fine_counts=counts[0], coarse_counts=counts[1], task_weights=(1.3, 0.7)
-    )
+        network(collate([t.conversation for t in talks], settings.modalities)), told[0], told[1],
+        settings, fine_counts=counts[0], coarse_counts=counts[1], task_weights=(1.3, 0.7),
+    )  # fmt: skip
     assert float(alone.total.detach()) == pytest.approx(total, rel=1e-5)

@@ -236,7 +236,7 @@ def train(
                 oracle_weighted_f1=validate(network, oracle).weighted_f1 if oracle else None,
             )
             run.keep(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{epoch.weighted_f1:.4f}")
+            bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{100 * epoch.weighted_f1:.1f} %")
             if workers.first:
                 if tensorboard is not None:
                     _log(tensorboard, epoch)

@@ -156,7 +156,8 @@ def train(
     )
     best = trained.best
     say(
-        f"epoch {best.number}: weighted F1 {best.weighted_f1:.4f}, accuracy {best.accuracy:.4f} on validation"
+        f"epoch {best.number} was best on validation: weighted F1 {100 * best.weighted_f1:.1f} %, "
+        f"accuracy {100 * best.accuracy:.1f} %"
     )
     say(f"{out}")
 
@@ -339,6 +340,7 @@ def evaluate(
     from annotator.pipeline import resolve_device
     from annotator.settings import load_settings
     from train.evaluate import evaluate as measure
+    from train.evaluate.report import headline
     from train.share import checkpoint_from
 
     set_up_logging(quiet=False, verbose=False)
@@ -354,8 +356,6 @@ def evaluate(
         media=media,
         run_settings=load_settings(None, given),
     )
-    for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
-        say(f"{name:<12} {metrics[name]:.4f}")
-    if "as_run" in metrics:
-        say(f"as a run labels the recordings: weighted_f1 {metrics['as_run']['weighted_f1']:.4f}")
+    for line in headline(metrics):
+        say(line)
     say(f"{out}")

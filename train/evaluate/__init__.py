@@ -82,6 +82,7 @@ def evaluate(
     whole = score(confusion)
     metrics: dict[str, Any] = {
         **by_subset["+".join(used)],
+        "dialogues": sum(bool((d.fine >= 0).any()) for d in dialogues),
         "per_class": {
             label: dataclasses.asdict(of)
             for label, of in zip(checkpoint.labels, whole.per_class, strict=True)
@@ -182,11 +183,15 @@ def scores_of(found: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str
 
 
 def per_dialogue(found: NDArray[np.float32], dialogues: Sequence[LabelledConversation]) -> NDArray[np.int64]:
-    """Confusion matrix (dialogues, C, C) of each dialogue."""
+    """Confusion matrix (dialogues, C, C) of each dialogue that has a label: the others tell nothing."""
     ends = np.cumsum([len(d) for d in dialogues])[:-1]
     rows = np.split(found.argmax(1), ends)
     return np.stack(
-        [confusion_matrix(d.fine, r, found.shape[1]) for d, r in zip(dialogues, rows, strict=True)]
+        [
+            confusion_matrix(d.fine, r, found.shape[1])
+            for d, r in zip(dialogues, rows, strict=True)
+            if (d.fine >= 0).any()
+        ]
     )
 
 

@@ -67,8 +67,8 @@ def confusion_matrix(truth: NDArray[np.int64], found: NDArray[np.int64], classes
 def weighted_mean(values: ArrayLike, supports: ArrayLike) -> NDArray[np.float64]:
     """Mean (...,) of per-class values (..., C) weighted by the classes' supports; 0 where there are none."""
     weights = np.asarray(supports, np.float64)
-    total: NDArray[np.float64] = (np.asarray(values) * weights).sum(axis=-1)
-    return total / np.maximum(weights.sum(axis=-1), 1)
+    total = (np.asarray(values) * weights).sum(axis=-1)
+    return np.asarray(total / np.maximum(weights.sum(axis=-1), 1), np.float64)
 
 
 def rates(confusions: NDArray[np.number]) -> Rates:
@@ -81,7 +81,7 @@ def rates(confusions: NDArray[np.number]) -> Rates:
     support, predicted = confusions.sum(axis=-1), confusions.sum(axis=-2)[..., :classes]
     f1 = 2 * right / np.maximum(support + predicted, 1)
     return Rates(
-        accuracy=np.asarray(right.sum(axis=-1) / np.maximum(support.sum(axis=-1), 1)),
+        accuracy=np.asarray(right.sum(axis=-1) / np.maximum(support.sum(axis=-1), 1), np.float64),
         weighted_f1=weighted_mean(f1, support),
         macro_f1=weighted_mean(f1, support + predicted > 0),
         f1=f1,

@@ -30,6 +30,30 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def resting_on(metrics: Mapping[str, Any]) -> str:
+    """What figures rest on.
+
+    >>> resting_on({"n": 5, "dialogues": 3})
+    '5 labelled utterances in 3 dialogues'
+    """
+    return f"{metrics['n']} labelled utterances in {metrics['dialogues']} dialogues"
+
+
+def headline(metrics: Mapping[str, Any]) -> list[str]:
+    """The main figures as lines, in percent.
+
+    Args:
+        metrics: as in ``metrics.json``.
+    """
+    lines = [f"{metrics['split']}: {resting_on(metrics)}; in percent"]
+    lines += [f"{title:<20} {100 * metrics[key]:.1f}" for key, title in COLUMNS]
+    if "as_run" in metrics:
+        found = metrics["as_run"]
+        f1 = 100 * found["weighted_f1"]
+        lines.append(f"as a run labels the recordings ({resting_on(found)}): weighted F1 {f1:.1f}")
+    return lines
+
+
 def ends(interval: Interval) -> list[str]:
     """The ends of an interval in percent; dashes where there is none."""
     return ["–", "–"] if interval is None else [percent(end) for end in interval]
@@ -69,7 +93,7 @@ def write_report(
     head = [title for _, title in COLUMNS]
     parts = [
         f"# {metrics['model']} on {metrics['corpus']}, {metrics['split']}",
-        f"{metrics['n']} labelled utterances; figures in percent. Accuracy is what papers on emotion in "
+        f"{resting_on(metrics)}; figures in percent. Accuracy is what papers on emotion in "
         "conversation call weighted accuracy. The calibration error is the expected one over "
         f"{ECE_BINS} bins of equal width.",
         markdown_table(

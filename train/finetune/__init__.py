@@ -31,7 +31,7 @@ from train.distributed import group
 from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
-from train.evaluate.report import difference
+from train.evaluate.report import difference, resting_on
 from train.finetune.card import within
 from train.finetune.joint import Model
 from train.finetune.loop import Tuning
@@ -62,10 +62,10 @@ class Finetuned:
             return []
         found = self.figures
         m, bounds = found.metrics, found.bounds
-        on = f"{m['n']} utterances in {bounds.dialogues} dialogues"
         lines = [
             f"epoch {self.best.number} of {self.history[-1].number} was best on validation",
-            f"{found.split} ({on}): weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
+            f"{found.split}: {resting_on(m)}; in percent",
+            f"weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
             f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
         ]
         beside = [(found.start_title, found.start)] if found.start else []

@@ -10,7 +10,7 @@ from typing import Any
 from model import Checkpoint
 from train.corpus import Corpus
 from train.evaluate.bootstrap import Interval
-from train.evaluate.report import difference, markdown_table
+from train.evaluate.report import difference, markdown_table, resting_on
 from train.finetune.settings import Plan, Step
 
 LEGAL = (
@@ -103,7 +103,7 @@ def scores(figures: Any) -> list[str]:
         shown = [percent(other.scores[key]) for key in ("accuracy", "weighted_f1", "macro_f1")]
         rows.append([title, *shown, percent(other.scores["ece"]) if other is figures.start else "–"])
     found = [
-        f"On the {figures.split} split: {m['n']} labelled utterances in {bounds.dialogues} dialogues. In "
+        f"On the {figures.split} split: {resting_on(m)}. In "
         + (
             "percent, with 95 % intervals from a bootstrap over dialogues."
             if bounds.draws

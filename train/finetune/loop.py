@@ -176,11 +176,11 @@ class Tuning:
                 if self.workers.first:
                     left = clock((self.settings.epochs - step.number) * step.seconds)
                     log.info(
-                        "epoch %d of %d (%s): loss %.3f, validation %s %.4f, %s, at most %s left",
+                        "epoch %d of %d (%s): loss %.3f, validation %s %.1f %%, %s, at most %s left",
                         step.number, self.settings.epochs, step.stage, step.loss or 0.0,
-                        self.settings.choose.replace("_", " "), step.measure, clock(step.seconds), left,
+                        self.settings.choose.replace("_", " "), 100 * step.measure, clock(step.seconds), left,
                     )  # fmt: skip
-                    bar.set_postfix(best=f"{self.best.measure:.4f}")
+                    bar.set_postfix(best=f"{100 * self.best.measure:.1f} %")
                     if on_epoch is not None:
                         on_epoch(step)
         self.model.load(self.best_weights)
