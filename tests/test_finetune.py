@@ -18,8 +18,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from annotator.hub import parsed
 from annotator.predict import Predictor
 from annotator.records import Features, UsageError
+from annotator.weights import checkpoint_folder
 from model import load_checkpoint
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.corpus import load_corpus, write_corpus
@@ -33,7 +35,7 @@ from train.loop import train_corpus
 from train.options import fields_from, named_values
 from train.prepare import prepare
 from train.settings import TrainSettings
-from train.share import checkpoint_from, parsed, share
+from train.share import share
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"co_width": 16, "co_heads": 2, "co_ffn": 16, "recurrent_width": 12, "graph_width": 12}
@@ -375,7 +377,7 @@ def test_share_to_a_folder_and_back(corpus: Path, start: Path, tmp_path: Path) -
     names = {p.name for p in (tmp_path / "repository").iterdir()}
     assert names == {"README.md", "model.json", "model.safetensors", "evaluation"}
     assert ModelCard.load(tmp_path / "repository" / "README.md").data.library_name == "conversation-annotator"
-    again = checkpoint_from(str(tmp_path / "repository"))
+    again = checkpoint_folder(str(tmp_path / "repository"))
     assert same(again, tmp_path / "m")
     with pytest.raises(UsageError, match="no CARD.md"):
         share(start, str(tmp_path / "bare"))

@@ -74,7 +74,6 @@ def prepare(
     from annotator.pipeline import resolve_device
     from annotator.records import UsageError
     from annotator.settings import load_settings
-    from annotator.weights import checkpoint_folder
     from train.options import encoders_from
     from train.prepare import prepare as make
     from train.prepare import table_options, unused_file
@@ -98,7 +97,7 @@ def prepare(
             path,
             out,
             media=media,
-            model=checkpoint_folder(model) if model is not None else None,
+            model=model,
             encoders=encoders_from(encoder or []),
             settings=load_settings(None, given),
             device=resolve_device(device),
@@ -261,7 +260,6 @@ def finetune(
     from train.finetune import finetune as tune
     from train.finetune import settings_from
     from train.options import fields_from, named_values
-    from train.share import checkpoint_from
 
     set_up_logging(quiet, verbose=False)
     settings = settings_from(
@@ -286,7 +284,7 @@ def finetune(
     )
     tuned = tune(
         corpus,
-        checkpoint_from(start),
+        start,
         out,
         settings,
         sentiments=named_values(sentiment or [], "--sentiment"),
@@ -323,10 +321,10 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for figures, tables and pictures.")
     ],
-    model: Annotated[str, typer.Option(help="Checkpoint folder, or 'starter'.")] = "starter",
+    model: Annotated[str, typer.Option(help="Checkpoint folder, 'starter' or hf:OWNER/NAME.")] = "starter",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     against: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
+        str | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
     ] = None,
     media: Annotated[
         Path | None,
@@ -341,14 +339,12 @@ def evaluate(
     from annotator.settings import load_settings
     from train.evaluate import evaluate as measure
     from train.evaluate.report import headline
-    from train.share import checkpoint_from
 
     set_up_logging(quiet=False, verbose=False)
-    folder = checkpoint_from(model)
-    given = {"model": str(folder), "diarizer": diarizer, "transcriber": transcriber, "device": device}
+    given = {"diarizer": diarizer, "transcriber": transcriber, "device": device}
     metrics = measure(
         corpus,
-        folder,
+        model,
         split,
         out,
         against=against,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from annotator import plain_json
 from annotator.records import Conversation, SetupError, UsageError
 from annotator.settings import RunSettings
+from annotator.weights import checkpoint_folder
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint, plausible_sets
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
 from train.evaluate.bootstrap import paired_bootstrap
@@ -34,11 +35,11 @@ MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 def evaluate(
     corpus_folder: Path,
-    model_folder: Path,
+    model: Path | str,
     split: str,
     out: Path,
     *,
-    against: Path | None = None,
+    against: Path | str | None = None,
     missing_rates: Sequence[float] = MISSING_RATES,
     device: str = "cpu",
     seed: int = 0,
@@ -49,6 +50,7 @@ def evaluate(
     """Evaluate a checkpoint and write what was found to the folder ``out``.
 
     Args:
+        model: a checkpoint's folder, ``starter`` or ``hf:OWNER/NAME``.
         against: another checkpoint to compare with, by a paired bootstrap over dialogues.
         missing_rates: shares of the modalities that are hidden; only where there are several.
         seed: of what is hidden.
@@ -64,7 +66,8 @@ def evaluate(
         SetupError: the checkpoint can't be read.
     """
     corpus, out = load_corpus(corpus_folder), Path(out)
-    checkpoint, dialogues = _fitting(corpus, Path(model_folder), split, device, work)
+    folder = checkpoint_folder(model)
+    checkpoint, dialogues = _fitting(corpus, folder, split, device, work)
     conversations = [d.conversation for d in dialogues]
     fine, coarse = targets(dialogues)
     if (fine < 0).all():
@@ -99,7 +102,7 @@ def evaluate(
         missing[rate] = scores_of(found, fine)
     comparison = None
     if against is not None:
-        other, same = _fitting(corpus, Path(against), split, device, work)
+        other, same = _fitting(corpus, checkpoint_folder(against), split, device, work)
         theirs, _ = probabilities(other, [d.conversation for d in same])
         # Both in this checkpoint's order of labels.
         order = [other.labels.index(label) for label in checkpoint.labels]
@@ -113,7 +116,7 @@ def evaluate(
     if media is not None:
         from train.evaluate import asrun
 
-        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(model_folder)})
+        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(folder)})
         metrics["as_run"] = asrun.evaluate_as_run(corpus_folder, media, split, out, chosen)
         as_run = "\n" + asrun.written(metrics["as_run"])
     draw_confusion(confusion, checkpoint.labels, out / "confusion.png")

@@ -24,6 +24,7 @@ import torch
 from annotator import folders
 from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
+from annotator.weights import checkpoint_folder
 from model import Checkpoint, CheckpointError, load_checkpoint
 from train.core import STATE, own_randomness, prior_of
 from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
@@ -82,7 +83,7 @@ class Finetuned:
 
 def finetune(
     corpus_folder: Path,
-    start_folder: Path,
+    start_from: Path | str,
     out: Path,
     settings: FinetuneSettings | None = None,
     *,
@@ -94,9 +95,10 @@ def finetune(
     progress: bool = True,
     on_epoch: Callable[[Step], None] | None = None,
 ) -> Finetuned:
-    """Fine-tune the checkpoint ``start_folder`` on a corpus and write the checkpoint folder ``out``.
+    """Fine-tune a checkpoint on a corpus and write the checkpoint folder ``out``.
 
     Args:
+        start_from: the checkpoint's folder, ``starter`` or ``hf:OWNER/NAME``.
         sentiments: label -> positive, neutral, negative or none, for labels whose utterances have no
             sentiment in the corpus and whose name doesn't tell it.
         config: fields of ``ModelConfig`` to set otherwise than in the start.
@@ -110,8 +112,9 @@ def finetune(
         SetupError: the start can't be read, or an encoder lacks something.
     """
     settings = settings or FinetuneSettings()
-    corpus, start_folder, out = load_corpus(corpus_folder), Path(start_folder), Path(out)
+    corpus, out = load_corpus(corpus_folder), Path(out)
     check_place(out)
+    start_folder = checkpoint_folder(start_from)
     try:
         start = load_checkpoint(start_folder)
     except CheckpointError as error:
