@@ -240,6 +240,17 @@ def test_logits_keep_the_order_and_the_mode() -> None:
     assert np.array_equal(found.present[6:46], expected)
 
 
+def test_a_subset_is_calibrated_on_utterances_that_have_all_of_it(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (2, 40, 2), presence=0.5)
+    net, validation = network(), corpus.conversations("validation")
+    logits = predict_logits(net, [c.conversation for c in validation], ("audio", "face"))
+    fine = np.concatenate([c.fine for c in validation])
+    there = logits.present[:, 1:]
+    expected, other = (fit_temperature(logits.fine[k], fine[k]) for k in (there.all(1), there.any(1)))
+    found = calibrate(net, validation, {})["audio+face"]["fine"]["temperature"]
+    assert found == pytest.approx(expected) and found != pytest.approx(other)
+
+
 def checkpoint_of(corpus: Corpus, folder: Path, seed: int = 0, **changes: object) -> Path:
     net = network(seed=seed)
     validation = corpus.conversations("validation")

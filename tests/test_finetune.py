@@ -26,6 +26,7 @@ from model import load_checkpoint
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.corpus import load_corpus, write_corpus
 from train.evaluate import evaluate
+from train.evaluate.calibration import calibrate
 from train.finetune import FinetuneSettings, finetune, settings_from
 from train.finetune.card import plain
 from train.finetune.settings import Plan
@@ -202,6 +203,22 @@ def test_fifty_utterances_do_not_wreck_the_model(corpus: Path, start: Path, tmp_
     tuned = finetune(tmp_path / "few", start, tmp_path / "m", settings, progress=False)
     assert tuned.figures is not None and tuned.figures.start is not None
     assert tuned.figures.metrics["weighted_f1"] > tuned.figures.start.scores["weighted_f1"] - 0.03
+
+
+def test_what_is_kept_is_the_best_and_calibrated_on_validation(start: Path, tmp_path: Path) -> None:
+    """A rate that wrecks the network: the start stays the best, though other weights came after it."""
+    folder = synthetic_corpus(tmp_path / "corpus", (12, 12, 12), MODALITIES).folder
+    settings = dataclasses.replace(FAST, lr=1.0, average=0.0, anchor=0.0, epochs=1)
+    tuned = finetune(folder, start, tmp_path / "m", settings, progress=False)
+    assert (tuned.best.number, len(tuned.history)) == (0, 2)
+    assert same(start, tmp_path / "m")
+    made, corpus = load_checkpoint(tmp_path / "m"), load_corpus(folder)
+    expected, other = (
+        calibrate(made.network, corpus.conversations(split), made.prior)["audio"]["fine"]["temperature"]
+        for split in ("validation", "train")
+    )
+    found = made.calibration["audio"]["fine"]["temperature"]
+    assert found == pytest.approx(expected, rel=1e-4) and abs(expected - other) > 0.01
 
 
 def test_the_anchor_keeps_weights_near_the_start(start: Path, tmp_path: Path) -> None:
