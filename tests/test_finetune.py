@@ -29,6 +29,7 @@ from train.evaluate import evaluate
 from train.evaluate.calibration import calibrate
 from train.finetune import FinetuneSettings, finetune, settings_from
 from train.finetune.card import plain
+from train.finetune.folds import check_folds, cross_validate
 from train.finetune.settings import Plan
 from train.finetune.start import coarse_of, start_probabilities
 from train.labels import kind_of, same_label, sentiment_of
@@ -378,6 +379,34 @@ def test_it_refuses_what_does_not_fit(corpus: Path, start: Path, tmp_path: Path)
         with pytest.raises(UsageError):
             FinetuneSettings(**wrong)
     assert settings_from(patience=0, lr=None).patience is None
+
+
+def test_folds_test_every_dialogue_once(start: Path, tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (6, 3, 3), MODALITIES)
+    settings = dataclasses.replace(FAST, epochs=1)
+    out = tmp_path / "m"
+    tuned = finetune(corpus.folder, start, out, settings, progress=False)
+    assert "`--folds 5` would test on all 12" in tuned.summary()[-1]
+    assert "`--folds 5` would test on all 12" in (out / "CARD.md").read_text()
+    pooled = cross_validate(corpus.folder, start, out, settings, 3, progress=False)
+    assert pooled.scores.n == corpus.table.height and pooled.bounds.dialogues == 12
+    assert pooled.bounds.draws and pooled.apart == "dialogues"
+    assert pooled.said() in (out / "CARD.md").read_text()
+    assert json.loads((out / "evaluation" / "folds.json").read_text())["scores"]["n"] == pooled.scores.n
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "m"]
+
+
+def test_folds_keep_people_apart_where_that_can_be(tmp_path: Path) -> None:
+    rows = synthetic_rows((6, 3, 3)).with_columns(speaker=pl.col("dialogue_id") + "'s")
+    pairs = {f"train-{i}'s": f"P{i // 2}" for i in range(6)}  # two dialogues each of three people
+    rows = rows.with_columns(pl.col("speaker").replace(pairs))
+    write_corpus(tmp_path / "corpus", rows, LABELS, synthetic_features(rows, MODALITIES))
+    _, fold, apart = check_folds(tmp_path / "corpus", 4, seed=0)
+    assert apart == "people" and set(fold.values()) == {0, 1, 2, 3} and len(fold) == 12
+    assert all(fold[f"train-{i}"] == fold[f"train-{i + 1}"] for i in (0, 2, 4))
+    for folds in (2, 13):
+        with pytest.raises(UsageError, match="labelled dialogues, and 3 folds at least"):
+            check_folds(tmp_path / "corpus", folds, seed=0)
 
 
 def test_balance_and_mixed_precision_train(corpus: Path, start: Path, tmp_path: Path) -> None:

@@ -76,13 +76,18 @@ class Group:
             distributed.barrier()
 
 
+def in_group() -> bool:
+    """Whether ``torchrun`` started this process as one of several."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+
+
 @contextmanager
 def group(device: str) -> Iterator[Group]:
     """The group that ``torchrun`` started, or a group of one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    if not in_group():
         yield Group()
         return
+    size = int(os.environ["WORLD_SIZE"])
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Group(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))

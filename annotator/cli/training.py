@@ -246,6 +246,10 @@ def finetune(
             help="audio or face: the corpus has another encoder than the start; learn its part anew.",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Also fine-tune once on each part of this many, and test on all dialogues so."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model. [default: that of the folder]")] = None,
     licence: Annotated[str, typer.Option(help="Of the result, for its card.")] = "other",
     set_: Annotated[
@@ -259,6 +263,7 @@ def finetune(
     from annotator.pipeline import resolve_device
     from train.finetune import finetune as tune
     from train.finetune import settings_from
+    from train.finetune.folds import check_folds, cross_validate
     from train.options import fields_from, named_values
 
     set_up_logging(quiet, verbose=False)
@@ -282,21 +287,20 @@ def finetune(
         seed=seed,
         device=resolve_device(device),
     )
-    tuned = tune(
-        corpus,
-        start,
-        out,
-        settings,
-        sentiments=named_values(sentiment or [], "--sentiment"),
-        config=fields_from(set_ or []),
-        renew=renew or (),
-        name=name,
-        licence=licence,
-        progress=not quiet,
-    )
+    given: dict[str, Any] = {
+        "sentiments": named_values(sentiment or [], "--sentiment"),
+        "config": fields_from(set_ or []),
+        "renew": renew or (),
+        "progress": not quiet,
+    }
+    if folds is not None:
+        check_folds(corpus, folds, settings.seed)  # before the hours of the training itself
+    tuned = tune(corpus, start, out, settings, name=name, licence=licence, **given)
     if tuned.figures is not None:
         for line in tuned.summary():
             say(line)
+        if folds is not None:
+            say(cross_validate(corpus, start, out, settings, folds, **given).said())
         say(f"{out}")
 
 

@@ -6,6 +6,7 @@ text.py      the text encoder's adapter
 joint.py     network and text encoder as one model
 loop.py      the loop
 result.py    the folder that is left: checkpoint, figures, card, page
+folds.py     cross-validation, for corpora of few dialogues
 card.py, page.py
 """
 
@@ -33,7 +34,7 @@ from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
 from train.evaluate.report import difference, resting_on
-from train.finetune.card import within
+from train.finetune.card import by_folds, within
 from train.finetune.joint import Model
 from train.finetune.loop import Tuning
 from train.finetune.result import Figures, check_place, write_result
@@ -77,7 +78,8 @@ class Finetuned:
                 f"{difference(d.weighted_f1, d.weighted_f1_interval)}"
             )
         if bounds.scores["weighted_f1"] is None:
-            lines.append(f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give")
+            give = f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give"
+            lines.append(give + by_folds(found.labelled_dialogues))
         return lines
 
 
