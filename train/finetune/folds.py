@@ -64,11 +64,10 @@ def fold_of_each(corpus: Corpus, folds: int, seed: int) -> tuple[dict[str, int],
     """
     rows = corpus.table.drop_nulls("emotion")
     sizes = dict(rows.group_by("dialogue_id", maintain_order=True).len().iter_rows())
-    least = max(folds, LEAST_FOR_FOLDS)
-    if folds < FEWEST or len(sizes) < least:
+    if not FEWEST <= folds <= len(sizes) or len(sizes) < LEAST_FOR_FOLDS:
         raise UsageError(
-            f"--folds {folds} needs at least {least} labelled dialogues, and {FEWEST} folds at least; "
-            f"{corpus.folder} has {len(sizes)} labelled dialogues."
+            f"--folds {folds}: give {FEWEST} to as many as there are labelled dialogues, at least "
+            f"{LEAST_FOR_FOLDS}; {corpus.folder} has {len(sizes)}."
         )
     recordings = rows["recording"] if "recording" in rows.columns else rows["dialogue_id"]
     people = [
@@ -76,11 +75,10 @@ def fold_of_each(corpus: Corpus, folds: int, seed: int) -> tuple[dict[str, int],
         for who, where, talk in zip(rows["speaker"], recordings, rows["dialogue_id"], strict=True)
     ]
     group, apart = groups_of(rows["dialogue_id"].to_list(), people), "people"
-    if len(set(group.values())) < folds:
+    weight = np.bincount([group[d] for d in sizes], list(sizes.values()))
+    if len(weight) < folds or weight.max() > weight.sum() / 2:  # who is in half of all can't be left out
         group, apart = {dialogue: i for i, dialogue in enumerate(sizes)}, "dialogues"
-    weight = np.zeros(max(group.values()) + 1)
-    for dialogue, number in group.items():
-        weight[number] += sizes[dialogue]
+        weight = np.array(list(sizes.values()))
     order = np.random.default_rng(seed).permutation(len(weight))
     place, filled = np.zeros(len(weight), np.int64), np.zeros(folds)
     for number in sorted(order, key=lambda i: -weight[i]):  # the large ones first, each where there is least
