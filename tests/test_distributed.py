@@ -104,7 +104,7 @@ def test_two_processes_train_as_one_and_stop_as_one(tmp_path: Path) -> None:
         for rank in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=120)[0].splitlines() for process in started]
+        said = [process.communicate(timeout=600)[0].splitlines() for process in started]
     finally:
         for process in started:
             process.kill()
