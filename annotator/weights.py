@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from annotator import hub
 from annotator.fetch import Remote
 from annotator.records import UsageError
 from annotator.wheels import WheelFile
@@ -47,17 +48,27 @@ def yunet_file() -> Path | None:
     return found[0] if found else None
 
 
-def checkpoint_folder(name: str) -> Path:
-    """The folder of a checkpoint: ``starter`` or a path.
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder of a checkpoint by its name: ``starter``, a path, or ``hf:OWNER/NAME``, which is fetched.
 
-    Raises: UsageError with the remedy when there is none.
+    Every command, the settings and the functions of Python take the same names, since all ask here. A Path is
+    taken as it is: who opens it says what is wrong with it.
+
+    Raises:
+        UsageError: there is no such checkpoint, with the remedy.
+        SetupError: the hub can't be reached, and its cache has no copy.
     """
-    folder = STARTER if name == "starter" else Path(name)
+    if isinstance(name, Path):
+        return name
+    if name.startswith(hub.PREFIX):
+        folder = hub.fetched(name)
+    else:
+        folder = STARTER if name == "starter" else Path(name)
     if not (folder / "model.json").is_file():
         hint = (
             "The bundle is missing from this installation: install the package again."
             if name == "starter"
-            else "Give the folder that `annotate train` wrote, or `starter`."
+            else "Give the folder that `annotate train` wrote, `starter` or hf:OWNER/NAME."
         )
         raise UsageError(f"There is no checkpoint at {name!r} (no model.json). {hint}")
     return folder

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         subset_key,
     )
     from model.graph import Graph, build_graph
-    from model.loss import IGNORED, DynamicWeights, Loss, compute_loss
+    from model.loss import IGNORED, DynamicWeights, Loss, compute_loss, loss_weights
     from model.network import Batch, ConversationLike, Network, Output, collate
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "compute_loss",
     "describe_checkpoint",
     "load_checkpoint",
+    "loss_weights",
     "plausible_sets",
     "save_checkpoint",
     "subset_key",
@@ -58,7 +59,7 @@ _LAZY = {
     **dict.fromkeys(("Checkpoint", "apply_calibration", "load_checkpoint"), "model.checkpoint"),
     **dict.fromkeys(("plausible_sets", "save_checkpoint", "subset_key"), "model.checkpoint"),
     **dict.fromkeys(("Graph", "build_graph"), "model.graph"),
-    **dict.fromkeys(("IGNORED", "DynamicWeights", "Loss", "compute_loss"), "model.loss"),
+    **dict.fromkeys(("IGNORED", "DynamicWeights", "Loss", "compute_loss", "loss_weights"), "model.loss"),
     **dict.fromkeys(("Batch", "ConversationLike", "Network", "Output", "collate"), "model.network"),
 }
 

@@ -77,6 +77,7 @@ class Output:
     prototypes: Tensor | None = None  # (C, classifier_width)
     shift: Tensor | None = None  # (V,) logits: the speaker's emotion changed
     previous: Tensor | None = None  # (V,) long: row of the speaker's previous utterance, or -1
+    dialogue: Tensor | None = None  # (V,) long: number of the row's dialogue; None: all are of one
 
 
 def collate(conversations: Sequence[ConversationLike], modalities: Sequence[str]) -> Batch:
@@ -265,6 +266,7 @@ class Network(nn.Module):
             hidden=hidden,
             log_variances=self.log_variances,
             prototypes=self.prototypes,
+            dialogue=at // mask.shape[1],
         )
         if config.unimodal_heads:
             output.unimodal = {m: h(unimodal[m].flatten(0, 1)[at]) for m, h in self.unimodal.items()}

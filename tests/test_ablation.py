@@ -21,11 +21,12 @@ from annotator.records import Features, UsageError
 from model import load_checkpoint
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.ablation import ablate
-from train.ablation.compare import compare, weighted_f1
+from train.ablation.compare import compare
 from train.ablation.experiments import ALPHAS, DROPS, WINDOWS, choose, experiments, void
 from train.corpus import Corpus, load_corpus, write_corpus
 from train.evaluate import evaluate
-from train.evaluate.metrics import paired_bootstrap, score
+from train.evaluate.bootstrap import paired_bootstrap
+from train.evaluate.metrics import rates, score
 from train.prepare import iemocap, meld
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,8 +203,8 @@ def test_weighted_f1_is_that_of_the_evaluation() -> None:
     random = np.random.default_rng(0)
     many = random.integers(0, 9, (5, 4, 3, 3))
     expected = [[score(one).weighted_f1 for one in line] for line in many]
-    np.testing.assert_allclose(weighted_f1(many), expected)
-    assert weighted_f1(np.zeros((3, 3), np.int64)) == 0
+    np.testing.assert_allclose(rates(many).weighted_f1, expected)
+    assert rates(np.zeros((3, 3), np.int64)).weighted_f1 == 0
 
 
 def test_differences_are_in_pairs_and_grow_with_the_seeds_spread() -> None:

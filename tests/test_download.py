@@ -243,7 +243,8 @@ def test_offline_is_decided_in_one_place(hub: Hub, tmp_path: Path, monkeypatch: 
     """Nothing asks a network, whatever the reason for it: no socket is made."""
     from huggingface_hub import constants
 
-    from train.share import checkpoint_from, share
+    from annotator.weights import checkpoint_folder
+    from train.share import share
 
     for name in (offline.OURS, *offline.THEIRS):
         monkeypatch.delenv(name, raising=False)
@@ -254,7 +255,7 @@ def test_offline_is_decided_in_one_place(hub: Hub, tmp_path: Path, monkeypatch: 
     with offline.when(True):
         assert offline.is_on()
         for ask in (
-            lambda: checkpoint_from("hf:some/where"),
+            lambda: checkpoint_folder("hf:some/where"),
             lambda: fetch.listing("some/where", "main"),
             lambda: fetch.fetch([remote(hub, "a.onnx")], tmp_path / "part"),
             lambda: share(Path("model/starter"), "hf:some/where"),

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -15,22 +16,24 @@ from model import Checkpoint, ModelConfig, Network, save_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus
 from train.corpus import Corpus
 from train.evaluate import evaluate, probabilities, summarise
-from train.evaluate.bootstrap import intervals
+from train.evaluate.asrun import compared
+from train.evaluate.bootstrap import intervals, paired_bootstrap
 from train.evaluate.calibration import calibrate, fit_temperature, subsets
 from train.evaluate.logits import hide, predict_logits, restrict
 from train.evaluate.metrics import (
     confusion_matrix,
-    paired_bootstrap,
+    rates,
     reliability,
     score,
     weighted_mean,
 )
+from train.evaluate.report import headline
 
 
 def test_weighted_f1_of_the_published_scores() -> None:
     # Per-class F1 on IEMOCAP in label order, and the supports of its test session.
     f1 = [68.9, 78.1, 66.5, 58.3, 79.7, 62.0]
-    assert round(weighted_mean(f1, [144, 245, 384, 170, 299, 381]), 2) == 68.98
+    assert round(float(weighted_mean(f1, [144, 245, 384, 170, 299, 381])), 2) == 68.98
 
 
 def test_scores_equal_their_definitions() -> None:
@@ -123,6 +126,52 @@ def test_bootstrap() -> None:
         paired_bootstrap(good, bad[1:])
 
 
+def test_a_figure_and_its_interval_are_of_one_definition() -> None:
+    """Also where some utterances got no label: those are wrong, and no class of their own."""
+    random = np.random.default_rng(0)
+    unlike = random.integers(0, 5, (30, 4, 5))
+    unlike[:, 3, :] = 0  # a class that is only ever predicted
+    for confusions in (np.stack([unlike[0]] * 12), unlike):
+        of, found = score(confusions.sum(axis=0)), intervals(confusions, draws=500)
+        assert len(of.per_class) == len(found.f1) == 4
+        f1 = [one.f1 for one in of.per_class]
+        assert of.macro_f1 == pytest.approx(np.mean(f1)) and f1[3] == 0
+        assert of.accuracy < 0.5
+        for name, pair in found.scores.items():
+            assert pair is not None
+            assert pair[0] - 1e-9 <= getattr(of, name) <= pair[1] + 1e-9, name
+        for value, pair in zip(f1, found.f1, strict=True):
+            assert pair is not None and pair[0] - 1e-9 <= value <= pair[1] + 1e-9
+    np.testing.assert_allclose(rates(unlike).macro_f1, [score(one).macro_f1 for one in unlike])
+
+
+def test_what_a_run_says_is_scored_as_everything_else() -> None:
+    """Twelve dialogues all alike: an interval is its figure. The third label is only ever predicted."""
+    said, heard = ("calm", "calm", "glad", "glad"), ("calm", "upset", "glad", None)
+    gold = pl.DataFrame(
+        [
+            {"dialogue_id": f"d{d}", "recording": f"{d}.wav", "start": float(u), "end": u + 1.0}
+            | {"speaker": "A", "emotion": emotion}
+            for d in range(12)
+            for u, emotion in enumerate(said)
+        ]
+    )
+    run = pl.DataFrame(
+        [
+            {"file": f"{d}.wav", "start": float(u), "end": u + 1.0, "speaker": "SPEAKER_00"}
+            | {"text_source": "sidecar", **{f"p_{label}": float(label == emotion) for label in LABELS}}
+            for d in range(12)
+            for u, emotion in enumerate(heard)
+            if emotion is not None
+        ]
+    )
+    found = compared(gold, run, {f"{d}.wav": f"{d}.wav" for d in range(12)}, LABELS)
+    assert (found["n"], found["dialogues"], found["found"]) == (48, 12, 0.75)
+    assert found["accuracy"] == 0.5 and found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    for name, pair in found["intervals"].items():
+        assert pair == pytest.approx([found[name]] * 2), name
+
+
 def test_summary_over_seeds() -> None:
     keys = ("accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece")
     found = summarise([dict.fromkeys(keys, value) for value in (0.5, 0.6, 0.7)])
@@ -161,6 +210,19 @@ def test_subsets_and_hiding() -> None:
                           hide(whole, 0.3, np.random.default_rng(1)).features["text"].present)  # fmt: skip
 
 
+@pytest.mark.parametrize(("rate", "hidden"), [(0.1, 0.1), (0.3, 0.3), (0.6, 0.6), (0.7, 2 / 3)])
+def test_the_share_that_is_hidden_is_the_one_asked_for(rate: float, hidden: float) -> None:
+    """As in GCNet's protocol, where the rate is of all modalities of all utterances."""
+    whole = conversation(20_000)
+    there = np.ones(20_000, np.bool_)
+    every = {m: Features(f.values, there) for m, f in whole.features.items()}
+    found = hide(Conversation(whole.speakers, every), rate, np.random.default_rng(0))
+    kept = np.stack([f.present for f in found.features.values()], axis=1)
+    assert 1 - kept.mean() == pytest.approx(hidden, abs=0.01)
+    assert kept.any(axis=1).all()
+    np.testing.assert_allclose(kept.mean(axis=0), 1 - hidden, atol=0.015)  # each as often as the others
+
+
 def network(modalities: tuple[str, ...] = ("text", "audio", "face"), seed: int = 0) -> Network:
     torch.manual_seed(seed)
     return Network(ModelConfig.default({m: WIDTHS[m] for m in modalities}, len(LABELS)))
@@ -176,6 +238,17 @@ def test_logits_keep_the_order_and_the_mode() -> None:
     np.testing.assert_allclose(found.fine[6:46], alone.fine, atol=1e-5)
     expected = np.stack([f.present for f in many[2].features.values()], axis=1)
     assert np.array_equal(found.present[6:46], expected)
+
+
+def test_a_subset_is_calibrated_on_utterances_that_have_all_of_it(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (2, 40, 2), presence=0.5)
+    net, validation = network(), corpus.conversations("validation")
+    logits = predict_logits(net, [c.conversation for c in validation], ("audio", "face"))
+    fine = np.concatenate([c.fine for c in validation])
+    there = logits.present[:, 1:]
+    expected, other = (fit_temperature(logits.fine[k], fine[k]) for k in (there.all(1), there.any(1)))
+    found = calibrate(net, validation, {})["audio+face"]["fine"]["temperature"]
+    assert found == pytest.approx(expected) and found != pytest.approx(other)
 
 
 def checkpoint_of(corpus: Corpus, folder: Path, seed: int = 0, **changes: object) -> Path:
@@ -204,8 +277,8 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(returned))
     assert set(metrics) == {
-        "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "per_class",
-        "coverage", "coverage_by_label", "plausible", "plausible_n",
+        "accuracy", "weighted_f1", "macro_f1", "unweighted_average_recall", "ece", "n", "dialogues",
+        "per_class", "coverage", "coverage_by_label", "plausible", "plausible_n",
         "subsets", "model", "corpus", "split",
     }  # fmt: skip
     assert (metrics["model"], metrics["corpus"], metrics["split"]) == ("trial 1", "corpus", "test")
@@ -216,6 +289,7 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert metrics["subsets"]["text+audio+face"]["weighted_f1"] == metrics["weighted_f1"]
     assert metrics["n"] == corpus.header.counts["test"].utterances
+    assert metrics["dialogues"] == corpus.header.counts["test"].dialogues
     with (out / "confusion.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["label", *LABELS] and [row[0] for row in rows[1:]] == list(LABELS)
@@ -224,6 +298,9 @@ def test_evaluate_writes_what_the_contract_says(tmp_path: Path) -> None:
     for picture in ("confusion.png", "reliability.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     report = (out / "report.md").read_text()
+    on = f"{metrics['n']} labelled utterances in {metrics['dialogues']} dialogues"
+    assert on in report and headline(metrics)[0] == f"test: {on}; in percent"
+    assert f"{100 * metrics['weighted_f1']:.1f}" in headline(metrics)[2]
     assert "## Against trial 1" in report and "| 0.5 |" in report and "| sentiment |" in report
 
 

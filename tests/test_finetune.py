@@ -18,14 +18,18 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from annotator.hub import parsed
 from annotator.predict import Predictor
 from annotator.records import Features, UsageError
+from annotator.weights import checkpoint_folder
 from model import load_checkpoint
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.corpus import load_corpus, write_corpus
 from train.evaluate import evaluate
+from train.evaluate.calibration import calibrate
 from train.finetune import FinetuneSettings, finetune, settings_from
 from train.finetune.card import plain
+from train.finetune.folds import check_folds, cross_validate
 from train.finetune.settings import Plan
 from train.finetune.start import coarse_of, start_probabilities
 from train.labels import kind_of, same_label, sentiment_of
@@ -33,7 +37,7 @@ from train.loop import train_corpus
 from train.options import fields_from, named_values
 from train.prepare import prepare
 from train.settings import TrainSettings
-from train.share import checkpoint_from, parsed, share
+from train.share import share
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"co_width": 16, "co_heads": 2, "co_ffn": 16, "recurrent_width": 12, "graph_width": 12}
@@ -202,6 +206,22 @@ def test_fifty_utterances_do_not_wreck_the_model(corpus: Path, start: Path, tmp_
     assert tuned.figures.metrics["weighted_f1"] > tuned.figures.start.scores["weighted_f1"] - 0.03
 
 
+def test_what_is_kept_is_the_best_and_calibrated_on_validation(start: Path, tmp_path: Path) -> None:
+    """A rate that wrecks the network: the start stays the best, though other weights came after it."""
+    folder = synthetic_corpus(tmp_path / "corpus", (12, 12, 12), MODALITIES).folder
+    settings = dataclasses.replace(FAST, lr=1.0, average=0.0, anchor=0.0, epochs=1)
+    tuned = finetune(folder, start, tmp_path / "m", settings, progress=False)
+    assert (tuned.best.number, len(tuned.history)) == (0, 2)
+    assert same(start, tmp_path / "m")
+    made, corpus = load_checkpoint(tmp_path / "m"), load_corpus(folder)
+    expected, other = (
+        calibrate(made.network, corpus.conversations(split), made.prior)["audio"]["fine"]["temperature"]
+        for split in ("validation", "train")
+    )
+    found = made.calibration["audio"]["fine"]["temperature"]
+    assert found == pytest.approx(expected, rel=1e-4) and abs(expected - other) > 0.01
+
+
 def test_the_anchor_keeps_weights_near_the_start(start: Path, tmp_path: Path) -> None:
     corpus = renamed(tmp_path / "corpus", {"calm": "calm", "glad": "glad", "upset": "zorp"})
 
@@ -225,6 +245,18 @@ def test_batches_that_are_accumulated_make_the_step_of_a_large_one(
     one, two = (load_checkpoint(tmp_path / n).network.state_dict() for n in ("one", "two"))
     for key, tensor in one.items():
         torch.testing.assert_close(two[key], tensor, atol=2e-4, rtol=1e-3, msg=key)
+
+
+def test_parts_of_unequal_weight_make_the_step_of_the_whole(
+    corpus: Path, start: Path, tmp_path: Path
+) -> None:
+    config = {**STILL, "class_balance": 0.99}
+    losses = []
+    for name, batch, times in (("one", 9, 1), ("parts", 3, 3)):
+        settings = dataclasses.replace(FAST, batch_size=batch, accumulate=times, epochs=1)
+        tuned = finetune(corpus, start, tmp_path / name, settings, config=config, progress=False)
+        losses.append(tuned.history[-1].loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 RUN = """
@@ -349,6 +381,34 @@ def test_it_refuses_what_does_not_fit(corpus: Path, start: Path, tmp_path: Path)
     assert settings_from(patience=0, lr=None).patience is None
 
 
+def test_folds_test_every_dialogue_once(start: Path, tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (6, 3, 3), MODALITIES)
+    settings = dataclasses.replace(FAST, epochs=1)
+    out = tmp_path / "m"
+    tuned = finetune(corpus.folder, start, out, settings, progress=False)
+    assert "`--folds 5` would test on all 12" in tuned.summary()[-1]
+    assert "`--folds 5` would test on all 12" in (out / "CARD.md").read_text()
+    pooled = cross_validate(corpus.folder, start, out, settings, 3, progress=False)
+    assert pooled.scores.n == corpus.table.height and pooled.bounds.dialogues == 12
+    assert pooled.bounds.draws and pooled.apart == "dialogues"
+    assert pooled.said() in (out / "CARD.md").read_text()
+    assert json.loads((out / "evaluation" / "folds.json").read_text())["scores"]["n"] == pooled.scores.n
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus", "m"]
+
+
+def test_folds_keep_people_apart_where_that_can_be(tmp_path: Path) -> None:
+    rows = synthetic_rows((6, 3, 3)).with_columns(speaker=pl.col("dialogue_id") + "'s")
+    pairs = {f"train-{i}'s": f"P{i // 2}" for i in range(6)}  # two dialogues each of three people
+    rows = rows.with_columns(pl.col("speaker").replace(pairs))
+    write_corpus(tmp_path / "corpus", rows, LABELS, synthetic_features(rows, MODALITIES))
+    _, fold, apart = check_folds(tmp_path / "corpus", 4, seed=0)
+    assert apart == "people" and set(fold.values()) == {0, 1, 2, 3} and len(fold) == 12
+    assert all(fold[f"train-{i}"] == fold[f"train-{i + 1}"] for i in (0, 2, 4))
+    for folds in (2, 13):
+        with pytest.raises(UsageError, match="give 3 to as many as there are labelled dialogues.*has 12"):
+            check_folds(tmp_path / "corpus", folds, seed=0)
+
+
 def test_balance_and_mixed_precision_train(corpus: Path, start: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(FAST, balance=1.0, autocast=True, epochs=2)
     tuned = finetune(corpus, start, tmp_path / "m", settings, progress=False)
@@ -363,7 +423,7 @@ def test_share_to_a_folder_and_back(corpus: Path, start: Path, tmp_path: Path) -
     names = {p.name for p in (tmp_path / "repository").iterdir()}
     assert names == {"README.md", "model.json", "model.safetensors", "evaluation"}
     assert ModelCard.load(tmp_path / "repository" / "README.md").data.library_name == "conversation-annotator"
-    again = checkpoint_from(str(tmp_path / "repository"))
+    again = checkpoint_folder(str(tmp_path / "repository"))
     assert same(again, tmp_path / "m")
     with pytest.raises(UsageError, match="no CARD.md"):
         share(start, str(tmp_path / "bare"))

@@ -17,8 +17,10 @@ import torch
 from annotator.records import UsageError
 from model import load_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
-from train.corpus import write_corpus
+from train import loop
+from train.corpus import load_corpus, write_corpus
 from train.evaluate import evaluate
+from train.evaluate.calibration import calibrate
 from train.loop import network_config, statistics, train_corpus
 from train.settings import Epoch, TrainSettings
 
@@ -158,6 +160,33 @@ def test_it_stops_early(tmp_path: Path) -> None:
     settings = TrainSettings(epochs=30, lr=1e-9, patience=2)
     trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
     assert len(trained.history) == 3 and trained.best.number == 1
+
+
+def test_the_weights_are_those_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic_corpus(tmp_path / "corpus", (6, 6, 2))
+    settings = TrainSettings(epochs=1, batch_size=8, lr=0.01, schedule="constant")
+    train_corpus(tmp_path / "corpus", tmp_path / "first", settings=settings, config=SMALL)
+    falling = iter((0.9, 0.5, 0.1))
+    true = loop.validate
+    monkeypatch.setattr(
+        loop, "validate", lambda *given: dataclasses.replace(true(*given), weighted_f1=next(falling))
+    )
+    longer = dataclasses.replace(settings, epochs=3)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "best", settings=longer, config=SMALL)
+    assert (trained.best.number, len(trained.history)) == (1, 3)
+    assert same(tmp_path / "first", tmp_path / "best")
+
+
+def test_calibration_is_of_the_validation_split(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus", (12, 12, 2), strength=0.3)
+    train_corpus(tmp_path / "corpus", tmp_path / "m", settings=FAST, config=SMALL)
+    made, corpus = load_checkpoint(tmp_path / "m"), load_corpus(tmp_path / "corpus")
+    expected, other = (
+        calibrate(made.network, corpus.conversations(split), made.prior)["text"]["fine"]["temperature"]
+        for split in ("validation", "train")
+    )
+    found = made.calibration["text"]["fine"]["temperature"]
+    assert found == pytest.approx(expected, rel=1e-4) and abs(expected - other) > 0.01
 
 
 def test_one_modality_of_a_corpus(tmp_path: Path) -> None:

@@ -73,3 +73,50 @@ def test_layers_and_norms_run(norm: str) -> None:
     unimodal = {m: torch.randn(2, 4, config.width(m)) for m in config.modalities}
     keys = {m: torch.ones(2, 4, dtype=torch.bool) for m in config.modalities}
     assert Alignment(config)(unimodal, keys).shape == (2, 4, config.fused_width)
+
+
+def pair(**changes: object) -> tuple[Alignment, dict[str, Tensor], dict[str, Tensor]]:
+    """Text and audio of one dialogue of six utterances; their E_TA and E_AT are the last two parts."""
+    torch.manual_seed(0)
+    config = ModelConfig.paper({"text": 6, "audio": 6}, 3, co_width=8, co_heads=2, **changes)
+    unimodal = {m: torch.randn(1, 6, config.width(m)) for m in config.modalities}
+    keys = {m: torch.ones(1, 6, dtype=torch.bool) for m in config.modalities}
+    return Alignment(config).eval(), unimodal, keys
+
+
+def crossed(alignment: Alignment, unimodal: dict[str, Tensor], keys: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """E_TA and E_AT, each (N, 8)."""
+    with torch.no_grad():
+        ours, theirs = alignment(unimodal, keys)[0, :, -16:].split(8, -1)
+    return ours, theirs
+
+
+def test_the_order_of_utterances_matters_where_positions_are_added() -> None:
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    for added in (True, False):
+        alignment, unimodal, keys = pair(co_positions=added)
+        before = crossed(alignment, unimodal, keys)[0]
+        after = crossed(alignment, {**unimodal, "audio": unimodal["audio"][:, order]}, keys)[0]
+        assert torch.allclose(before, after, atol=1e-6) != added
+
+
+def test_each_direction_asks_with_one_modality_and_hears_the_other() -> None:
+    alignment, unimodal, keys = pair()
+    before = crossed(alignment, unimodal, keys)
+    for other in ("audio", "text"):
+        changed = unimodal[other].clone()
+        changed[0, 2] += 1
+        after = crossed(alignment, {**unimodal, other: changed}, keys)
+        heard, asked = (0, 1) if other == "audio" else (1, 0)  # E_TA hears audio, E_AT asks with it
+        moved = [(a - b).abs().amax(-1) > 1e-6 for a, b in zip(after, before, strict=True)]
+        assert moved[heard].all()  # every utterance hears the one that has changed
+        assert moved[asked].tolist() == [False, False, True, False, False, False]
+
+
+def test_what_is_no_key_is_not_heard() -> None:
+    alignment, unimodal, keys = pair()
+    keys["audio"][0, 2] = False
+    changed = {**unimodal, "audio": unimodal["audio"].clone()}
+    changed["audio"][0, 2] += 1
+    before, after = crossed(alignment, unimodal, keys), crossed(alignment, changed, keys)
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from model import DynamicWeights, ModelConfig, Output, compute_loss
+from annotator.records import Conversation, Features
+from model import DynamicWeights, ModelConfig, Network, Output, collate, compute_loss
+from train.core import step_weights
+from train.corpus import LabelledConversation
+from train.evaluate.logits import targets
 
 FINE = torch.tensor([0, 1, 2, 2, -100, 1])
 COARSE = torch.tensor([0, -100, 2, 1, 1, 0])
@@ -140,3 +145,73 @@ def test_shift_counts_labelled_pairs_only() -> None:
     out = output(shift=logits, previous=previous)
     shift: Tensor = compute_loss(out, FINE, COARSE, config(shift_weight=0.1)).parts["shift"]
     assert shift.item() == pytest.approx(math.log1p(math.exp(-9)), rel=1e-2)
+
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "convex": {},
+    "additive": {"loss": "additive", "label_smoothing": 0.1, "focal_gamma": 1.0},
+    "uncertainty": {"loss": "uncertainty"},
+    "dynamic": {"loss": "dynamic", "logit_adjustment": 0.5},
+    "balanced": {"class_balance": 0.99},
+    "contrast": {"contrast_weight": 0.5},
+    "unimodal": {"unimodal_heads": True, "class_balance": 0.99, "missing": True},
+    "shift": {"shift_weight": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_step_in_parts_has_the_gradient_of_the_whole(kind: str) -> None:
+    """With half of the sentiments unknown, a dialogue without any label, and classes of unequal number."""
+    still = dict.fromkeys(("dropout", "co_dropout", "graph_drop_rate"), 0.0)
+    small = {"co_width": 8, "co_heads": 2, "co_ffn": 8, "recurrent_width": 6, "graph_width": 6}
+    settings = ModelConfig.paper(
+        {"text": 4, "audio": 3}, 3, text_width=8, audio_width=8, classifier_width=8,
+        **{**still, **small, **LOSSES[kind]},
+    )  # fmt: skip
+    draw = np.random.default_rng(0)
+    talks = []
+    for dialogue, length in enumerate((5, 1, 7, 4, 3)):
+        speakers = draw.integers(0, 2, length)
+        features = {
+            m: Features(draw.normal(size=(length, d)).astype(np.float32), draw.random(length) < 0.7)
+            for m, d in settings.input_dims.items()
+        }
+        fine = draw.choice([0, 0, 0, 1, 2, -100], length)
+        coarse = np.where(draw.random(length) < 0.5, draw.integers(0, 3, length), -100)
+        if dialogue == 1:
+            fine[:], coarse[:] = -100, -100
+        talks.append(LabelledConversation(Conversation(speakers, features), fine, coarse, str(dialogue), 0))
+    torch.manual_seed(0)
+    network = Network(settings)
+    if network.log_variances is not None:
+        torch.nn.init.uniform_(network.log_variances)
+    counts = [torch.tensor([60, 30, 10]), torch.tensor([5, 50, 45])]
+
+    def gradient(*parts: list[LabelledConversation]) -> tuple[float, dict[str, Tensor]]:
+        network.zero_grad()
+        whole = step_weights([t for part in parts for t in part], settings, counts, torch.device("cpu"))
+        total = 0.0
+        for part in parts:
+            fine, coarse = (torch.from_numpy(t) for t in targets(part))
+            loss = compute_loss(
+                network(collate([t.conversation for t in part], settings.modalities)), fine, coarse, settings,
+                fine_counts=counts[0], coarse_counts=counts[1], task_weights=(1.3, 0.7), whole=whole,
+            )  # fmt: skip
+            torch.autograd.backward(loss.total)
+            total += float(loss.total.detach())
+        return total, {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+
+    total, at_once = gradient(talks)
+    for parts in ((talks[:2], talks[2:]), tuple([t] for t in talks), (talks[::2], talks[1::2])):
+        other, in_parts = gradient(*parts)
+        assert other == pytest.approx(total, rel=1e-5)
+        assert in_parts.keys() == at_once.keys()
+        for name, grad in at_once.items():
+            torch.testing.assert_close(in_parts[name], grad, atol=1e-6, rtol=1e-4, msg=name)
+    # Where the batch is all of the step, it need not be said.
+    told = [torch.from_numpy(t) for t in targets(talks)]
+    alone = compute_loss(
+        network(collate([t.conversation for t in talks], settings.modalities)), told[0], told[1],
+        settings, fine_counts=counts[0], coarse_counts=counts[1], task_weights=(1.3, 0.7),
+    )  # fmt: skip
+    assert float(alone.total.detach()) == pytest.approx(total, rel=1e-5)

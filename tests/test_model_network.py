@@ -374,3 +374,19 @@ def test_planted_signal_in_three_modalities() -> None:
     assert 0.4 < by_subset["text",] < 0.6 and 0.4 < by_subset["audio",] < 0.6
     for pair in combinations(DIMS, 2):
         assert by_subset[pair] > max(by_subset[pair[0],], by_subset[pair[1],]) - 0.05
+
+
+def test_an_absent_modality_is_heard_by_nobody() -> None:
+    """The learned token stands in its place in an utterance's own vector, and is no key for the others."""
+    net, one = network(gated=False), talk(9, 0, absent=0.5)
+    kept: list[Tensor] = []
+    net.alignment.register_forward_hook(lambda module, given, fused: kept.append(fused))
+    run(net, one)
+    with torch.no_grad():
+        net.missing["audio"] += 3.0
+    run(net, one)
+    starts = sum(net.config.width(m) for m in net.config.modalities)
+    at = starts + net.config.co_width * net.config.directions.index(("text", "audio"))
+    before, after = (fused[..., at : at + net.config.co_width] for fused in kept)
+    assert torch.equal(before, after)
+    assert not torch.equal(kept[0], kept[1])

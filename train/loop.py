@@ -9,13 +9,11 @@ checkpoint, with temperatures fitted on validation.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,17 +27,16 @@ from annotator import folders
 from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
-from train.corpus import ENCODERS, SENTIMENTS, Corpus, LabelledConversation, encoder_files, load_corpus
+from train.core import STATE, label_counts, own_randomness, prior_of, rate_factor, reseed, step_weights
+from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files, load_corpus
 from train.distributed import Group, group
-from train.evaluate.calibration import calibrate, shares
+from train.evaluate.calibration import calibrate
 from train.evaluate.logits import predict_logits, targets
 from train.evaluate.metrics import Scores, confusion_matrix, score
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 from train.settings import Epoch, Trained, TrainSettings
 
 log = logging.getLogger("annotator")
-
-STATE = "state.safetensors"
 
 
 def train_corpus(
@@ -156,16 +153,14 @@ def train(
     Raises:
         UsageError: a split has no labels, or the loss is no longer finite.
     """
-    counts = [_label_counts(train_set, config.classes, 0), _label_counts(train_set, len(SENTIMENTS), 1)]
-    if counts[0].sum() == 0 or (targets(validation_set)[0] < 0).all():
+    known = label_counts(train_set, config.classes)
+    if known[0].sum() == 0 or (targets(validation_set)[0] < 0).all():
         raise UsageError(
             "Training needs utterances with an emotion both in the train and the validation split."
         )
-    with group(settings.device) as workers, _own_randomness(settings.device):
-        device = torch.device(settings.device)
-        if device.type == "cuda" and workers.size > 1:
-            device = torch.device("cuda", workers.local_rank)
-        _reseed(settings.seed, 0)
+    with group(settings.device) as workers, own_randomness(settings.device):
+        device = workers.device(settings.device)
+        reseed(settings.seed, 0)
         network = start if start is not None else Network(config)
         if start is None:
             network.set_normalisation(statistics(train_set, config.modalities))
@@ -173,9 +168,10 @@ def train(
         work = out.with_name(out.name + ".work")
         if workers.first:
             folders.claim(work, "the folder of this training's intermediate files")
-        run = _Run(
-            network, settings, workers, work, _fingerprint(network, settings, train_set, validation_set)
+        asked = fingerprint(
+            config.to_json(), settings, workers.size, network.state_dict(), train_set, validation_set
         )
+        run = _Run(network, settings, workers, work, asked)
         run.resume()
         steps = math.ceil(len(train_set) / settings.batch_size)
         bar = tqdm(
@@ -186,20 +182,18 @@ def train(
             # None: shown on a terminal only.
             disable=None if progress and workers.first else True,
         )
-        fine_counts, coarse_counts = (torch.from_numpy(c).to(device) for c in counts)
+        counts = [torch.from_numpy(c).to(device) for c in known]
         while not run.finished:
             began, number = time.perf_counter(), len(run.history) + 1
             order = np.random.default_rng([settings.seed, number]).permutation(len(train_set))
-            _reseed(settings.seed, number, workers.rank)  # of the dropout
+            reseed(settings.seed, number, workers.rank)  # of the dropout
             network.train()
-            sums = np.zeros(4)  # total, fine and coarse loss, each times the utterances; utterances
+            sums = np.zeros(3)  # total, fine and coarse loss, each times the utterances of its step
             for step in range(steps):
                 drawn = [train_set[i] for i in order[step * settings.batch_size :][: settings.batch_size]]
                 run.set_rate((number - 1) * steps + step, settings.epochs * steps)
                 run.optimizer.zero_grad(set_to_none=True)
-                own = workers.share(drawn)
-                labelled = sum(int((c.fine >= 0).sum()) for c in own)
-                if own:
+                if own := workers.share(drawn):
                     batch = collate([c.conversation for c in own], config.modalities).to(device)
                     fine, coarse = (torch.from_numpy(t).to(device) for t in targets(own))
                     with mixed_precision(device, settings.autocast):
@@ -209,19 +203,20 @@ def train(
                             fine,
                             coarse,
                             config,
-                            fine_counts=fine_counts,
-                            coarse_counts=coarse_counts,
+                            fine_counts=counts[0],
+                            coarse_counts=counts[1],
                             task_weights=run.task_weights.weights,
+                            whole=step_weights(drawn, config, counts, device),
                         )
                     loss.total.backward()  # type: ignore[no-untyped-call]
                     parts = torch.stack([loss.total, loss.fine, loss.coarse]).detach().double().cpu().numpy()
-                    sums += np.append(parts, 1) * len(fine)
-                whole = sum(int((c.fine >= 0).sum()) for c in drawn)
-                workers.join_gradients(network, labelled / max(1, whole))
+                    sums += parts * sum(map(len, drawn))
+                workers.join_gradients(network.parameters())
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
                 run.optimizer.step()
                 bar.update()
-            means = sums[:3] / max(1, sums[3])
+            # Joined before anyone looks: all go on, or all stop.
+            means = np.array(workers.summed(sums.tolist())) / sum(map(len, train_set))
             if not np.isfinite(means).all():
                 raise UsageError(
                     f"The loss is no longer finite in epoch {number}: train with a lower rate (lr)."
@@ -241,7 +236,7 @@ def train(
                 oracle_weighted_f1=validate(network, oracle).weighted_f1 if oracle else None,
             )
             run.keep(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{epoch.weighted_f1:.4f}")
+            bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{100 * epoch.weighted_f1:.1f} %")
             if workers.first:
                 if tensorboard is not None:
                     _log(tensorboard, epoch)
@@ -250,7 +245,7 @@ def train(
         bar.close()
         network.load_state_dict(run.best_weights)
         if workers.first:
-            prior = {head: shares(c) for head, c in zip(("fine", "coarse"), counts, strict=True)}
+            prior = prior_of(train_set, config.classes)
             checkpoint = Checkpoint(
                 network=network,
                 labels=tuple(labels),
@@ -304,11 +299,7 @@ class _Run:
     def set_rate(self, step: int, steps: int) -> None:
         rate = self.settings.lr
         if self.settings.schedule == "cosine":
-            warm = self.settings.warmup * steps
-            if step < warm:
-                rate *= (step + 1) / (warm + 1)
-            else:
-                rate *= 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm)))
+            rate *= rate_factor(step, steps, self.settings.warmup)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
 
@@ -363,39 +354,6 @@ def statistics(
         square = np.sum([((r - mean) ** 2).sum(axis=0) for r in rows], axis=0) / n
         found[modality] = (mean, np.sqrt(square))
     return found
-
-
-def _label_counts(
-    conversations: Sequence[LabelledConversation], classes: int, head: int
-) -> NDArray[np.int64]:
-    target = targets(conversations)[head]
-    return np.bincount(target[target >= 0], minlength=classes)
-
-
-def _reseed(*numbers: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence(list(numbers)).generate_state(1)[0]))
-
-
-@contextmanager
-def _own_randomness(device: str) -> Iterator[None]:
-    """Leave the caller's random numbers as they were."""
-    cuda = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=cuda):
-        yield
-
-
-def _fingerprint(network: Network, settings: TrainSettings, *sets: Sequence[LabelledConversation]) -> str:
-    """Equal for trainings that would give the same weights."""
-    digest = hashlib.sha256(repr((network.config.to_json(), dataclasses.asdict(settings))).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    for conversations in sets:
-        for labelled in conversations:
-            digest.update(labelled.conversation.speakers.tobytes() + labelled.fine.tobytes())
-            digest.update(labelled.coarse.tobytes())
-            for modality, known in labelled.conversation.features.items():
-                digest.update(modality.encode() + known.values.tobytes() + known.present.tobytes())
-    return digest.hexdigest()
 
 
 def _log(folder: Path, epoch: Epoch) -> None:

@@ -1,35 +1,26 @@
-"""Checkpoints in the layout of a model hub's repository, to push and to load from.
+"""Checkpoints into the layout of a model hub's repository, see ``annotator/hub.py``.
 
     README.md            CARD.md, whose YAML header the hub reads
     model.json, model.safetensors, and the files of the encoders
     evaluation/          figures and pictures
 
-A repository is ``hf:OWNER/NAME``, or ``hf:OWNER/NAME@REVISION`` for one commit, tag or branch; a local folder
-of this layout is a checkpoint as it is.
+A local folder of this layout is a checkpoint as it is.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from annotator import offline
 from annotator.encode import part_file
+from annotator.hub import PREFIX, first_line, parsed
 from annotator.records import SetupError, UsageError
-from annotator.weights import checkpoint_folder
 from model import CheckpointError
 from train.corpus import encoder_files
 
-log = logging.getLogger("annotator")
-
-PREFIX = "hf:"
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Nothing else is ever fetched: no pickle, no code.
-FETCHED = ["model.json", "*.safetensors", "README.md"]
 EVALUATION = (".json", ".csv", ".md", ".html", ".png", ".svg")  # what `annotate evaluate` writes
 
 
@@ -111,48 +102,3 @@ def copy_file(file: Path, target: Path) -> None:
         raise UsageError(f"{file} can't be read: {error.strerror}.") from error
     with open(handle, "rb") as source, open(target, "wb") as out:
         shutil.copyfileobj(source, out)
-
-
-def checkpoint_from(name: str) -> Path:
-    """The folder of a checkpoint: ``starter``, a path, or a repository, which is fetched to the hub's cache.
-
-    Raises:
-        UsageError: there is no such checkpoint.
-        SetupError: the hub can't be reached, and the cache has no copy.
-    """
-    if not name.startswith(PREFIX):
-        return checkpoint_folder(name)
-    repository, revision = parsed(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(
-            repository, revision=revision, allow_patterns=FETCHED, local_files_only=offline.is_on()
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise SetupError(
-            f"{repository} can't be fetched: {first_line(error)}. Check its name and the network."
-        ) from error
-    # The cache names the folder by the commit: who wants the same again asks for it.
-    log.info("%s at revision %s", repository, Path(found).name)
-    return checkpoint_folder(found)
-
-
-def parsed(name: str) -> tuple[str, str | None]:
-    """Repository and revision of ``hf:OWNER/NAME@REVISION``.
-
-    >>> parsed("hf:me/model@v1")
-    ('me/model', 'v1')
-
-    Raises:
-        UsageError: it is no such name.
-    """
-    repository, _, revision = name.removeprefix(PREFIX).partition("@")
-    if not REPOSITORY.fullmatch(repository):
-        raise UsageError(f"{name!r} is no repository: write hf:OWNER/NAME or hf:OWNER/NAME@REVISION.")
-    return repository, revision or None
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

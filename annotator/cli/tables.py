@@ -117,10 +117,6 @@ def run(
         from annotator.offline import enforce
 
         enforce()  # before the hub's libraries are imported
-    if settings.model.startswith("hf:"):
-        from train.share import checkpoint_from
-
-        settings = settings.model_copy(update={"model": str(checkpoint_from(settings.model))})
     from annotator import pipeline
 
     result = pipeline.run(inputs, out, settings, progress=not quiet)

@@ -74,7 +74,6 @@ def prepare(
     from annotator.device import resolve_device
     from annotator.records import UsageError
     from annotator.settings import load_settings
-    from annotator.weights import checkpoint_folder
     from train.options import encoders_from
     from train.prepare import prepare as make
     from train.prepare import table_options, unused_file
@@ -98,7 +97,7 @@ def prepare(
             path,
             out,
             media=media,
-            model=checkpoint_folder(model) if model is not None else None,
+            model=model,
             encoders=encoders_from(encoder or []),
             settings=load_settings(None, given),
             device=resolve_device(device),
@@ -156,7 +155,8 @@ def train(
     )
     best = trained.best
     say(
-        f"epoch {best.number}: weighted F1 {best.weighted_f1:.4f}, accuracy {best.accuracy:.4f} on validation"
+        f"epoch {best.number} was best on validation: weighted F1 {100 * best.weighted_f1:.1f} %, "
+        f"accuracy {100 * best.accuracy:.1f} %"
     )
     say(f"{out}")
 
@@ -246,6 +246,10 @@ def finetune(
             help="audio or face: the corpus has another encoder than the start; learn its part anew.",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Also fine-tune once on each part of this many, and test on all dialogues so."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model. [default: that of the folder]")] = None,
     licence: Annotated[str, typer.Option(help="Of the result, for its card.")] = "other",
     set_: Annotated[
@@ -259,8 +263,8 @@ def finetune(
     from annotator.device import resolve_device
     from train.finetune import finetune as tune
     from train.finetune import settings_from
+    from train.finetune.folds import check_folds, cross_validate
     from train.options import fields_from, named_values
-    from train.share import checkpoint_from
 
     set_up_logging(quiet, verbose=False)
     settings = settings_from(
@@ -283,21 +287,20 @@ def finetune(
         seed=seed,
         device=resolve_device(device),
     )
-    tuned = tune(
-        corpus,
-        checkpoint_from(start),
-        out,
-        settings,
-        sentiments=named_values(sentiment or [], "--sentiment"),
-        config=fields_from(set_ or []),
-        renew=renew or (),
-        name=name,
-        licence=licence,
-        progress=not quiet,
-    )
+    given: dict[str, Any] = {
+        "sentiments": named_values(sentiment or [], "--sentiment"),
+        "config": fields_from(set_ or []),
+        "renew": renew or (),
+        "progress": not quiet,
+    }
+    if folds is not None:
+        check_folds(corpus, folds, settings.seed)  # before the hours of the training itself
+    tuned = tune(corpus, start, out, settings, name=name, licence=licence, **given)
     if tuned.figures is not None:
         for line in tuned.summary():
             say(line)
+        if folds is not None:
+            say(cross_validate(corpus, start, out, settings, folds, **given).said())
         say(f"{out}")
 
 
@@ -322,10 +325,10 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for figures, tables and pictures.")
     ],
-    model: Annotated[str, typer.Option(help="Checkpoint folder, or 'starter'.")] = "starter",
+    model: Annotated[str, typer.Option(help="Checkpoint folder, 'starter' or hf:OWNER/NAME.")] = "starter",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     against: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
+        str | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
     ] = None,
     media: Annotated[
         Path | None,
@@ -339,14 +342,13 @@ def evaluate(
     from annotator.device import resolve_device
     from annotator.settings import load_settings
     from train.evaluate import evaluate as measure
-    from train.share import checkpoint_from
+    from train.evaluate.report import headline
 
     set_up_logging(quiet=False, verbose=False)
-    folder = checkpoint_from(model)
-    given = {"model": str(folder), "diarizer": diarizer, "transcriber": transcriber, "device": device}
+    given = {"diarizer": diarizer, "transcriber": transcriber, "device": device}
     metrics = measure(
         corpus,
-        folder,
+        model,
         split,
         out,
         against=against,
@@ -354,8 +356,6 @@ def evaluate(
         media=media,
         run_settings=load_settings(None, given),
     )
-    for name in ("accuracy", "weighted_f1", "macro_f1", "ece"):
-        say(f"{name:<12} {metrics[name]:.4f}")
-    if "as_run" in metrics:
-        say(f"as a run labels the recordings: weighted_f1 {metrics['as_run']['weighted_f1']:.4f}")
+    for line in headline(metrics):
+        say(line)
     say(f"{out}")

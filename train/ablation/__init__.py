@@ -93,7 +93,7 @@ def ablate(
                     name = planned.experiment.name
 
                     def show(epoch: Epoch, of: str = f"{name}-{seed}") -> None:
-                        bar.set_postfix_str(f"{of} epoch {epoch.number} f1 {epoch.weighted_f1:.4f}")
+                        bar.set_postfix_str(f"{of} epoch {epoch.number} f1 {100 * epoch.weighted_f1:.1f} %")
 
                     try:
                         results[name][seed] = run(runs / f"{name}-{seed}", planned, splits, seed, show)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from train.evaluate.bootstrap import middle, resampled
+from train.evaluate.metrics import rates
+
 DRAWS = 5_000
 
 
@@ -41,32 +44,10 @@ def compare(ours: NDArray[np.int64], theirs: NDArray[np.int64], seed: int = 0) -
     if ours.shape[1:] != theirs.shape[1:] or 0 in ours.shape or 0 in theirs.shape:
         raise ValueError(f"The sides were scored on different dialogues: {ours.shape} and {theirs.shape}.")
     random = np.random.default_rng(seed)
-    dialogues = ours.shape[1]
-    # How often each draw holds each dialogue, (draws, dialogues).
-    times = random.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=DRAWS)
-    drawn = [_drawn(side, times, random) for side in (ours, theirs)]
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    means = [weighted_f1(side.sum(axis=1)).mean() for side in (ours, theirs)]
-    return Difference(float(means[0] - means[1]), float(low), float(high))
-
-
-def weighted_f1(confusion: NDArray[np.number]) -> NDArray[np.float64]:
-    """Weighted F1 (...,) of confusion matrices (..., C, C); 0 where one is empty."""
-    support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    f1 = 2 * right / np.maximum(support + predicted, 1)
-    found: NDArray[np.float64] = (f1 * support).sum(axis=-1) / np.maximum(support.sum(axis=-1), 1)
-    return found
-
-
-def _drawn(
-    side: NDArray[np.int64], times: NDArray[np.int64], random: np.random.Generator
-) -> NDArray[np.float64]:
-    """Mean weighted F1 of each draw, (draws,)."""
-    seeds, dialogues, classes, _ = side.shape
-    flat = side.reshape(seeds, dialogues, -1).astype(np.float64)
-    scores = np.stack(
-        [weighted_f1((times @ one).reshape(-1, classes, classes)) for one in flat], axis=1
-    )  # (draws, seeds)
-    picks = random.integers(seeds, size=scores.shape)
-    return np.asarray(np.take_along_axis(scores, picks, axis=1).mean(axis=1), np.float64)
+    drawn = []
+    for side in resampled([ours, theirs], DRAWS, random):
+        picks = random.integers(len(side.weighted_f1), size=side.weighted_f1.shape)
+        drawn.append(np.take_along_axis(side.weighted_f1, picks, axis=0).mean(axis=0))
+    low, high = middle(drawn[0] - drawn[1])
+    means = [rates(side.sum(axis=1)).weighted_f1.mean() for side in (ours, theirs)]
+    return Difference(float(means[0] - means[1]), low, high)

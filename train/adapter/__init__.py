@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from annotator.records import UsageError
@@ -27,9 +26,9 @@ from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
 from train.adapter.settings import AdapterSettings
 from train.adapter.teacher import Taught, teach
+from train.core import prior_of
 from train.corpus import Corpus, load_corpus
-from train.evaluate.calibration import calibrate, shares
-from train.evaluate.logits import targets
+from train.evaluate.calibration import calibrate
 from train.loop import network_config, train
 from train.resume import fingerprint
 from train.settings import TrainSettings
@@ -121,11 +120,7 @@ def train_adapter(
     best = dialogue_stage(corpus, encoder, network, work, beliefs=beliefs, progress=progress)
 
     validation = with_vectors(corpus, "validation", encoder.text)
-    fine, coarse = targets(corpus.conversations("train"))
-    prior = {
-        "fine": shares(np.bincount(fine[fine >= 0], minlength=len(corpus.labels))),
-        "coarse": shares(np.bincount(coarse[coarse >= 0], minlength=3)),
-    }
+    prior = prior_of(corpus.conversations("train"), len(corpus.labels))
     save_checkpoint(
         out,
         Checkpoint(

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from annotator.encode.text import TextEncoder
 from annotator.records import Conversation, Features, SetupError
 from model import Network, Output, collate, compute_loss
-from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
+from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
+from train.core import Average, put, rate_factor
 from train.corpus import Corpus, LabelledConversation
 from train.evaluate.logits import targets
 from train.loop import validate
@@ -165,7 +166,7 @@ def dialogue_stage(
     state = load_state(file, asked)
     best = load_state(best_file, asked)
     if state is not None and best is not None:
-        _set(weights, state["weights"])
+        put(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
         history = state["history"]
@@ -188,7 +189,9 @@ def dialogue_stage(
         total = 0.0
         bar = tqdm(range(steps_an_epoch), desc=f"dialogues {epoch + 1}", disable=None if progress else True)
         for step in bar:
-            factor = schedule(epoch * steps_an_epoch + step, steps_an_epoch * settings.dialogue_epochs)
+            factor = rate_factor(
+                epoch * steps_an_epoch + step, steps_an_epoch * settings.dialogue_epochs, WARMUP, "linear"
+            )
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
@@ -201,14 +204,12 @@ def dialogue_stage(
             whole.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([p for group in parameters for p in group], 1.0)
             optimizer.step()
-            average.update(weights)
+            average.update()
             total += loss.fine.item()
             bar.set_postfix(loss=f"{total / (step + 1):.3f}")
-        raw = {name: w.detach().clone() for name, w in weights.items()}
-        _set(weights, average.values)
         joint.eval()
-        found = validate(network, with_vectors(corpus, "validation", encoder.text, settings.limit))
-        _set(weights, raw)
+        with average.in_place():
+            found = validate(network, with_vectors(corpus, "validation", encoder.text, settings.limit))
         history.append(
             {
                 "epoch": epoch + 1,
@@ -223,7 +224,7 @@ def dialogue_stage(
             best = {"weights": average.values}
             save_state(best_file, best, asked)
         state = {
-            "weights": raw,
+            "weights": weights,
             "optimizer": optimizer.state_dict(),
             "average": average.values,
             "steps": average.steps,
@@ -233,16 +234,10 @@ def dialogue_stage(
     best = load_state(best_file, asked)
     if best is None:
         raise SetupError(f"{best_file} was damaged in the meantime: run the same training again.")
-    _set(weights, best["weights"])
+    put(weights, best["weights"])
     joint.eval()
     return max(history, key=lambda h: h["weighted_f1"])
 
 
 def _prefixed(prefix: str, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in named}
-
-
-@torch.no_grad()
-def _set(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    for name, weight in weights.items():
-        weight.copy_(values[name])

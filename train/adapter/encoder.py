@@ -7,7 +7,7 @@ decomposition, the closest change of that rank, and training goes on in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
 # That go through the encoder together, padding included: a step of 245 utterances takes 7 s on one core so,
 # and 13 s with four times as many.
 BATCH_TOKENS = 1024
+WARMUP = 0.05  # share of the steps with a rising rate; then it falls in a line
 
 
 class TrainedEncoder:
@@ -108,22 +109,6 @@ class TrainedEncoder:
             save_adapter(self.module, self.lora, temporary, self.text.projection)
 
 
-class Average:
-    """A running average of weights, which generalises better than the last step's (Izmailov et al., 2018)."""
-
-    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.values = {name: w.detach().clone() for name, w in weights.items()}
-
-    @torch.no_grad()
-    def update(self, weights: Mapping[str, Tensor]) -> None:
-        self.steps += 1
-        # A long memory would hold on to the start for all of a short training.
-        decay = min(self.decay, self.steps / (self.steps + 9))
-        for name, mean in self.values.items():
-            mean.lerp_(weights[name].detach(), 1 - decay)
-
-
 def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     """Vectors ``(n, d)`` with gradients, texts of like length together."""
     batches = encoder.batches(texts, BATCH_TOKENS)
@@ -131,9 +116,3 @@ def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
         parts = [encoder.pool(encoder.tokenize([texts[i] for i in rows])) for rows in batches]
     order = torch.tensor([row for rows in batches for row in rows])
     return torch.cat(parts)[order.argsort()].float()  # a projection computes in the lower precision, too
-
-
-def schedule(step: int, steps: int) -> float:
-    """Factor of the rate: a short linear rise, then a linear fall."""
-    rise = max(1, steps // 20)
-    return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))

@@ -38,9 +38,10 @@ from annotator.records import AnnotateError, Conversation, Features, UsageError
 from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
 from train.adapter.dialogues import dialogue_stage, with_vectors
-from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
+from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
 from train.adapter.sentences import HEAD_LR, Sentences
 from train.adapter.settings import AdapterSettings
+from train.core import Average, put, rate_factor
 from train.corpus import Corpus, LabelledConversation, load_corpus
 from train.evaluate import probabilities, scores_of
 from train.evaluate.logits import targets
@@ -135,9 +136,7 @@ def imitation(
     state = load_state(file, asked)
     if state is not None:
         done = int(state["pass"])
-        with torch.no_grad():
-            for name, weight in learned.items():
-                weight.copy_(state["weights"][name])
+        put(learned, state["weights"])
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
             mean.values, mean.steps = state["average"], state["steps"]
@@ -154,7 +153,7 @@ def imitation(
         total = 0.0
         bar = tqdm(batches, desc=f"imitation {number + 1}", unit="batch", disable=None if progress else True)
         for step, batch in enumerate(bar):
-            factor = schedule(number * steps + step, steps * settings.sentence_epochs)
+            factor = rate_factor(number * steps + step, steps * settings.sentence_epochs, WARMUP, "linear")
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             vectors = encode_trained(encoder.text, [pairs.texts[i] for i in batch])
@@ -168,13 +167,11 @@ def imitation(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(list(learned.values()), 1.0)
             optimizer.step()
-            mean.update(learned)
+            mean.update()
             bar.set_postfix(error=f"{total / (step + 1):.3f}")
         ended = number + 1 == settings.sentence_epochs
         if ended:
-            with torch.no_grad():
-                for name, weight in learned.items():
-                    weight.copy_(mean.values[name])
+            put(learned, mean.values)
         state = {"weights": learned, "pass": number + 1}
         if not ended:
             state |= {"optimizer": optimizer.state_dict(), "average": mean.values, "steps": mean.steps}

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from train.adapter.encoder import Average, TrainedEncoder, encode_trained, schedule
+from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
+from train.core import Average, put, rate_factor
 from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
@@ -135,7 +136,7 @@ def sentence_stage(
         encoder.module.train()
         bar = tqdm(batches, desc=f"sentences {epoch + 1}", unit="batch", disable=None if progress else True)
         for number, (which, rows) in enumerate(bar):
-            factor = schedule(epoch * len(batches) + number, len(batches) * epochs)
+            factor = rate_factor(epoch * len(batches) + number, len(batches) * epochs, WARMUP, "linear")
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             vectors = encode_trained(encoder.text, [which.texts[i] for i in rows])
@@ -151,12 +152,10 @@ def sentence_stage(
             nn.utils.clip_grad_norm_([*trained.values(), *heads.parameters()], 1.0)
             optimizer.step()
             if mean is not None:
-                mean.update(learned)
+                mean.update()
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if epoch + 1 == epochs and mean is not None:
-            with torch.no_grad():
-                for name, weight in learned.items():
-                    weight.copy_(mean.values[name])
+            put(learned, mean.values)
         state = {"encoder": dict(trained), "heads": heads.state_dict(), "epoch": epoch + 1, "seed": seed}
         if epoch + 1 < epochs:  # several times the size of the weights, and of no use afterwards
             state["optimizer"] = optimizer.state_dict()

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from annotator import plain_json
 from annotator.records import Conversation, SetupError, UsageError
 from annotator.settings import RunSettings
+from annotator.weights import checkpoint_folder
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint, plausible_sets
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
+from train.evaluate.bootstrap import paired_bootstrap
 from train.evaluate.calibration import subsets
 from train.evaluate.figures import draw_confusion, draw_reliability
 from train.evaluate.logits import hide, predict_logits, targets
-from train.evaluate.metrics import confusion_matrix, paired_bootstrap, reliability, score
+from train.evaluate.metrics import confusion_matrix, reliability, score
 from train.evaluate.report import confusion_table, write_report
 from train.prepare.reencode import fitting_text
 
@@ -33,11 +35,11 @@ MISSING_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 def evaluate(
     corpus_folder: Path,
-    model_folder: Path,
+    model: Path | str,
     split: str,
     out: Path,
     *,
-    against: Path | None = None,
+    against: Path | str | None = None,
     missing_rates: Sequence[float] = MISSING_RATES,
     device: str = "cpu",
     seed: int = 0,
@@ -48,8 +50,9 @@ def evaluate(
     """Evaluate a checkpoint and write what was found to the folder ``out``.
 
     Args:
+        model: a checkpoint's folder, ``starter`` or ``hf:OWNER/NAME``.
         against: another checkpoint to compare with, by a paired bootstrap over dialogues.
-        missing_rates: chances at which modalities are hidden; only where there are several.
+        missing_rates: shares of the modalities that are hidden; only where there are several.
         seed: of what is hidden.
         work: where vectors of text that is encoded anew are kept; nowhere by default.
         media: the corpus' recordings, to run the tool on them too: its figure under ``as_run``.
@@ -63,7 +66,8 @@ def evaluate(
         SetupError: the checkpoint can't be read.
     """
     corpus, out = load_corpus(corpus_folder), Path(out)
-    checkpoint, dialogues = _fitting(corpus, Path(model_folder), split, device, work)
+    folder = checkpoint_folder(model)
+    checkpoint, dialogues = _fitting(corpus, folder, split, device, work)
     conversations = [d.conversation for d in dialogues]
     fine, coarse = targets(dialogues)
     if (fine < 0).all():
@@ -83,6 +87,7 @@ def evaluate(
     whole = score(confusion)
     metrics: dict[str, Any] = {
         **by_subset["+".join(used)],
+        "dialogues": sum(bool((d.fine >= 0).any()) for d in dialogues),
         "per_class": {
             label: dataclasses.asdict(of)
             for label, of in zip(checkpoint.labels, whole.per_class, strict=True)
@@ -99,7 +104,7 @@ def evaluate(
         missing[rate] = scores_of(found, fine)
     comparison = None
     if against is not None:
-        other, same = _fitting(corpus, Path(against), split, device, work)
+        other, same = _fitting(corpus, checkpoint_folder(against), split, device, work)
         theirs, _ = probabilities(other, [d.conversation for d in same])
         # Both in this checkpoint's order of labels.
         order = [other.labels.index(label) for label in checkpoint.labels]
@@ -113,7 +118,7 @@ def evaluate(
     if media is not None:
         from train.evaluate import asrun
 
-        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(model_folder)})
+        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(folder)})
         metrics["as_run"] = asrun.evaluate_as_run(corpus_folder, media, split, out, chosen)
         as_run = "\n" + asrun.written(metrics["as_run"])
     draw_confusion(confusion, checkpoint.labels, out / "confusion.png")
@@ -196,11 +201,15 @@ def scores_of(found: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str
 
 
 def per_dialogue(found: NDArray[np.float32], dialogues: Sequence[LabelledConversation]) -> NDArray[np.int64]:
-    """Confusion matrix (dialogues, C, C) of each dialogue."""
+    """Confusion matrix (dialogues, C, C) of each dialogue that has a label: the others tell nothing."""
     ends = np.cumsum([len(d) for d in dialogues])[:-1]
     rows = np.split(found.argmax(1), ends)
     return np.stack(
-        [confusion_matrix(d.fine, r, found.shape[1]) for d, r in zip(dialogues, rows, strict=True)]
+        [
+            confusion_matrix(d.fine, r, found.shape[1])
+            for d, r in zip(dialogues, rows, strict=True)
+            if (d.fine >= 0).any()
+        ]
     )
 
 

@@ -35,12 +35,6 @@ def subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield from combinations(modalities, size)
 
 
-def shares(counts: NDArray[np.int64]) -> list[float]:
-    """How often each label is, of 1 in all; all alike where none was counted."""
-    known = counts if counts.sum() else np.ones_like(counts)
-    return (known / known.sum()).tolist()  # type: ignore[no-any-return]
-
-
 def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> float | None:
     """The temperature with the least negative log likelihood; None with too few labelled rows.
 

@@ -45,15 +45,18 @@ def draw_reliability(found: Reliability, file: Path) -> None:
     figure = Figure(figsize=(5, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    middles = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
+    middles = 100 * (np.arange(ECE_BINS) + 0.5) / ECE_BINS
     filled = found.count > 0
-    above.bar(middles[filled], found.accuracy[filled], width=0.9 / ECE_BINS, label="accuracy")
-    above.plot(found.confidence[filled], found.accuracy[filled], "o", color="black", markersize=3)
-    above.plot([0, 1], [0, 1], "--", color="grey", label="perfectly calibrated")
+    above.bar(middles[filled], 100 * found.accuracy[filled], width=90 / ECE_BINS, label="accuracy")
+    above.plot(100 * found.confidence[filled], 100 * found.accuracy[filled], "o", color="black", markersize=3)
+    above.plot([0, 100], [0, 100], "--", color="grey", label="perfectly calibrated")
     above.set(
-        xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {found.ece:.3f}"
+        xlim=(0, 100),
+        ylim=(0, 100),
+        ylabel="accuracy, percent",
+        title=f"expected calibration error {100 * found.ece:.1f} %",
     )
     above.legend(loc="upper left")
-    below.bar(middles, found.count, width=0.9 / ECE_BINS)
-    below.set(xlabel="confidence", ylabel="utterances")
+    below.bar(middles, found.count, width=90 / ECE_BINS)
+    below.set(xlabel="confidence, percent", ylabel="utterances")
     figure.savefig(file, dpi=120)

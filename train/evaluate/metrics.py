@@ -6,15 +6,22 @@ that are right. Weighted F1 weighs each class' F1 by its support.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
-from train.evaluate.bootstrap import LEAST_DIALOGUES, Interval
+from numpy.typing import ArrayLike, NDArray
 
 ECE_BINS = 15  # of equal width over the confidence
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Scores of many confusion matrices at once, each (...,) and ``f1`` (..., C)."""
+
+    accuracy: NDArray[np.float64]
+    weighted_f1: NDArray[np.float64]
+    macro_f1: NDArray[np.float64]  # mean over the classes that occur in the truth or the predictions
+    f1: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class ClassScore:
 class Scores:
     accuracy: float
     weighted_f1: float
-    macro_f1: float  # mean over the classes that occur in the truth or the predictions
+    macro_f1: float
     unweighted_average_recall: float  # mean over the classes that occur in the truth
     n: int
     per_class: tuple[ClassScore, ...]  # in label order
@@ -57,13 +64,32 @@ def confusion_matrix(truth: NDArray[np.int64], found: NDArray[np.int64], classes
     return cells.reshape(classes, classes).astype(np.int64)
 
 
-def weighted_mean(values: Sequence[float], supports: Sequence[int]) -> float:
-    """Mean of per-class values weighted by the classes' supports."""
-    return float(np.average(np.asarray(values, np.float64), weights=np.asarray(supports, np.float64)))
+def weighted_mean(values: ArrayLike, supports: ArrayLike) -> NDArray[np.float64]:
+    """Mean (...,) of per-class values (..., C) weighted by the classes' supports; 0 where there are none."""
+    weights = np.asarray(supports, np.float64)
+    total = (np.asarray(values) * weights).sum(axis=-1)
+    return np.asarray(total / np.maximum(weights.sum(axis=-1), 1), np.float64)
+
+
+def rates(confusions: NDArray[np.number]) -> Rates:
+    """Scores of confusion matrices (..., C, K). A ratio without cases (0/0) counts as 0.
+
+    The columns from C on are of predictions that are no class: they are wrong, and no class of their own.
+    """
+    classes = confusions.shape[-2]
+    right = np.diagonal(confusions, axis1=-2, axis2=-1).astype(np.float64)
+    support, predicted = confusions.sum(axis=-1), confusions.sum(axis=-2)[..., :classes]
+    f1 = 2 * right / np.maximum(support + predicted, 1)
+    return Rates(
+        accuracy=np.asarray(right.sum(axis=-1) / np.maximum(support.sum(axis=-1), 1), np.float64),
+        weighted_f1=weighted_mean(f1, support),
+        macro_f1=weighted_mean(f1, support + predicted > 0),
+        f1=f1,
+    )
 
 
 def score(confusion: NDArray[np.int64]) -> Scores:
-    """All scores of a confusion matrix (C, C). A ratio without cases (0/0) counts as 0.
+    """All scores of one confusion matrix, as :func:`rates` takes it.
 
     Raises:
         ValueError: the matrix is empty of cases.
@@ -71,20 +97,19 @@ def score(confusion: NDArray[np.int64]) -> Scores:
     n = int(confusion.sum())
     if n == 0:
         raise ValueError("There is no labelled utterance to score.")
-    right = confusion.diagonal().astype(np.float64)
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision = right / np.maximum(predicted, 1)
-    recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(support + predicted, 1)
+    of = rates(confusion)
+    support = confusion.sum(axis=1)
+    right, predicted = confusion.diagonal(), confusion.sum(axis=0)[: len(support)]
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(support, 1)
     return Scores(
-        accuracy=float(right.sum() / n),
-        weighted_f1=weighted_mean(f1.tolist(), support.tolist()),
-        macro_f1=float(f1[(support + predicted) > 0].mean()),
+        accuracy=float(of.accuracy),
+        weighted_f1=float(of.weighted_f1),
+        macro_f1=float(of.macro_f1),
         unweighted_average_recall=float(recall[support > 0].mean()),
         n=n,
         per_class=tuple(
             ClassScore(float(p), float(r), float(f), int(s))
-            for p, r, f, s in zip(precision, recall, f1, support, strict=True)
+            for p, r, f, s in zip(precision, recall, of.f1, support, strict=True)
         ),
     )
 
@@ -104,59 +129,3 @@ def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.int64]) -
     mean = np.bincount(place, weights=confidence, minlength=ECE_BINS) / np.maximum(count, 1)
     accuracy = np.bincount(place, weights=right, minlength=ECE_BINS) / np.maximum(count, 1)
     return Reliability(count.astype(np.int64), mean, accuracy)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Paired bootstrap of model A against model B on the same dialogues; differences are A - B."""
-
-    accuracy: float
-    accuracy_interval: Interval
-    weighted_f1: float
-    weighted_f1_interval: Interval
-    p_value: float | None  # two-sided, that weighted F1 doesn't differ; None where there is no interval
-    draws: int
-
-
-def paired_bootstrap(
-    ours: NDArray[np.int64], theirs: NDArray[np.int64], draws: int = 10_000, seed: int = 0
-) -> Comparison:
-    """Resample dialogues, the unit that is independent, and compare both models on each sample.
-
-    Args:
-        ours, theirs: (dialogues, C, C) confusion matrix of each dialogue, same dialogues, same order.
-    """
-    if ours.shape != theirs.shape or not len(ours):
-        raise ValueError(f"The models were scored on different dialogues: {ours.shape} and {theirs.shape}.")
-    whole = _difference(ours, theirs, np.ones(len(ours), np.int64))
-    if len(ours) < LEAST_DIALOGUES:
-        return Comparison(float(whole[0]), None, float(whole[1]), None, None, 0)
-    random = np.random.default_rng(seed)
-    differences = np.empty((draws, 2))
-    for draw in range(draws):
-        # How often each dialogue is drawn; the sum over them is one product.
-        weights = np.bincount(random.integers(len(ours), size=len(ours)), minlength=len(ours))
-        differences[draw] = _difference(ours, theirs, weights)
-    low, high = np.quantile(differences, [0.025, 0.975], axis=0)
-    beyond = min((differences[:, 1] <= 0).mean(), (differences[:, 1] >= 0).mean())
-    return Comparison(
-        accuracy=float(whole[0]),
-        accuracy_interval=(float(low[0]), float(high[0])),
-        weighted_f1=float(whole[1]),
-        weighted_f1_interval=(float(low[1]), float(high[1])),
-        p_value=float(min(1.0, 2 * max(beyond, 1 / draws))),
-        draws=draws,
-    )
-
-
-def _difference(
-    ours: NDArray[np.int64], theirs: NDArray[np.int64], weights: NDArray[np.int64]
-) -> tuple[float, float]:
-    results = []
-    for matrices in (ours, theirs):
-        confusion = np.tensordot(weights, matrices, axes=1)
-        support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-        right, n = confusion.diagonal(), max(confusion.sum(), 1)
-        f1 = 2 * right / np.maximum(support + predicted, 1)
-        results.append((right.sum() / n, (f1 * support).sum() / n))
-    return float(results[0][0] - results[1][0]), float(results[0][1] - results[1][1])

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Interval
-from train.evaluate.metrics import ECE_BINS, Comparison
+from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Comparison, Interval
+from train.evaluate.metrics import ECE_BINS
 
 COLUMNS = (
     ("accuracy", "accuracy"),
@@ -28,6 +28,30 @@ def confusion_table(confusion: NDArray[np.int64], labels: Sequence[str]) -> pl.D
 
 def percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def resting_on(metrics: Mapping[str, Any]) -> str:
+    """What figures rest on.
+
+    >>> resting_on({"n": 5, "dialogues": 3})
+    '5 labelled utterances in 3 dialogues'
+    """
+    return f"{metrics['n']} labelled utterances in {metrics['dialogues']} dialogues"
+
+
+def headline(metrics: Mapping[str, Any]) -> list[str]:
+    """The main figures as lines, in percent.
+
+    Args:
+        metrics: as in ``metrics.json``.
+    """
+    lines = [f"{metrics['split']}: {resting_on(metrics)}; in percent"]
+    lines += [f"{title:<20} {100 * metrics[key]:.1f}" for key, title in COLUMNS]
+    if "as_run" in metrics:
+        found = metrics["as_run"]
+        f1 = 100 * found["weighted_f1"]
+        lines.append(f"as a run labels the recordings ({resting_on(found)}): weighted F1 {f1:.1f}")
+    return lines
 
 
 def ends(interval: Interval) -> list[str]:
@@ -69,7 +93,7 @@ def write_report(
     head = [title for _, title in COLUMNS]
     parts = [
         f"# {metrics['model']} on {metrics['corpus']}, {metrics['split']}",
-        f"{metrics['n']} labelled utterances; figures in percent. Accuracy is what papers on emotion in "
+        f"{resting_on(metrics)}; figures in percent. Accuracy is what papers on emotion in "
         "conversation call weighted accuracy. The calibration error is the expected one over "
         f"{ECE_BINS} bins of equal width.",
         markdown_table(
@@ -98,7 +122,8 @@ def write_report(
         rows = [[f"{rate:.1f}", *_row(found)] for rate, found in missing.items()]
         parts += [
             "## With modalities missing at random",
-            "Each modality of each utterance is hidden with this chance; one that was there always stays.",
+            "This share of what was there is hidden, as GCNet does it: one modality of each utterance, drawn "
+            "at random, always stays, so of three at most two thirds are hidden.",
             markdown_table(["rate", *head], rows),
         ]
     if comparison is not None:

@@ -6,6 +6,7 @@ text.py      the text encoder's adapter
 joint.py     network and text encoder as one model
 loop.py      the loop
 result.py    the folder that is left: checkpoint, figures, card, page
+folds.py     cross-validation, for corpora of few dialogues
 card.py, page.py
 """
 
@@ -24,16 +25,18 @@ import torch
 from annotator import folders
 from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
-from model import SENTIMENTS, Checkpoint, CheckpointError, load_checkpoint
+from annotator.weights import checkpoint_folder
+from model import Checkpoint, CheckpointError, load_checkpoint
+from train.core import STATE, own_randomness, prior_of
 from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
 from train.distributed import group
 from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW
 from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
-from train.evaluate.report import difference
-from train.finetune.card import within
+from train.evaluate.report import difference, resting_on
+from train.finetune.card import by_folds, within
 from train.finetune.joint import Model
-from train.finetune.loop import STATE, Tuning
+from train.finetune.loop import Tuning
 from train.finetune.result import Figures, check_place, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
@@ -61,10 +64,10 @@ class Finetuned:
             return []
         found = self.figures
         m, bounds = found.metrics, found.bounds
-        on = f"{m['n']} utterances in {bounds.dialogues} dialogues"
         lines = [
             f"epoch {self.best.number} of {self.history[-1].number} was best on validation",
-            f"{found.split} ({on}): weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
+            f"{found.split}: {resting_on(m)}; in percent",
+            f"weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
             f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
         ]
         beside = [(found.start_title, found.start)] if found.start else []
@@ -75,13 +78,14 @@ class Finetuned:
                 f"{difference(d.weighted_f1, d.weighted_f1_interval)}"
             )
         if bounds.scores["weighted_f1"] is None:
-            lines.append(f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give")
+            give = f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give"
+            lines.append(give + by_folds(found.labelled_dialogues))
         return lines
 
 
 def finetune(
     corpus_folder: Path,
-    start_folder: Path,
+    start_from: Path | str,
     out: Path,
     settings: FinetuneSettings | None = None,
     *,
@@ -93,9 +97,10 @@ def finetune(
     progress: bool = True,
     on_epoch: Callable[[Step], None] | None = None,
 ) -> Finetuned:
-    """Fine-tune the checkpoint ``start_folder`` on a corpus and write the checkpoint folder ``out``.
+    """Fine-tune a checkpoint on a corpus and write the checkpoint folder ``out``.
 
     Args:
+        start_from: the checkpoint's folder, ``starter`` or ``hf:OWNER/NAME``.
         sentiments: label -> positive, neutral, negative or none, for labels whose utterances have no
             sentiment in the corpus and whose name doesn't tell it.
         config: fields of ``ModelConfig`` to set otherwise than in the start.
@@ -109,8 +114,9 @@ def finetune(
         SetupError: the start can't be read, or an encoder lacks something.
     """
     settings = settings or FinetuneSettings()
-    corpus, start_folder, out = load_corpus(corpus_folder), Path(start_folder), Path(out)
+    corpus, out = load_corpus(corpus_folder), Path(out)
     check_place(out)
+    start_folder = checkpoint_folder(start_from)
     try:
         start = load_checkpoint(start_folder)
     except CheckpointError as error:
@@ -124,9 +130,7 @@ def finetune(
         group(settings.device) as workers,
         own_randomness(settings.device),
     ):
-        device = settings.device
-        if device.startswith("cuda") and workers.size > 1:
-            device = f"cuda:{workers.local_rank}"
+        device = str(workers.device(settings.device))
         seen = corpus
         for rank in range(workers.size):  # the first encodes, the others find its vectors
             if workers.rank == rank:
@@ -211,16 +215,9 @@ def _finish(
 ) -> Figures:
     """Calibrate on validation and write the folder."""
     model, best = tuning.model, tuning.best
-    prior = {}
-    for head, target, classes in zip(
-        ("fine", "coarse"), targets(tuning.train_set), (len(corpus.labels), len(SENTIMENTS)), strict=True
-    ):
-        counts = np.bincount(target[target >= 0], minlength=classes)
-        prior[head] = (
-            (counts / counts.sum()).tolist()
-            if counts.sum()
-            else start.prior.get(head, [1 / classes] * classes)
-        )
+    prior = prior_of(tuning.train_set, len(corpus.labels))
+    if (targets(tuning.train_set)[1] < 0).all():  # no sentiment is known: the start's stand
+        prior["coarse"] = start.prior.get("coarse", prior["coarse"])
     text_trained = best.stage == "text"
     encoders = {m: dict(spec) for m, spec in start.encoders.items()}
     encoders |= {m: dict(corpus.header.encoders[m]) for m in plan.renewed}
@@ -347,9 +344,3 @@ def trains_text(corpus: Corpus, settings: FinetuneSettings) -> bool:
     if settings.text == "adapter" and not known:
         raise UsageError(f"{corpus.folder} has no text to train an encoder on: use --text frozen.")
     return settings.text == "adapter" or (settings.text == "auto" and known >= TEXT_FROM)
-
-
-def own_randomness(device: str) -> Any:
-    """Leave the caller's random numbers as they were."""
-    cuda = [torch.device(device)] if device.startswith("cuda") else []
-    return torch.random.fork_rng(devices=cuda)

@@ -10,8 +10,8 @@ from typing import Any
 from model import Checkpoint
 from train.corpus import Corpus
 from train.evaluate.bootstrap import Interval
-from train.evaluate.report import difference, markdown_table
-from train.finetune.settings import Plan, Step
+from train.evaluate.report import difference, markdown_table, resting_on
+from train.finetune.settings import LEAST_FOR_FOLDS, Plan, Step
 
 LEGAL = (
     "Labels are perceived expression, not a measurement of what a person feels; take single rows as hints. "
@@ -103,11 +103,12 @@ def scores(figures: Any) -> list[str]:
         shown = [percent(other.scores[key]) for key in ("accuracy", "weighted_f1", "macro_f1")]
         rows.append([title, *shown, percent(other.scores["ece"]) if other is figures.start else "–"])
     found = [
-        f"On the {figures.split} split: {m['n']} labelled utterances in {bounds.dialogues} dialogues. In "
+        f"On the {figures.split} split: {resting_on(m)}. In "
         + (
             "percent, with 95 % intervals from a bootstrap over dialogues."
             if bounds.draws
-            else "percent, without intervals: so few dialogues can't say how far off the figures may be."
+            else "percent, without intervals: so few dialogues can't say how far off the figures may be"
+            f"{by_folds(figures.labelled_dialogues)}."
         ),
         markdown_table(["", "accuracy", "weighted F1", "macro F1", "calibration error"], rows),
     ]
@@ -200,6 +201,15 @@ def limits(corpus: Corpus, figures: Any) -> str:
         said.append(f"too few of {listed(rare)} were there to say how well they are found")
     said.append("who is labelled otherwise than the corpus' speakers is untested")
     return ". ".join(s[0].upper() + s[1:] for s in said) + "."
+
+
+def by_folds(labelled_dialogues: int) -> str:
+    """What else there is where the tested dialogues are too few.
+
+    >>> by_folds(12), by_folds(4)
+    ('; `--folds 5` would test on all 12', '')
+    """
+    return f"; `--folds 5` would test on all {labelled_dialogues}" * (labelled_dialogues >= LEAST_FOR_FOLDS)
 
 
 def percent(value: float) -> str:

@@ -8,12 +8,10 @@ epoch), so the same command goes on after a kill and, on a CPU, ends with the sa
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +24,16 @@ from tqdm import tqdm
 from annotator.encode.precision import mixed_precision
 from annotator.records import UsageError
 from model import compute_loss
-from train.corpus import SENTIMENTS, LabelledConversation
+from train.core import Average, label_counts, put, rate_factor, reseed, step_weights
+from train.corpus import LabelledConversation
 from train.distributed import Group
 from train.evaluate.logits import predict_logits, targets
 from train.evaluate.metrics import confusion_matrix, score
 from train.finetune.joint import Model
 from train.finetune.settings import FinetuneSettings, Step
-from train.resume import load_state, save_state
+from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
-
-STATE = "state.safetensors"
 
 
 @dataclasses.dataclass
@@ -74,17 +71,13 @@ class Tuning:
                 if p
             ]
         )
-        known = int((targets(self.train_set)[0] >= 0).sum())
-        self.pull = s.anchor * 1000 / max(1, known)
+        counts = label_counts(self.train_set, network.config.classes)
+        self.pull = s.anchor * 1000 / max(1, int(counts[0].sum()))
         self.anchors = {n: [p.detach().clone() for p in self.groups[n]] for n in ("network", "text")}
-        self.averaged = {n: p.detach().clone() for n, p in self.weights().items()}
-        self.updates = 0  # steps done
+        self.average = Average(self.weights(), s.average)
         self.start_found = torch.empty(0, dtype=torch.long)  # (V,) the start's labels of the validation set
-        fine, coarse = targets(self.train_set)
-        self.counts = [
-            torch.from_numpy(np.bincount(t[t >= 0], minlength=n)).to(next(network.parameters()).device)
-            for t, n in ((fine, network.config.classes), (coarse, len(SENTIMENTS)))
-        ]
+        self.device = next(network.parameters()).device
+        self.counts = [torch.from_numpy(c).to(self.device) for c in counts]
 
     def weights(self) -> dict[str, nn.Parameter]:
         """All that is trained in some stage, by name."""
@@ -146,17 +139,10 @@ class Tuning:
 
     def fingerprint(self) -> str:
         """Equal for fine-tunings that would give the same weights."""
-        config = self.model.network.config.to_json()
-        digest = hashlib.sha256(repr((config, dataclasses.asdict(self.settings), self.workers.size)).encode())
-        for name, tensor in sorted(self.model.tensors().items()):
-            digest.update(name.encode() + tensor.numpy().tobytes())
-        for conversations in (self.train_set, self.validation_set):
-            for labelled in conversations:
-                digest.update(labelled.conversation.speakers.tobytes() + labelled.fine.tobytes())
-                digest.update(labelled.coarse.tobytes() + labelled.dialogue_id.encode())
-                for modality, known in labelled.conversation.features.items():
-                    digest.update(modality.encode() + known.values.tobytes() + known.present.tobytes())
-        return digest.hexdigest()
+        return fingerprint(
+            self.model.network.config.to_json(), self.settings, self.workers.size, self.model.tensors(),
+            self.train_set, self.validation_set,
+        )  # fmt: skip
 
     def run(
         self,
@@ -170,10 +156,10 @@ class Tuning:
         Raises:
             UsageError: the loss is no longer finite.
         """
-        fingerprint = self.fingerprint()
-        self.resume(fingerprint)
+        asked = self.fingerprint()
+        self.resume(asked)
         if not self.history:
-            self.keep(self.scored(0, "start", self.validation_set, None, 0.0), fingerprint)
+            self.keep(self.scored(0, "start", self.validation_set, None, 0.0), asked)
         size = self.settings.batch_size * self.settings.accumulate
         steps = math.ceil(len(self.train_set) / size)
         bar = tqdm(
@@ -186,15 +172,15 @@ class Tuning:
         with bar:
             while not self.finished:
                 step = self.epoch(self.epochs_done + 1, steps, bar)
-                self.keep(step, fingerprint)
+                self.keep(step, asked)
                 if self.workers.first:
                     left = clock((self.settings.epochs - step.number) * step.seconds)
                     log.info(
-                        "epoch %d of %d (%s): loss %.3f, validation %s %.4f, %s, at most %s left",
+                        "epoch %d of %d (%s): loss %.3f, validation %s %.1f %%, %s, at most %s left",
                         step.number, self.settings.epochs, step.stage, step.loss or 0.0,
-                        self.settings.choose.replace("_", " "), step.measure, clock(step.seconds), left,
+                        self.settings.choose.replace("_", " "), 100 * step.measure, clock(step.seconds), left,
                     )  # fmt: skip
-                    bar.set_postfix(best=f"{self.best.measure:.4f}")
+                    bar.set_postfix(best=f"{100 * self.best.measure:.1f} %")
                     if on_epoch is not None:
                         on_epoch(step)
         self.model.load(self.best_weights)
@@ -208,41 +194,41 @@ class Tuning:
         order = np.random.default_rng([s.seed, number]).permutation(len(self.train_set))
         reseed(s.seed, number, self.workers.rank)  # of the dropout
         model.train()
-        total, rows = 0.0, 0
+        total = 0.0  # loss, times the utterances of its step
         for step in range(steps):
-            rate = schedule((number - 1) * steps + step, s.epochs * steps, s.warmup)
+            rate = rate_factor((number - 1) * steps + step, s.epochs * steps, s.warmup)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["base"] * rate
             drawn = [self.train_set[i] for i in order[step * size : (step + 1) * size]]
-            whole = max(1, sum(int((c.fine >= 0).sum()) for c in drawn))
+            # A step is that of one batch with all its dialogues, however they are cut.
+            whole = step_weights(drawn, model.network.config, self.counts, self.device)
             self.optimizer.zero_grad(set_to_none=True)
             for first in range(0, len(drawn), s.batch_size):
-                own = self.workers.share(drawn[first : first + s.batch_size])
-                labelled = sum(int((c.fine >= 0).sum()) for c in own)
-                if not labelled:
-                    continue
-                loss = self.loss(own, stage == "text")
-                # A step is that of one batch with all its dialogues, however they are cut.
-                (loss * (labelled / whole)).backward()  # type: ignore[no-untyped-call]
-                total, rows = total + float(loss.detach()) * labelled, rows + labelled
-            self.workers.join_gradients(nn.ParameterList(free), 1.0)
+                if own := self.workers.share(drawn[first : first + s.batch_size]):
+                    loss = self.loss(own, whole, stage == "text")
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    total += float(loss.detach()) * sum(map(len, drawn))
+            self.workers.join_gradients(free)
             nn.utils.clip_grad_norm_(free, s.clip)
             self.optimizer.step()
             self.draw_back(rate)
-            self.average()
+            self.average.update()
             bar.update()
+        (total,) = self.workers.summed([total])  # before anyone looks: all go on, or all stop
         if not math.isfinite(total):
             raise UsageError(f"The loss is no longer finite in epoch {number}: use a lower rate (--lr).")
         trained_text = stage == "text" or any(h.stage == "text" for h in self.history)
-        with self.at_average():
+        with self.average.in_place():
             seen = model.encoded(self.validation_set) if trained_text else self.validation_set
-            return self.scored(number, stage, seen, total / max(1, rows), time.perf_counter() - began)
+            mean = total / sum(map(len, self.train_set))
+            return self.scored(number, stage, seen, mean, time.perf_counter() - began)
 
-    def loss(self, batch: Sequence[LabelledConversation], with_text: bool) -> Tensor:
-        """Training loss of a batch."""
-        device = next(self.model.network.parameters()).device
-        fine, coarse = (torch.from_numpy(t).to(device) for t in targets(batch))
-        with mixed_precision(device, self.settings.autocast):
+    def loss(
+        self, batch: Sequence[LabelledConversation], whole: Mapping[str, Tensor], with_text: bool
+    ) -> Tensor:
+        """Training loss of a part of a step whose weights are ``whole``."""
+        fine, coarse = (torch.from_numpy(t).to(self.device) for t in targets(batch))
+        with mixed_precision(self.device, self.settings.autocast):
             found = compute_loss(
                 self.model.output(batch, with_text),
                 fine,
@@ -251,6 +237,7 @@ class Tuning:
                 fine_counts=self.counts[0],
                 coarse_counts=self.counts[1],
                 task_weights=(1.0, 1.0),  # as dynamic weights begin; there are too few epochs to follow
+                whole=whole,
             )
         return found.total
 
@@ -262,29 +249,6 @@ class Tuning:
                 share = min(1.0, base * rate * self.pull)
                 for parameter, anchor in zip(self.groups[group], self.anchors[group], strict=True):
                     parameter.lerp_(anchor, share)
-
-    @torch.no_grad()
-    def average(self) -> None:
-        """Follow the weights with their running average, fast at first."""
-        self.updates += 1
-        decay = min(self.settings.average, (1 + self.updates) / (10 + self.updates))
-        for name, parameter in self.weights().items():
-            self.averaged[name].lerp_(parameter, 1 - decay)
-
-    @contextmanager
-    def at_average(self) -> Iterator[None]:
-        """The model with its average weights, which are better than those of the last step."""
-        weights = self.weights()
-        last = {name: parameter.detach().clone() for name, parameter in weights.items()}
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(self.averaged[name])
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in weights.items():
-                    parameter.copy_(last[name])
 
     def scored(
         self,
@@ -325,14 +289,14 @@ class Tuning:
         if step.number or self.starts_complete:
             self.history.append(step)
             if self.best is step:
-                with self.at_average():
+                with self.average.in_place():
                     self.best_weights = self.model.tensors()
         if self.workers.first:
             state = {
                 "model": self.model.tensors(),
                 "best": self.best_weights,
-                "averaged": self.averaged,
-                "updates": self.updates,
+                "average": self.average.values,
+                "steps": self.average.steps,
                 "start_found": self.start_found,
                 "optimizer": self.optimizer.state_dict(),
                 "history": [dataclasses.asdict(s) for s in self.history],
@@ -349,24 +313,11 @@ class Tuning:
         self.model.load(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights = state["best"]
-        self.updates, self.start_found = state["updates"], state["start_found"]
-        for name, tensor in state["averaged"].items():
-            self.averaged[name].copy_(tensor)
+        self.start_found, self.average.steps = state["start_found"], state["steps"]
+        put(self.average.values, state["average"])
         self.history = [Step(**s) for s in state["history"]]
         if self.epochs_done:
             log.info("Going on after epoch %d of %s.", self.epochs_done, self.file)
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """A linear rise over the first share of the steps, then a cosine to 0."""
-    rise = max(1.0, warmup * steps)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
-
-
-def reseed(*numbers: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence(list(numbers)).generate_state(1)[0]))
 
 
 def clock(seconds: float) -> str:

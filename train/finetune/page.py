@@ -48,7 +48,7 @@ def write_page(
         corpus=corpus.folder.resolve().name,
         split=figures.split,
         n=m["n"],
-        dialogues=bounds.dialogues,
+        dialogues=m["dialogues"],
         has_intervals=bounds.draws > 0,
         headline=[within(m[key], bounds.scores[key]) for key in keys],
         ece=percent(m["ece"]),

@@ -22,9 +22,8 @@ from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
 from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
-from train.evaluate.bootstrap import Intervals, intervals
+from train.evaluate.bootstrap import Comparison, Intervals, intervals, paired_bootstrap
 from train.evaluate.logits import targets
-from train.evaluate.metrics import Comparison, paired_bootstrap
 from train.finetune.card import write_card
 from train.finetune.page import write_page
 from train.finetune.settings import Plan, Step
@@ -32,6 +31,7 @@ from train.finetune.start import start_probabilities
 from train.prepare.reencode import fitting_text
 
 EVALUATION = "evaluation"
+CARD = "CARD.md"
 RECORD = "finetune.json"
 
 
@@ -50,6 +50,8 @@ class Figures:
     split: str  # test, or validation where the corpus has no test split
     metrics: dict[str, Any]  # as in metrics.json
     bounds: Intervals
+    confusions: NDArray[np.int64]  # (dialogues, C, C), of each dialogue
+    labelled_dialogues: int  # in all splits together
     majority_label: str
     majority: Compared
     start: Compared | None  # None where it has nothing to go by: see start_title
@@ -101,6 +103,8 @@ def measure(
         split=split,
         metrics=metrics,
         bounds=intervals(ours),
+        confusions=ours,
+        labelled_dialogues=corpus.table.drop_nulls("emotion")["dialogue_id"].n_unique(),
         majority_label=corpus.labels[frequent],
         majority=_compared(ours, always, dialogues, fine),
         start=None if as_it_is is None else _compared(ours, as_it_is, dialogues, fine),
@@ -184,7 +188,7 @@ def write_result(
     text = json.dumps(plain_json.finite(record), ensure_ascii=False, indent=1) + "\n"
     (made / EVALUATION / RECORD).write_text(text, encoding="utf-8")
     card = write_card(checkpoint, corpus, start, plan, history, best, figures, licence=licence)
-    (made / "CARD.md").write_text(card, encoding="utf-8")
+    (made / CARD).write_text(card, encoding="utf-8")
     page = write_page(checkpoint, corpus, start, history, best, figures, made / EVALUATION)
     (made / EVALUATION / "index.html").write_text(page, encoding="utf-8")
     place(made, out)
@@ -206,7 +210,7 @@ def check_place(out: Path) -> None:
 
 def _is_part(name: str) -> bool:
     """Whether a name directly below a checkpoint is one that training or fine-tuning gives."""
-    return name in ("model.json", "CARD.md", "README.md", EVALUATION) or name.endswith(".safetensors")
+    return name in ("model.json", CARD, "README.md", EVALUATION) or name.endswith(".safetensors")
 
 
 def place(made: Path, out: Path) -> None:

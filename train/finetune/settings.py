@@ -60,6 +60,7 @@ class FinetuneSettings:
             raise UsageError(f"The best epoch is chosen by {', '.join(MEASURES)}, not {self.choose!r}.")
 
 
+LEAST_FOR_FOLDS = 5  # labelled dialogues in all, from which on cross-validation says something
 TEXT_FROM = 1000  # labelled training utterances with text; fewer teach an encoder little
 
 

@@ -22,7 +22,7 @@ from annotator.folders import claim
 from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
 from annotator.table import written_whole
-from annotator.weights import STARTER
+from annotator.weights import STARTER, checkpoint_folder
 from model import CheckpointError, describe_checkpoint
 from train.corpus import Corpus, checked, write_corpus
 from train.options import named_values
@@ -58,7 +58,7 @@ def prepare(
     encoders: Mapping[str, Mapping[str, Any] | None] | None = None,
     weights: Path | None = None,
     media: Path | None = None,
-    model: Path | None = None,
+    model: Path | str | None = None,
     settings: RunSettings | None = None,
     device: str = "cpu",
     on_progress: Progress | None = None,
@@ -74,7 +74,8 @@ def prepare(
         weights: the folder of the files that ``encoders`` name, where no checkpoint is given.
         media: the folder of the source's recordings; their voice and face, and where there is none
             their text, become features too.
-        model: a checkpoint whose encoders make the features; with ``media`` the starter by default.
+        model: a checkpoint whose encoders make the features: its folder, ``starter`` or
+            ``hf:OWNER/NAME``; with ``media`` the starter by default.
         settings: of the run that looks through the recordings.
         device: ``cpu``, ``cuda``, ...
         on_progress: called after each block of encoded utterances.
@@ -96,7 +97,7 @@ def prepare(
     out = Path(out)
     chosen: dict[str, dict[str, Any]] = {"text": TEXT_ENCODER}
     if model is not None or read.recordings is not None:
-        weights = model or STARTER
+        weights = checkpoint_folder(model or "starter")
         chosen = encoders_of(weights)
     if read.recordings is None:
         chosen = {"text": TEXT_ENCODER} | chosen  # of a checkpoint that has no text
