@@ -134,9 +134,12 @@ def run(
             what = "of the inputs failed, or went on without their transcript"
             say(f"{len(result.failures)} {what}: {failures}", err=True)
         if settings.report is not None:
+            from annotator.media import common_folder
             from annotator.report import write_report
 
-            write_report(out, settings.report)
+            # A page that may be handed on says nothing of folders beside its own.
+            base, beside = common_folder(inputs), settings.report.absolute().parent
+            write_report(out, settings.report, base if base.is_relative_to(beside) else None)
             say(f"{settings.report}")
     raise typer.Exit(result.exit_code)
 
@@ -163,11 +166,21 @@ def merge(
 def report(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page to write.")],
+    media_base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The folder of the recordings, to play them. [default: that of the page]"
+        ),
+    ] = None,
+    review: Annotated[
+        str | None,
+        typer.Option(metavar="ORDER", help="uncertain: first what teaches the model most when corrected."),
+    ] = None,
 ) -> None:
-    """Make a page to look at: timelines, distributions, transcript."""
+    """Make a page to look at, listen to and correct in."""
     from annotator.report import write_report
 
-    write_report(table, out)
+    write_report(table, out, media_base, review)
     say(f"{out}")
 
 
