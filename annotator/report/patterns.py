@@ -67,11 +67,12 @@ def follows(table: pl.DataFrame, labels: Sequence[str]) -> tuple[dict[str, Follo
     shuffles = min(SHUFFLES, max(FEWEST_SHUFFLES, MOST_DRAWN // max(len(table), 1)))
     random = np.random.default_rng(0)
     in_groups = np.argsort(group, kind="stable")
+    of_groups, sorted_group = emotion[in_groups], group[in_groups]
     total, at_least, at_most = np.zeros(seen.shape), np.zeros(seen.shape), np.zeros(seen.shape)
     for _ in range(shuffles):
         shuffled = np.empty_like(emotion)
         # Sorted by speaker and then by chance: each speaker's own emotions in another order.
-        shuffled[in_groups] = emotion[np.lexsort((random.random(len(group)), group))]
+        shuffled[in_groups] = of_groups[np.argsort(sorted_group + random.random(len(group)))]
         drawn = counted(shuffled)
         total += drawn
         at_least += drawn >= seen

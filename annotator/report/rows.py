@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -32,18 +33,14 @@ def recordings(table: pl.DataFrame, sizes: Sequence[int], labels: Sequence[str])
     """
     of_label = {label: place for place, label in enumerate(labels)}
     of_sentiment = {sentiment: place for place, sentiment in enumerate(SENTIMENTS)}
-    first = 0
+    shares = table.select((pl.col(f"p_{label}") * 100).round().cast(pl.Int64) for label in labels)
+    every = zip(table.iter_rows(named=True), shares.iter_rows(), strict=True)
     for size in sizes:
-        rows = table.slice(first, size)
-        first += size
         # Places of speakers (in order of appearance) and flags in the recording's own lists.
         speakers: dict[str, int] = {}
         flags: dict[str, int] = {}
         lines = []
-        shares = (100 * rows.select(f"p_{label}" for label in labels)).select(
-            pl.all().round(0).cast(pl.Int64)
-        )
-        for row, probabilities in zip(rows.iter_rows(named=True), shares.iter_rows(), strict=True):
+        for row, probabilities in islice(every, size):
             text = None if row["text"] is None else visible(row["text"])
             line: list[Any] = [
                 round(row["start"], 3),
@@ -86,7 +83,7 @@ def placed(text: str, words: Sequence[Word], start: float) -> list[int] | None:
     (hundredths of a second after ``start``), and confidence (%, -1 where it is unknown). None where a word
     isn't in the text, or has no time.
     """
-    wide = any(ord(c) > 0xFFFF for c in text)  # JavaScript counts these twice
+    wide = not text.isascii() and max(text) > "\uffff"  # characters that JavaScript counts twice
     found: list[int] = []
     reached = 0
     for word in words:
