@@ -49,7 +49,12 @@ def table() -> pl.DataFrame:
                     speaker=f"SPEAKER_{random.integers(4):02}",
                     text=" ".join(text),
                     words=[
-                        {"start": start + 0.25 * k, "end": start + 0.25 * k + 0.2, "text": w, "confidence": 0.9}
+                        {
+                            "start": start + 0.25 * k,
+                            "end": start + 0.25 * k + 0.2,
+                            "text": w,
+                            "confidence": 0.9,
+                        }
                         for k, w in enumerate(text)
                     ],
                     emotion=LABELS[best],

@@ -185,6 +185,31 @@ def report(
 
 
 @app.command()
+def agree(
+    one: Annotated[Path, typer.Argument(metavar="A", help="A table, or corrections: .csv or .parquet.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another of the same recordings.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.csv", help="Write the rows that differ. [default: show some]"),
+    ] = None,
+) -> None:
+    """How far two labellings agree: kappa, alpha, confusion, and the rows they differ in."""
+    from annotator.agreement import compare, described, differences, write_differences
+
+    found = compare(one, other)
+    for line in described(found):
+        say(line)
+    say("")
+    say(f"{len(found.differing)} rows differ in emotion, speaker or text")
+    if out is not None:
+        write_differences(found, out)
+        say(f"{out}")
+    else:
+        for line in differences(found):
+            say(line)
+
+
+@app.command()
 def export(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
     to: Annotated[
