@@ -280,7 +280,7 @@ def test_many_recordings_are_all_there_in_parts(tmp_path: Path) -> None:
 
 
 def test_parts_of_an_earlier_page_go(tmp_path: Path) -> None:
-    table, out, parts = tmp_path / "labels.parquet", tmp_path / "labels.html", tmp_path / "labels.parts"
+    table, out, parts = tmp_path / "labels.parquet", tmp_path / "labels.html", tmp_path / "labels.html.parts"
     for text in ("one", "two"):
         write_table(many(51, text=text), table, {})
         write_report(table, out)
@@ -292,12 +292,12 @@ def test_parts_of_an_earlier_page_go(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "labels.parts").mkdir()
-    (tmp_path / "labels.parts" / "mine.txt").write_text("mine")
+    (tmp_path / "labels.html.parts").mkdir()
+    (tmp_path / "labels.html.parts" / "mine.txt").write_text("mine")
     write_table(many(51), tmp_path / "labels.parquet", {})
     with pytest.raises(UsageError, match="nothing of them may be lost"):
         write_report(tmp_path / "labels.parquet", tmp_path / "labels.html")
-    assert [p.name for p in (tmp_path / "labels.parts").iterdir()] == ["mine.txt"]
+    assert [p.name for p in (tmp_path / "labels.html.parts").iterdir()] == ["mine.txt"]
     assert not (tmp_path / "labels.html").exists()
 
 

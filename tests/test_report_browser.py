@@ -330,7 +330,7 @@ def test_many_recordings_are_reached_by_search(tmp_path: Path, browser: Browser)
 
 def test_a_part_that_is_missing_is_told(tmp_path: Path, browser: Browser) -> None:
     browser.open(page_in(tmp_path, *[utterance(file=f"{i:03}.wav") for i in range(120)]))
-    for part in (tmp_path / "labels.parts").glob("part-0001*"):
+    for part in (tmp_path / "labels.html.parts").glob("part-0001*"):
         part.unlink()
     set_field(browser, "by-text", "good")
     browser.wait("!document.getElementById('missing').hidden")

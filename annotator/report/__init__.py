@@ -57,7 +57,7 @@ class Page:
 
 def parts_folder(out: Path) -> Path:
     """Where the parts of a page lie."""
-    return out.with_suffix(".parts")
+    return out.with_name(f"{out.name}.parts")
 
 
 def write_report(
@@ -65,7 +65,7 @@ def write_report(
 ) -> None:
     """Read a Parquet or CSV table and write its page to ``out``, whole or not at all.
 
-    A page of many recordings has a folder of parts beside it, ``NAME.parts``.
+    A page of many recordings has a folder of parts beside it, ``NAME.html.parts``.
 
     Args:
         media_base: the folder that the recordings' names are relative to; by default that of the page.

@@ -248,7 +248,21 @@ async function save() {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   saved = true;
+  const twice = touched.reduce((sum, recording) => sum + overlaps(recording), 0);
   const talks = new Set(touched.flatMap((r) => r.utterances.map((u) => `${r.place}:${u.conversation}`))).size;
   id("progress").textContent = `Saved: ${plural(touched.length, "recording")} with ${plural(talks, "conversation")}.`
-    + (talks < 3 ? " Training needs three conversations or more: correct in others too." : "");
+    + (talks < 3 ? " Training needs three conversations or more: correct in others too." : "")
+    + (twice ? ` ${plural(twice, "utterance")} of a speaker overlap: \`annotate prepare\` leaves them out with --skip-faulty.` : "");
+}
+
+/** How many utterances begin before their speaker's last one has ended, as when two people became one. */
+function overlaps(recording) {
+  const ends = new Map();
+  let found = 0;
+  for (const u of recording.utterances) {
+    const who = whoOf(u), end = ends.get(who) ?? 0;
+    if (u.start < end - 0.1) found += 1;
+    ends.set(who, Math.max(end, u.end));
+  }
+  return found;
 }

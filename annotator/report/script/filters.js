@@ -69,6 +69,8 @@ async function apply() {
   flat.on = wantsList;
   id("flat").hidden = !wantsList;
   id("list").hidden = wantsList;
+  id("recordings").textContent = wantsList ? "Utterances" : "Recordings";
+  id("all").hidden = wantsList || recordings.length < 2;
   if (wantsList) {
     flat.matching = inOrder(shown.flatMap((recording) => recording.matching));
     drawTranscript(flat, id("flat"), "Utterances");
@@ -123,7 +125,7 @@ function list() {
 }
 
 async function refresh(recording) {
-  if (!recording.element?.open || !recording.element.isConnected || !recording.stale) return;
+  if (!recording.element?.open || !recording.element.offsetParent || !recording.stale) return;
   await load(recording);
   if (!recording.stale) return;
   recording.stale = false;

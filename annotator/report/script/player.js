@@ -129,6 +129,9 @@ function step(by) {
   const u = listed[Math.min(Math.max(at + by, 0), listed.length - 1)];
   showRow(u);
   choose(u);
+  // With the keyboard one may be anywhere on the page: above the dock is what is seen.
+  const row = rowOf(u)?.getBoundingClientRect();
+  if (row && (row.top < 0 || row.bottom > id("dock").getBoundingClientRect().top)) rowOf(u).scrollIntoView({ block: "start" });
 }
 
 const writing = (element) => element.matches("input, textarea, select");

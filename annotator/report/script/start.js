@@ -45,11 +45,11 @@ let resized = 0;
 addEventListener("resize", () => {
   clearTimeout(resized);
   resized = setTimeout(() => recordings.filter((r) => r.track).forEach((r) => {
-    if (r.element.open && r.element.isConnected) drawTimeline(r);
+    if (r.element.open && r.element.offsetParent) drawTimeline(r);
     else { r.track = null; r.stale = true; } // drawn anew when it is seen again
   }), 150);
 });
-const opened = () => recordings.filter((r) => r.element?.open && r.element.isConnected && r.utterances);
+const opened = () => recordings.filter((r) => r.element?.open && r.element.offsetParent && r.utterances);
 addEventListener("beforeprint", () => {
   for (const recording of opened()) {
     addSome(recording, recording.matching.length);
@@ -70,7 +70,6 @@ if (data.review) {
   filter.sort = "review";
 }
 form.hidden = false;
-id("all").hidden = recordings.length < 2;
 if (fixes.size + names.size) { id("dock").hidden = false; document.body.classList.add("docked"); showProgress(); }
 shown = recordings;
 list();
