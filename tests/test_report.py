@@ -17,7 +17,10 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from annotator.cli import app
+from annotator.pipeline.batch import RunResult
 from annotator.records import SetupError, UsageError
 from annotator.report import content, render, write_report
 from annotator.table import write_table
@@ -399,6 +402,28 @@ def test_refuses_places_that_are_no_page(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match="can't be written"):
         write_report(path, tmp_path / "file" / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("page", "address"), [("labels.html", "videos/talk.mp4"), ("pages/labels.html", None)]
+)
+def test_the_page_of_a_run_plays_what_lies_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, address: str | None
+) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "talk.mp4").touch()
+    table, out = table_of(utterance()), tmp_path / "labels.parquet"
+
+    def instead(*_: Any, **__: Any) -> RunResult:
+        write_table(table, out, {})
+        return RunResult(out, 1, table=table)
+
+    monkeypatch.setattr("annotator.pipeline.run", instead)
+    monkeypatch.setattr("annotator.cli.tables.set_up_logging", lambda *_: None)
+    arguments = ["run", str(tmp_path / "videos"), "--out", str(out), "--report", str(tmp_path / page)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    [recording] = Page((tmp_path / page).read_text("utf-8")).data["recordings"]
+    assert recording.get("media") == address
 
 
 def test_writes_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import wave
 from collections.abc import Iterator
@@ -254,6 +255,42 @@ def test_corrections_come_back_as_a_corpus(tmp_path: Path, browser: Browser) -> 
     assert got.labels == LABELS and got.unused is None
     status = pl.read_csv(file, infer_schema=False)["status"].to_list()
     assert [i for i, s in enumerate(status) if s == "unusable"] == [6]
+
+
+def test_saved_corrections_are_loaded_again(tmp_path: Path, browser: Browser) -> None:
+    rows = talk()
+    rows[0] |= {"speaker": "=Anna", "text": '=1+1 "so" he said,\nمرحبا'}
+    page = page_in(tmp_path, *rows)
+    browser.open(page)
+    browser.click(f"{row(1)} .said-here")
+    browser.key("7")
+    browser.click(f"{row(2)} .said-here")
+    browser.key("a")
+    browser.key("e")
+    browser.run("document.querySelector('#dock-form textarea').select()")
+    browser.type('No,\n"not" at all')
+    browser.run("document.getElementById('dock-form').requestSubmit()")
+    browser.click(f"{row(3)} .said-here")
+    browser.key("s")
+    browser.type("+Ben")
+    browser.key("Enter")
+    browser.key("x")
+    first = saved(browser).read_text("utf-8")
+    assert pl.read_csv(first.encode())["speaker"].to_list()[2] == "'+Ben"
+    browser.run("localStorage.clear()")
+    browser.open(page)
+    browser.click(f"{row(4)} .said-here")
+    assert browser.run("document.getElementById('save').disabled")
+    browser.run(
+        "(() => { const files = new DataTransfer();"
+        f"files.items.add(new File([{json.dumps(first)}], 'corrections.csv'));"
+        "const e = document.getElementById('load-file'); e.files = files.files;"
+        "e.dispatchEvent(new Event('change')); })()"
+    )
+    browser.wait("!document.getElementById('save').disabled")
+    told = browser.run("document.getElementById('progress').textContent")
+    assert told == "2 judged, 1 of them relabelled, 1 unusable. Kept in this browser. Loaded."
+    assert saved(browser).read_text("utf-8") == first and browser.errors == []
 
 
 def test_only_recordings_with_corrections_are_saved(tmp_path: Path, browser: Browser) -> None:

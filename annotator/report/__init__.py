@@ -42,6 +42,7 @@ SCRIPT = (
     "timeline",
     "transcript",
     "correct",
+    "file",
     "filters",
     "start",
 )

@@ -99,6 +99,7 @@ function undo() {
   const [u] = step;
   [, fixes, names] = step;
   keep();
+  if (!u) { recordings.filter((r) => r.utterances).forEach(redrawRecording); return; }
   redrawRecording(u.recording);
   showRow(u);
   choose(u);
@@ -145,12 +146,18 @@ function buildDock() {
   id("before").addEventListener("click", () => step(-1));
   id("after").addEventListener("click", () => step(1));
   id("save").addEventListener("click", save);
+  id("load").addEventListener("click", () => id("load-file").click());
+  id("load-file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (file) await loadCorrections(await file.text());
+    event.target.value = "";
+  });
   id("dock-close").addEventListener("click", () => {
     media.pause();
     id("dock").hidden = true;
     document.body.classList.remove("docked");
   });
-  id("onward").checked = !!data.review;
+  id("each").checked = id("onward").checked = !!data.review;
 }
 
 /** Do what a key stands for; false where it stands for nothing. */
@@ -204,65 +211,4 @@ function editSpeaker(u) {
     make("option", { value: "" }, "in this utterance"), make("option", { value: "all" }, "in all of the recording"));
   openForm(() => setSpeaker(u, input.value.trim(), where.value === "all"), input, list, where);
   input.select();
-}
-
-// ---- saving ------------------------------------------------------------------------------------------------
-
-// A cell that a spreadsheet would run begins with an apostrophe; `annotate` takes it off again.
-const harmless = (text) => text.replace(/(^|[;\t\r\n])('*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2").replace(/^('*[\t\r\n])/, "'$1");
-const cell = (text) => {
-  const whole = harmless(text);
-  return /[",\r\n;\t]|^\s|\s$/.test(whole) ? `"${whole.replaceAll('"', '""')}"` : whole;
-};
-
-/** A speaker's name as the table writes it, which may hold what is shown otherwise. */
-function ownName(u) {
-  const { speakers, ownNames } = u.recording, name = renamed(u), known = speakers.indexOf(name);
-  return name === undefined ? ownNames[u.speaker] : known >= 0 ? ownNames[known] : name;
-}
-
-/** Recordings with a correction: all their rows, because neighbours are read too. A label only where judged. */
-function corrected(touched) {
-  const head = ["file", "dialogue_id", "start", "end", "speaker", "text", "emotion", "status", ...data.names.map((n) => `p_${n}`)];
-  const lines = [head.map(cell).join(",")];
-  for (const recording of touched) {
-    for (const u of recording.utterances.filter((each) => !each.cut)) {
-      const one = fixOf(u), judged = one?.status === "accepted" || one?.status === "relabelled";
-      lines.push([
-        cell(recording.path), u.conversation, u.start, u.end,
-        cell(ownName(u)),
-        cell(one?.text ?? u.raw ?? u.text ?? ""),
-        judged ? cell(data.names[labelOf(u)]) : "", one?.status ?? "",
-        ...u.probabilities.map((p) => p / 100),
-      ].join(","));
-    }
-  }
-  return `${lines.join("\n")}\n`;
-}
-
-async function save() {
-  const places = new Set([...fixes.keys(), ...names.keys()].map((key) => Number(key.split(":")[0])));
-  const touched = recordings.filter((recording) => places.has(recording.place));
-  await Promise.all(touched.map(load));
-  const link = make("a", { download: "corrections.csv", href: URL.createObjectURL(new Blob([corrected(touched)], { type: "text/csv" })) });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  saved = true;
-  const twice = touched.reduce((sum, recording) => sum + overlaps(recording), 0);
-  const talks = new Set(touched.flatMap((r) => r.utterances.map((u) => `${r.place}:${u.conversation}`))).size;
-  id("progress").textContent = `Saved: ${plural(touched.length, "recording")} with ${plural(talks, "conversation")}.`
-    + (talks < 3 ? " Training needs three conversations or more: correct in others too." : "")
-    + (twice ? ` ${plural(twice, "utterance")} of a speaker overlap: \`annotate prepare\` leaves them out with --skip-faulty.` : "");
-}
-
-/** How many utterances begin before their speaker's last one has ended, as when two people became one. */
-function overlaps(recording) {
-  const ends = new Map();
-  let found = 0;
-  for (const u of recording.utterances) {
-    const who = whoOf(u), end = ends.get(who) ?? 0;
-    if (u.start < end - 0.1) found += 1;
-    ends.set(who, Math.max(end, u.end));
-  }
-  return found;
 }
