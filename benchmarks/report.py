@@ -134,8 +134,8 @@ def main() -> int:
                 }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for name, value in figures.items():
-        print(f"{name:<18} {value}")
+    for name, figure in figures.items():
+        print(f"{name:<18} {figure}")
     figures |= {"cores": os.cpu_count(), "python": platform.python_version(), "annotator": __version__}
     print(json.dumps(figures))
     return int(failed)
