@@ -6,11 +6,13 @@ import base64
 import hashlib
 import itertools
 import json
+import os
 import re
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import polars as pl
@@ -280,6 +282,20 @@ def test_many_recordings_are_all_there_in_parts(tmp_path: Path) -> None:
         found += len(bodies["bodies"])
         assert all(len(body["rows"]) == 1 for body in bodies["bodies"])
     assert found == 2057 and len(data["parts"]) > 1
+
+
+def test_names_that_are_no_text_still_lead_to_parts_and_recordings(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "00000.mp4").touch()
+    write_table(many(51), tmp_path / "labels.parquet", {})
+    out = tmp_path / os.fsdecode(b"\xe9 #1.html")
+    write_report(tmp_path / "labels.parquet", out, folder)
+    data = Page(out.read_text("utf-8")).data
+    assert data["recordings"][0]["media"] == "caf%E9/00000.mp4"
+    for address in data["parts"]:
+        assert address.startswith("%E9%20%231.html.parts/")
+        assert Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + unquote_to_bytes(address))).is_file()
 
 
 def test_parts_of_an_earlier_page_go(tmp_path: Path) -> None:

@@ -38,10 +38,22 @@ def test_an_answer_in_kind_is_marked() -> None:
         emotions += [first, "anger" if first == "anger" else "joy"]
     found, shuffles = patterns.follows(talk(emotions, ["A", "B"] * 150), LABELS)
     assert shuffles == patterns.SHUFFLES
-    another, same = found["another"], found["same"]
+    another, same = found["another speaker"], found["the same speaker"]
     assert another.more[ANGER][ANGER] and another.less[JOY][ANGER] and not another.less[ANGER][ANGER]
     assert sum(map(sum, another.counts)) == 299 and sum(map(sum, same.counts)) == 0
     assert another.counts[ANGER][ANGER] > another.expected[ANGER][ANGER] + 10
+    # Anger is answered in kind where it is A's; what A says after B is chance.
+    assert found["A"].more[ANGER][ANGER] and not np.any(found["B"].more)
+    assert sum(map(sum, found["A"].counts)) == 150
+
+
+def test_people_are_told_one_by_one_where_their_names_mean_the_same() -> None:
+    def recording(name: str) -> pl.DataFrame:
+        return talk(["joy", "anger"] * 20, ["SPEAKER_00", "Anna"] * 20, file=name)
+
+    one, _ = patterns.follows(recording("a.wav"), LABELS)
+    two, _ = patterns.follows(pl.concat([recording("a.wav"), recording("b.wav")]), LABELS)
+    assert list(one)[2:] == ["SPEAKER_00"] and list(two)[2:] == ["Anna"]
 
 
 def test_chance_is_not_marked() -> None:
@@ -50,7 +62,7 @@ def test_chance_is_not_marked() -> None:
     speakers = [str(s) for s in random.choice(["A", "B", "C"], 400)]
     found, _ = patterns.follows(talk(emotions, speakers), LABELS)
     assert not np.any([f.more for f in found.values()]) and not np.any([f.less for f in found.values()])
-    assert sum(np.sum(f.counts) for f in found.values()) == 399
+    assert sum(np.sum(found[who].counts) for who in ("another speaker", "the same speaker")) == 399
 
 
 def test_nothing_follows_across_conversations_and_recordings() -> None:

@@ -90,10 +90,15 @@ def write_report(
     media = beside.addresses(files, out.parent if media_base is None else media_base, out)
     folder = parts_folder(out)
     # A name on disk need not be text; the page is.
-    title, where = (
-        name.encode("utf-8", "replace").decode("utf-8") for name in (table_file.name, folder.name)
+    title = table_file.name.encode("utf-8", "replace").decode("utf-8")
+    page = render(
+        table,
+        title,
+        facts,
+        media=dict(zip(files, media, strict=True)),
+        order=order,
+        folder=quote(os.fsencode(folder.name)),
     )
-    page = render(table, title, facts, media=dict(zip(files, media, strict=True)), order=order, folder=where)
     if page.parts:
         folders.claim(folder, "the folder of the page's parts")
     try:
@@ -146,7 +151,7 @@ def render(
         facts: what else to say of the run: a name and a text or JSON object each.
         media: file -> its address as seen from the page.
         order: what to look at first, a key of ``REVIEWS``.
-        folder: name of the folder that the parts will lie in, beside the page.
+        folder: address of the folder that the parts will lie in, as seen from the page.
 
     Raises: UsageError when the table lacks columns or holds what such a table never holds.
     """
@@ -166,7 +171,7 @@ def render(
         "names": labels,
         "styles": [bar.style for bar in whole.emotion],
         "sentiments": list(SENTIMENTS),
-        "parts": [f"{quote(folder)}/{name}" for name in files],
+        "parts": [f"{folder}/{name}" for name in files],
         "starts": starts,
         "recordings": [described(row, (media or {}).get(row["file"])) for row in listed.to_dicts()],
         "review": at_places(REVIEWS[order](table, labels), sizes) if order else None,
@@ -191,7 +196,7 @@ def render(
         facts=content.readable(facts),
         colours_repeat=len(labels) > content.COLOURS,
         pairs=patterns.modalities(table, labels),
-        after=after,
+        after={content.visible(who, content.NAME_CHARACTERS): found for who, found in after.items()},
         shuffles=shuffles,
     )
     return Page(html, files)

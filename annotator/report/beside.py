@@ -39,7 +39,7 @@ def addresses(files: Iterable[str], base: Path, page: Path) -> list[str | None]:
         except (OSError, ValueError):  # too long, or with a zero byte
             inside = False
         if inside and not os.path.isabs(file) and ".." not in file.split("/"):
-            found.append(quote(file if way == "." else f"{way}/{file}", safe="/"))
+            found.append(quote(os.fsencode(file if way == "." else f"{way}/{file}")))
         else:
             found.append(None)
     return found

@@ -17,6 +17,8 @@ from annotator.records import MODALITIES
 SHUFFLES = 1_000
 MOST_DRAWN = 20_000_000  # labels drawn in all shuffles together; a large table gets fewer shuffles
 FEWEST_SHUFFLES = 200
+SPEAKERS, FEWEST = 4, 20  # who are told one by one; and answers to them at least
+NUMBERED = r"^(SPEAKER|CHANNEL)_\d+$"  # such a name means nothing outside its recording
 LEVEL = 0.05  # share of marked cells that may be marked by chance
 
 
@@ -42,7 +44,8 @@ class Pair:
 
 
 def follows(table: pl.DataFrame, labels: Sequence[str]) -> tuple[dict[str, Follows], int]:
-    """What follows the emotion of ``another`` speaker, and of the ``same`` one; and how many shuffles tell.
+    """What follows the emotion of another speaker, of the same one, and of each of the ``SPEAKERS`` that are
+    answered most (who are the same people in all recordings); and how many shuffles tell.
 
     A count is compared with those of shuffles in which each speaker of a recording keeps the emotions, but
     not their order. Marked are cells of which at most ``LEVEL`` are false discoveries (Benjamini and
@@ -58,7 +61,13 @@ def follows(table: pl.DataFrame, labels: Sequence[str]) -> tuple[dict[str, Follo
     here = np.flatnonzero(near.to_series().fill_null(False).to_numpy())
     same = group[here] == group[here - 1]
     found: dict[str, Follows] = {}
-    places = {"another": here[~same], "same": here[same]}
+    places = {"another speaker": here[~same], "the same speaker": here[same]}
+    before = table["speaker"].gather(here[~same] - 1)
+    if table["file"].n_unique() > 1:
+        before = before.filter(~before.str.contains(NUMBERED))  # who is who holds in one recording only
+    for name in before.value_counts(sort=True, name="n").filter(pl.col("n") >= FEWEST)["speaker"][:SPEAKERS]:
+        own = (table["speaker"] == name).to_numpy()
+        places[name] = here[~same & own[here - 1]]
 
     def counted(of: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.stack([confusion(of[at - 1], of[at], n) for at in places.values()])  # (2, n, n)
