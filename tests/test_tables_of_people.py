@@ -243,3 +243,12 @@ def test_the_tables_of_the_cases(shared: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert kept.labels == ("happy", "sad") and kept.table["text"].null_count() == 1
     assert isinstance(kept.unused, pl.DataFrame) and kept.unused["row"].to_list() == [11]
+
+
+def test_apostrophes_before_formulas_are_taken_off(tmp_path: Path, media: Path) -> None:
+    cells = rows()
+    for row in cells[1:]:
+        row[3], row[5] = f"'={row[3]}", "'+1 'so'"
+    read = table.read(written(tmp_path / "t.csv", cells), media=media, split_by="dialogue")
+    assert read.table["speaker"].str.starts_with("=p").all()
+    assert read.table["text"].to_list() == ["+1 'so'"] * 16

@@ -130,9 +130,12 @@ def run(
             what = "of the inputs failed, or went on without their transcript"
             say(f"{len(result.failures)} {what}: {failures}", err=True)
         if settings.report is not None:
+            from annotator.media import common_folder
             from annotator.report import write_report
 
-            write_report(out, settings.report)
+            # A page that may be handed on says nothing of folders beside its own.
+            base, beside = common_folder(inputs), settings.report.absolute().parent
+            write_report(out, settings.report, base if base.is_relative_to(beside) else None)
             say(f"{settings.report}")
     raise typer.Exit(result.exit_code)
 
@@ -159,12 +162,47 @@ def merge(
 def report(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page to write.")],
+    media_base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The folder of the recordings, to play them. [default: that of the page]"
+        ),
+    ] = None,
+    review: Annotated[
+        str | None,
+        typer.Option(metavar="ORDER", help="uncertain: first what teaches the model most when corrected."),
+    ] = None,
 ) -> None:
-    """Make a page to look at: timelines, distributions, transcript."""
+    """Make a page to look at, listen to and correct in."""
     from annotator.report import write_report
 
-    write_report(table, out)
+    write_report(table, out, media_base, review)
     say(f"{out}")
+
+
+@app.command()
+def agree(
+    one: Annotated[Path, typer.Argument(metavar="A", help="A table, or corrections: .csv or .parquet.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another of the same recordings.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.csv", help="Write the rows that differ. [default: show some]"),
+    ] = None,
+) -> None:
+    """How far two labellings agree: kappa, alpha, confusion, and the rows they differ in."""
+    from annotator.agreement import compare, described, differences, write_differences
+
+    found = compare(one, other)
+    for line in described(found):
+        say(line)
+    say("")
+    say(f"{len(found.differing)} rows differ in emotion, speaker or text")
+    if out is not None:
+        write_differences(found, out)
+        say(f"{out}")
+    else:
+        for line in differences(found):
+            say(line)
 
 
 @app.command()

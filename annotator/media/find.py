@@ -60,6 +60,12 @@ def find(inputs: Sequence[Path]) -> list[Found]:
     return look_through(inputs)[0]
 
 
+def common_folder(inputs: Sequence[Path]) -> Path:
+    """The folder that the names of recordings among ``inputs`` are relative to."""
+    roots = [_absolute(path) for path in inputs]
+    return Path(os.path.commonpath([str(root if root.is_dir() else root.parent) for root in roots]))
+
+
 def look_through(inputs: Sequence[Path]) -> tuple[list[Found], list[PassedOver]]:
     """The recordings among ``inputs`` as :func:`find` has them, and the files that are not used, by name."""
     roots = [_absolute(path) for path in inputs]
@@ -68,8 +74,7 @@ def look_through(inputs: Sequence[Path]) -> tuple[list[Found], list[PassedOver]]
             raise UsageError(f"There is no file or folder {escaped(str(given))!r}: check the path.")
     if not roots:
         return [], []
-    parents = [str(root if root.is_dir() else root.parent) for root in roots]
-    base = os.path.commonpath(parents)
+    base = common_folder(inputs)
     found: dict[Path, Found] = {}
     others: dict[Path, None] = {}
     for root in roots:

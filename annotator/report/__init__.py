@@ -1,7 +1,8 @@
-"""A table as a page to look at: who sounds how and when, in one file that needs nothing else.
+"""A table as a page to look at and to correct in: who sounds how and when, without a server.
 
-The page loads nothing and sends nothing. Its content security policy admits its own style and
-script by their hashes and nothing besides, so a hostile transcript can't run or fetch anything.
+The page loads the recordings beside it, and of a large table its own parts; it sends nothing. Its content
+security policy admits its own style and script by their hashes and no other, so a hostile transcript can't
+run or fetch anything.
 """
 
 from __future__ import annotations
@@ -10,79 +11,244 @@ import base64
 import hashlib
 import os
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from annotator import folders
 from annotator.read import SENTIMENTS, checked, labels_of, read_table
 from annotator.records import SetupError, UsageError
-from annotator.report import content
+from annotator.report import beside, content, patterns, review, rows
 
-__all__ = ["render", "write_report"]
+__all__ = ["Page", "render", "write_report"]
+
+REVIEWS = {"uncertain": review.uncertain}
+PART_RECORDINGS = 50  # of more, or of more bytes of utterances, the page loads its data in parts
+PART_BYTES = 4 << 20
+# The script of the page, in the order in which its pieces need each other.
+SCRIPT = (
+    "base",
+    "data",
+    "words",
+    "charts",
+    "player",
+    "timeline",
+    "transcript",
+    "correct",
+    "file",
+    "filters",
+    "start",
+)
 
 
-def write_report(table_file: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class Page:
+    """A page, and the files of its parts by name: none where all is in the page."""
+
+    html: str
+    parts: dict[str, str] = field(default_factory=dict)
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a page lie."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def write_report(
+    table_file: Path, out: Path, media_base: Path | None = None, order: str | None = None
+) -> None:
     """Read a Parquet or CSV table and write its page to ``out``, whole or not at all.
 
-    Raises: UsageError when the file is not a table of `annotate run` or ``out`` is no place for a page;
-    SetupError when the page can't be written.
+    A page of many recordings has a folder of parts beside it, ``NAME.html.parts``.
+
+    Args:
+        media_base: the folder that the recordings' names are relative to; by default that of the page.
+        order: what to look at first, a key of ``REVIEWS``.
+
+    Raises: UsageError when the file is not a table of `annotate run`, ``out`` is no place for a page, or
+    there is no such folder or order; SetupError when the page can't be written.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out} is no name for a page: let it end with .html.")
     if out.is_dir():
         raise UsageError(f"{out} is a folder: give the name of the .html file to write.")
+    if order is not None and order not in REVIEWS:
+        raise UsageError(f"Unknown order {order!r} to review in: choose {' or '.join(REVIEWS)}.")
     table, facts = read_table(table_file)
-    # A name on disk need not be text; the page is.
-    title = table_file.name.encode("utf-8", "replace").decode("utf-8")
-    page = render(table, title, facts)
-    temporary = out.with_name(f".report.{secrets.token_hex(8)}.tmp")  # a name that nobody can foretell
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, out)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise SetupError(
-            f"{out} can't be written: {error.strerror or error}. Free some space or choose another place."
-        ) from error
+        raise unwritable(out, error) from error
+    files = table["file"].unique(maintain_order=True).to_list()
+    media = beside.addresses(files, out.parent if media_base is None else media_base, out)
+    folder = parts_folder(out)
+    # A name on disk need not be text; the page is.
+    title = table_file.name.encode("utf-8", "replace").decode("utf-8")
+    page = render(
+        table,
+        title,
+        facts,
+        media=dict(zip(files, media, strict=True)),
+        order=order,
+        folder=quote(os.fsencode(folder.name)),
+    )
+    if page.parts:
+        folders.claim(folder, "the folder of the page's parts")
+    try:
+        for name, part in page.parts.items():
+            write_whole(folder / name, part)
+        write_whole(out, page.html)
+        # Those of an earlier page: this one has others, by other names.
+        if (folder / folders.MARK).is_file():
+            for name in set(os.listdir(folder)) - {folders.MARK, *page.parts}:
+                (folder / name).unlink()
+            if not page.parts:
+                folders.remove(folder)
+    except OSError as error:
+        raise unwritable(out, error) from error
 
 
-def render(table: pl.DataFrame, title: str, facts: dict[str, str]) -> str:
-    """The page of a table, as HTML.
+def unwritable(out: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"{out} can't be written: {error.strerror or error}. Free some space or choose another place."
+    )
+
+
+def write_whole(out: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises: OSError."""
+    temporary = out.with_name(f".report.{secrets.token_hex(8)}.tmp")  # a name that nobody can foretell
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render(
+    table: pl.DataFrame,
+    title: str,
+    facts: dict[str, str],
+    *,
+    media: dict[str, str | None] | None = None,
+    order: str | None = None,
+    folder: str = "parts",
+) -> Page:
+    """The page of a table.
 
     Args:
         table: rows as `annotate run` writes them, (n, columns), n may be 0.
         title: what the page is called, usually the table's file name.
         facts: what else to say of the run: a name and a text or JSON object each.
+        media: file -> its address as seen from the page.
+        order: what to look at first, a key of ``REVIEWS``.
+        folder: address of the folder that the parts will lie in, as seen from the page.
 
     Raises: UsageError when the table lacks columns or holds what such a table never holds.
     """
     table = checked(table, title)
     labels = labels_of(table.columns)
-    whole, recordings, number = content.count(table, labels)
-    shown = content.utterances(table, recordings, labels)
-    full = [
-        replace(recording, shown=len(data["rows"]))
-        for recording, data in zip(recordings, shown, strict=False)
-    ]
-    styles = [bar.style for bar in whole.emotion]
+    whole, listed = content.count(table, labels)
+    sizes = listed["utterances"].to_list()
+    parts = rows.in_parts(rows.recordings(table, sizes, labels), PART_RECORDINGS, PART_BYTES)
+    inside = len(parts) <= 1
+    files = (
+        {} if inside else {part_name(number, text): part_page(text) for number, (_, text) in enumerate(parts)}
+    )
+    starts = [first for first, _ in parts]
     data = {
+        "key": fingerprint(table),
         "labels": [bar.name for bar in whole.emotion],
-        "styles": styles,
+        "names": labels,
+        "styles": [bar.style for bar in whole.emotion],
         "sentiments": list(SENTIMENTS),
-        "recordings": shown,
+        "parts": [f"{folder}/{name}" for name in files],
+        "starts": starts,
+        "recordings": [described(row, (media or {}).get(row["file"])) for row in listed.to_dicts()],
+        "review": at_places(REVIEWS[order](table, labels), sizes) if order else None,
     }
-    files = resources.files("annotator.report")
-    css, script = ((files / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    script = Markup('"use strict";\n(() => {{\n{}}})();\n').format(Markup("\n").join(map(piece, SCRIPT)))
+    css = text_of("page.css")
+    after, shuffles = patterns.follows(table, labels)
+    models = table["model"].unique(maintain_order=True).to_list()
+    html = template("page.html.j2").render(
+        title=content.visible(title, content.NAME_CHARACTERS),
+        css=css,
+        script=script,
+        # `file:` beside 'self', because a page on disk is in some browsers none of its own folder.
+        policy=f"default-src 'none'; style-src {hash_source(css)}; script-src {hash_source(script)}; "
+        "media-src 'self' file:; frame-src 'self' file:; base-uri 'none'; form-action 'none'",
+        data=content.encoded(data),
+        bodies=parts[0][1] if inside and parts else "",
+        whole=whole,
+        recordings=len(listed),
+        models=[content.visible(model, content.NAME_CHARACTERS) for model in models[:10]],
+        more_models=max(0, len(models) - 10),
+        facts=content.readable(facts),
+        colours_repeat=len(labels) > content.COLOURS,
+        pairs=patterns.modalities(table, labels),
+        after={content.visible(who, content.NAME_CHARACTERS): found for who, found in after.items()},
+        shuffles=shuffles,
+    )
+    return Page(html, files)
+
+
+def described(recording: dict[str, Any], address: str | None) -> dict[str, Any]:
+    """A recording as the page lists it; with the name in the table (``path``) where it is shown otherwise."""
+    file = recording["file"]
+    shown = content.visible(file, content.NAME_CHARACTERS)
+    return {
+        **recording,
+        "file": shown,
+        **({"path": file} if shown != file else {}),
+        **({"media": address} if address is not None else {}),
+    }
+
+
+def at_places(order: list[int], sizes: list[int]) -> list[list[int]]:
+    """Rows of the table as recording and row within it."""
+    firsts = np.cumsum([0, *sizes])
+    which = np.searchsorted(firsts, order, side="right") - 1
+    return [[int(r), int(row - firsts[r])] for r, row in zip(which, order, strict=True)]
+
+
+def fingerprint(table: pl.DataFrame) -> str:
+    """By what a browser knows corrections of this table again: its utterances and labels."""
+    known = table.select("file", "start", "end", "speaker", "text", "emotion")
+    return hashlib.sha256(known.write_json().encode()).hexdigest()[:16]
+
+
+def part_name(number: int, text: str) -> str:
+    """By content, so that a page never gets a part of another one."""
+    return f"part-{number:04}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.html"
+
+
+def part_page(text: Markup) -> str:
+    """A page that hands its data to the page that holds it, and does nothing else."""
+    script = text_of("part.js")
+    policy = f"default-src 'none'; script-src {hash_source(script)}; base-uri 'none'; form-action 'none'"
+    return template("part.html.j2").render(policy=policy, bodies=text, script=script)
+
+
+def text_of(name: str) -> Markup:
+    """A file of this package, which goes into the page as it is."""
+    return Markup((resources.files("annotator.report") / name).read_text("utf-8"))
+
+
+def piece(name: str) -> Markup:
+    return text_of(f"script/{name}.js")
+
+
+def template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("annotator.report", "."),
         autoescape=True,
@@ -91,25 +257,7 @@ def render(table: pl.DataFrame, title: str, facts: dict[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = content.duration
-    models = table["model"].unique(maintain_order=True).to_list()
-    return environment.get_template("page.html.j2").render(
-        title=content.visible(title, content.NAME_CHARACTERS),
-        css=Markup(css),
-        script=Markup(script),
-        policy=f"default-src 'none'; style-src {hash_source(css)}; script-src {hash_source(script)}; "
-        "base-uri 'none'; form-action 'none'",
-        data=content.encoded(data),
-        whole=whole,
-        recordings=number,
-        full=full,
-        listed=recordings[len(full) :][: content.listed(labels)],
-        rest=number - len(full),
-        models=[content.visible(model, content.NAME_CHARACTERS) for model in models[:10]],
-        more_models=max(0, len(models) - 10),
-        facts=content.readable(facts),
-        colours_repeat=len(labels) > content.COLOURS,
-        megabytes=content.PAGE_BYTES >> 20,
-    )
+    return environment.get_template(name)
 
 
 def hash_source(text: str) -> str:

@@ -48,7 +48,7 @@ def read_cells(
     empty: Cells = [None] * height
 
     def column(meaning: str) -> Cells:
-        return [None if v is None or not v.strip() else v.strip() for v in values.get(meaning, empty)]
+        return [_plain(cell, is_csv) for cell in values.get(meaning, empty)]
 
     spelled = _spellings(column("label"), labels)
     sentiments = {name: name for name in SENTIMENTS}
@@ -65,8 +65,6 @@ def read_cells(
             faults.add(f"the label {label!r} is none of {', '.join(labels or ())}", [number])
         if sentiment is not None and sentiment.lower() not in sentiments:
             faults.add(f"the sentiment {sentiment!r} is none of {', '.join(SENTIMENTS)}", [number])
-        if text is not None and is_csv and "'" in text:
-            text = unescaped_text(text)
         known = spelled.get(label.lower()) if label is not None else None
         row = Row(
             number=number,
@@ -86,6 +84,12 @@ def read_cells(
         )
         rows.append(row)
     return rows
+
+
+def _plain(cell: str | None, is_csv: bool) -> str | None:
+    """What a cell says: without spaces around, and without apostrophes before a formula; None if nothing."""
+    text = (cell or "").strip()
+    return (unescaped_text(text) if is_csv and "'" in text else text) or None
 
 
 def _spellings(cells: Cells, labels: Sequence[str] | None) -> dict[str, str]:
