@@ -6,7 +6,8 @@ in two or three ways, the others go to the nearest, and a search finds the path 
 what was heard and changes voice where the segmentation hears a change. Of the ways, that one is taken whose
 voices are furthest apart for what so little speech can tell (``apart``): two voices come before one voice
 and a splinter. The number is the one beyond which a further voice brings too little, each stretch compared
-with the others of its voice, or more where all are far apart. Nothing is remembered between recordings.
+with the others of its voice; more where all are far apart, fewer where two are as near as parts of one.
+Nothing is remembered between recordings.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ MOST_S = 3.0  # ... of up to so many seconds of one stretch
 # Mean cosine that the k-th voice must bring, times k, in a long recording, and the seconds of speech at
 # which it is half of that: moods bring more the more is said.
 WORTH, HALF_WORTH_S = 0.09, 15.0
-SURELY_APART = 1.25  # deviations by which all voices must be apart to count all the same
+# Deviations by which all voices are apart: from the first on they count all the same in a short recording,
+# below the second a third voice or a further one does not count at all.
+SURELY_APART, BARELY_APART = 1.25, 0.15
 # Two parts of one voice, as long as one likes, have this mean cosine; half of what a stretch of so many
 # seconds says is its voice; deviation of the cosine of long parts, and what short ones add.
 ONE_COSINE, HALF_S, SPREAD, SPREAD_SHORT = 0.72, 1.8, 0.08, 0.12
@@ -196,8 +199,11 @@ def _best(heard: Stretches, space: VoiceSpace, plain: Floats, least: int, most: 
             return found[1]
     allowed = [count for count in found if min(least, top) <= count <= most]
     count = max(allowed, key=lambda k: worth[k])
-    while count + 1 in allowed and _distance(plain, seconds, found[count + 1])[0] >= SURELY_APART:
-        count += 1
+    if seconds.sum() < LONG_S:  # in longer ones a mood can be as far away
+        while count + 1 in allowed and _distance(plain, seconds, found[count + 1])[0] >= SURELY_APART:
+            count += 1
+    while count > max(2, least) and _distance(plain, seconds, found[count])[0] < BARELY_APART:
+        count -= 1
     return found[count]
 
 
