@@ -14,6 +14,8 @@ from pathlib import Path
 
 from annotator.records import SetupError
 
+OURS = "conversation-annotator"
+
 
 @dataclass(frozen=True)
 class WheelFile:
@@ -56,12 +58,14 @@ class WheelFile:
 
     @property
     def remedy(self) -> str:
+        if self.requirement == OURS:
+            return f"Install {OURS} again, as it was installed."
         return f"Install it again: pip install --no-deps --force-reinstall {self.requirement}"
 
 
 def own_file(package: str, path: str, sha256: str) -> WheelFile:
     """A file that lies in our own wheel, beside the code of ``package``."""
-    return WheelFile("conversation-annotator", package, path, sha256)
+    return WheelFile(OURS, package, path, sha256)
 
 
 @cache
