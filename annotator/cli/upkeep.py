@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -30,8 +31,17 @@ def download(
 
 
 @app.command()
-def doctor() -> None:
-    """Show what is installed, what each stage would use, and what is missing and how to get it."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Try out what a run needs, show what each stage would use, and name what would improve it most.
+
+    Imports, folders, GPU, and four seconds of speech through a whole run; nothing is fetched.
+    Exit code 1 where a run would not work.
+    """
     from annotator import doctor as examination
 
-    say(examination.report())
+    found = examination.examine()
+    say(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    if not found.works:
+        raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """Who speaks when: one protocol, two backends, and speaker files that lie beside a recording.
 
-embedded   Silero VAD, GE2E speaker embeddings and clustering; all weights come in wheels
+embedded   segmentation-3.0, CAM++ and clustering of our own; all weights ship with it
 pyannote   pyannote.audio's community-1 pipeline, when its (gated) weights are at hand
 """
 

