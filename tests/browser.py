@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+ANSWER_S = 60  # a loaded machine is slow; a browser that is stuck must not hold the tests
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-background-networking "
     "--disable-component-update --disable-extensions --mute-audio --autoplay-policy=no-user-gesture-required "
@@ -96,9 +98,10 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            piece = os.read(self._read, 1 << 20)
+            ready, _, _ = select.select([self._read], [], [], ANSWER_S)
+            piece = os.read(self._read, 1 << 20) if ready else b""
             if not piece:
-                raise RuntimeError("Chromium ended")
+                raise RuntimeError(f"Chromium ended, or has said nothing for {ANSWER_S} s")
             self._rest += piece
         raw, self._rest = self._rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(raw)
@@ -131,7 +134,7 @@ class Browser:
             raise RuntimeError(done["exceptionDetails"]["exception"].get("description"))
         return done["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 20.0) -> Any:
+    def wait(self, condition: str, seconds: float = 60.0) -> Any:
         """Wait until an expression is true, and give its value."""
         until = time.monotonic() + seconds
         while not (value := self.run(condition)):

@@ -115,10 +115,14 @@ def test_it_follows_what_is_played_word_by_word(tmp_path: Path, browser: Browser
     browser.open(page_in(tmp_path, *talk()))
     browser.key("j")
     browser.wait("document.getElementById('media').readyState > 0")
-    browser.run("document.getElementById('media').currentTime = 3.1")
+    browser.run(
+        "(() => { window.heard = []; const player = document.getElementById('media');"
+        f"new MutationObserver(() => heard.push(document.querySelector('{row(2)} .word.said')?.textContent))"
+        ".observe(document.body, {subtree: true, attributeFilter: ['class']});"
+        "player.playbackRate = 0.5; player.currentTime = 3.1; })()"
+    )
     browser.key(" ")
-    for said in ("not", "all."):
-        browser.wait(f"document.querySelector('{row(2)} .word.said')?.textContent === '{said}'")
+    browser.wait("['No,', 'not', 'at', 'all.'].every((word) => heard.includes(word))")
     assert browser.run("document.querySelector('#dock-text .word.unsure').textContent") == "at"
     browser.key(" ")
     assert browser.run("document.getElementById('media').paused")
@@ -185,7 +189,7 @@ def test_filters_and_orders(tmp_path: Path, browser: Browser) -> None:
     for field, value, starts in FILTERS:
         set_field(browser, field, value)
         browser.wait(f"document.getElementById('nothing').hidden === {str(bool(starts)).lower()}")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while shown(browser) != starts and time.monotonic() < until:
             time.sleep(0.02)
         assert shown(browser) == starts, (field, value)
@@ -202,7 +206,7 @@ def saved(browser: Browser) -> Path:
     file = browser.downloads / "corrections.csv"
     file.unlink(missing_ok=True)
     browser.click("#save")
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not file.is_file() and time.monotonic() < until:
         time.sleep(0.02)
     return file
