@@ -204,6 +204,7 @@ class Predictor:
         sentiment[blank] = self._about.prior["coarse"]
         used = np.zeros((len(present), len(MODALITIES)), np.bool_)
         alone = np.full((len(present), len(MODALITIES), len(self.labels)), np.nan, np.float32)
+        numbers: NDArray[np.bool_] = np.isfinite(np.concatenate([emotion, sentiment], 1)).all(1)
         for column, modality in enumerate(modalities):
             there, number = present[:, column], MODALITIES.index(modality)
             used[:, number] = there
@@ -213,14 +214,13 @@ class Predictor:
                 alone[there, number] = emotion[there]  # there is nothing beside it in the whole batch
             else:
                 alone[there, number] = self._told(conversations, [modality])[0][there]
+            numbers[there] &= np.isfinite(alone[there, number]).all(1)
         plausible = plausible_sets(self._about.calibration, emotion, present, modalities)
         ends = np.cumsum([len(c) for c in conversations])[:-1]
         parts = (np.split(whole, ends) for whole in (emotion, sentiment, used, alone, plausible))
         return [
-            Prediction(*part)
-            if np.isfinite(part[0]).all() and np.isfinite(part[1]).all()
-            else self._no_numbers()
-            for part in zip(*parts, strict=True)
+            Prediction(*part) if sound.all() else self._no_numbers()
+            for sound, *part in zip(np.split(numbers, ends), *parts, strict=True)
         ]
 
     def _told(
