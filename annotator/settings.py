@@ -35,9 +35,7 @@ class RunSettings(BaseModel):
     dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
     device: str = "auto"
     batch_size: int = Field(default=32, ge=1)  # conversations a batch
-    workers: int | None = Field(
-        default=None, ge=1
-    )  # processes; None: what the processors allow, four at most
+    workers: int | None = Field(default=None, ge=1)  # None: as many as the processors allow, four at most
     threads: int | None = Field(default=None, ge=1)  # of a worker; None: its share of the processors
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None

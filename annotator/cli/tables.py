@@ -61,9 +61,7 @@ def run(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(
-            help="Processor threads of each worker, at most. [default: its share of the processors]"
-        ),
+        typer.Option(help="Threads of each worker, at most. [default: its share of the processors]"),
     ] = None,
     shard: Annotated[str | None, typer.Option(metavar="i/N", help="Do only the i-th of N shares.")] = None,
     work_dir: Annotated[

@@ -115,7 +115,7 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
             about = {
                 "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
                 "wall_seconds": round(time.time() - started, 3),
-                "seconds_per_stage": {k: round(v, 3) for k, v in job.clock.wall.items()},
+                "seconds_per_stage": {k: round(v.wall, 3) for k, v in job.spent().items()},
                 "annotated_now": job.annotated,
                 "device": device,
                 "backends": {

@@ -29,7 +29,7 @@ from annotator.pipeline.stages import (
     make_worker,
     reading_limit_s,
 )
-from annotator.pipeline.timing import Stopwatch, of_thread
+from annotator.pipeline.timing import Shift, Spent, Stopwatch, of_thread
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
@@ -221,21 +221,23 @@ class Job:
             self.close()
             self.work.save_inputs()
 
+    def spent(self) -> dict[str, Spent]:
+        """What each stage has spent, over all processes."""
+        whole = Stopwatch()
+        for part in (self.clock.spent, *({"load": worker.loading} for worker in self.shifts)):
+            whole.add(part)
+        return whole.spent
+
     def profile(self, wall_s: float) -> Profile:
         """Where the time of the run went, which took ``wall_s`` seconds."""
-        workers = self._pool.shifts if self._pool else []
-        stages = Stopwatch()
-        stages.add(self.clock.spent)
-        for worker in workers:
-            stages.add({"load": worker.loading})
         return Profile(
             shard=self.settings.shard,
             wall_s=wall_s,
             sound_s=self.sound_s,
             processors=threads.processors(),
             threads=threads.of_worker(self.size, self.settings.threads),
-            stages=stages.spent,
-            workers=workers,
+            stages=self.spent(),
+            workers=self.shifts,
             labelling_s=self.labelling_s,
             network_waited_s=self.waited_s,
         )
@@ -244,6 +246,11 @@ class Job:
         """End the workers; at once where something went wrong."""
         if self._pool:
             self._pool.close(kill=sys.exc_info()[0] is not None)
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """What each worker has done."""
+        return self._pool.shifts if self._pool else []
 
     @property
     def size(self) -> int:

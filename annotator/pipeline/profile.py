@@ -27,7 +27,7 @@ NAMES = {
     "predict": "the network",
     "write": "writing",
 }
-HELD_UP = 0.5  # share of a stage's time with a processor, below which something else held it up
+HELD_UP = 0.5  # share of a stage's time with a processor: with less, something else held it up
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,23 @@ class Profile:
         if self.labelling_s > max(loading, side_by_side):
             waited = sum(w.waited_s for w in workers)
             return (
-                f"The network limits this run: with writing its labels it took {self.labelling_s:.1f} s {of_run}, "
-                f"and the workers waited {waited:.1f} s."
+                f"The network limits this run: with writing its labels it took {self.labelling_s:.1f} s "
+                f"{of_run}, and the workers waited {waited:.1f} s."
             )
         if loading > side_by_side:
             return (
-                f"Loading limits this run: a worker took {loading:.1f} s {of_run} to load its models, once for "
-                "all its recordings."
+                f"Loading limits this run: a worker took {loading:.1f} s {of_run} to load its models, once "
+                "for all its recordings."
             )
         stage = max(PREPARING, key=lambda name: self.stages.get(name, Spent()).wall)
         spent = self.stages.get(stage, Spent())
-        held_up = ""
+        with_processor = ""
         if spent.processor < HELD_UP * spent.wall:
-            held_up = f" (but had a processor only for {spent.processor:.1f} s of them)"
+            with_processor = f" ({spent.processor:.1f} s of them with a processor)"
         return (
-            f"What limits this run is {NAMES[stage]}: it took {spent.wall:.1f} s{held_up} of the {busy:.1f} s that "
-            f"workers were busy, and the network waited {self.network_waited_s:.1f} s for them."
+            f"What limits this run is {NAMES[stage]}: it took {spent.wall:.1f} s{with_processor} of the "
+            f"{busy:.1f} s that workers were busy, and the network waited {self.network_waited_s:.1f} s for "
+            "them."
         )
 
     @property
@@ -124,9 +125,8 @@ class Profile:
                 f"{worker.recordings} recording{'' if worker.recordings == 1 else 's'}, waited "
                 f"{worker.waited_s:.1f} s for the next"
             )
-        lines.append(
-            f"network: busy {self.labelling_s:.1f} s with writing, waited {self.network_waited_s:.1f} s for workers"
-        )
+        busy, waited = self.labelling_s, self.network_waited_s
+        lines.append(f"network: busy {busy:.1f} s with its writing, waited {waited:.1f} s for workers")
         lines.append(
             f"{self.sound_s:.1f} s of sound in {self.wall_s:.1f} s: {self.speed:.2f} s a second, with "
             f"{self.threads} thread{'' if self.threads == 1 else 's'} a worker and {self.processors} "
