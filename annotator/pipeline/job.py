@@ -217,7 +217,7 @@ class Job:
                 self.label()
         finally:
             scan.end()
-            self.clock.add(scan_clock.spent)
+            self.clock.add(dict(scan_clock.spent))  # of a run that was stopped the scan may go on
             self.close()
             self.work.save_inputs()
 

@@ -48,7 +48,7 @@ class Profile:
     def limits(self) -> str:
         """What limits the run, in one sentence."""
         workers = [w for w in self.workers if w.recordings]
-        if not workers and not self.labelling_s:
+        if not workers and "predict" not in self.stages:
             return "Nothing limits this run: no recording was left to annotate."
         loading = max((w.loading.wall for w in workers), default=0.0)
         busy = sum(w.busy.wall for w in workers)

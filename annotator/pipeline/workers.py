@@ -74,7 +74,7 @@ class WorkerPool:
             must be importable by name (the processes are spawned, not forked: CUDA and threads).
         limit_s: how long a task may take; a worker that needs longer hangs, and is killed. Time in which this
             process is stopped does not count.
-        threads: those of the libraries of a worker; by default its share of the processors.
+        threads_each: those of the libraries of a worker; by default its share of the processors.
     """
 
     def __init__(
