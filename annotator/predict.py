@@ -26,6 +26,7 @@ from annotator.records import (
     SetupError,
     UsageError,
 )
+from annotator.threads import one_thread
 
 if TYPE_CHECKING:
     from model import Network  # noqa: TID251 - the stage that runs the network
@@ -234,7 +235,7 @@ class Predictor:
         config = self._about.config
         batch = collate([restricted(c, modalities) for c in conversations], config.modalities)
         batch.features = {m: f.double() for m, f in batch.features.items()}
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread(torch.device(self._device)):
             output = self._network(batch.to(self._device))
         present: NDArray[np.bool_] = batch.present[batch.mask].cpu().numpy()  # in the checkpoint's order
         fine, coarse = output.fine.cpu().numpy(), output.coarse.cpu().numpy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from annotator.records import MODALITIES, UsageError
+from annotator.threads import of_worker, processors
 
 
 class RunSettings(BaseModel):
@@ -35,13 +35,15 @@ class RunSettings(BaseModel):
     dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
     device: str = "auto"
     batch_size: int = Field(default=32, ge=1)  # conversations a batch
-    workers: int | None = Field(default=None, ge=1)  # processes; None: one a core, four at most
+    workers: int | None = Field(default=None, ge=1)  # None: as many as the processors allow, four at most
+    threads: int | None = Field(default=None, ge=1)  # of a worker; None: its share of the processors
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None
     fresh: bool = False
     retry_failed: bool = False
     offline: bool = False
     report: Path | None = None
+    profile: bool = False  # tell where the time went
     face_detector: Literal["auto", "yunet", "centerface"] = "auto"
     frame_rate: float = Field(default=8.0, gt=0, le=30)  # sampled frames a second
     link_speakers: bool = False  # one name for one person in all recordings, by voice
@@ -112,7 +114,8 @@ class RunSettings(BaseModel):
 
     @property
     def worker_count(self) -> int:
-        return self.workers or min(os.cpu_count() or 1, 4)
+        each = of_worker(1, self.threads or 1)
+        return self.workers or max(1, min(processors() // each, 4))
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:

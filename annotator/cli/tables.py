@@ -56,7 +56,12 @@ def run(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Conversations a batch. [default: 32]")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Recordings side by side. [default: one a core, 4 at most]")
+        int | None,
+        typer.Option(help="Recordings side by side. [default: what the processors allow, 4 at most]"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of each worker, at most. [default: its share of the processors]"),
     ] = None,
     shard: Annotated[str | None, typer.Option(metavar="i/N", help="Do only the i-th of N shares.")] = None,
     work_dir: Annotated[
@@ -75,6 +80,9 @@ def run(
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")
+    ] = None,
+    profile: Annotated[
+        bool | None, typer.Option("--profile", help="Tell where the time went, and which stage limits.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Settings; flags go before.")
@@ -104,6 +112,7 @@ def run(
         "device": device,
         "batch_size": batch_size,
         "workers": workers,
+        "threads": threads,
         "shard": shard,
         "work_dir": work_dir,
         "fresh": fresh,
@@ -111,6 +120,7 @@ def run(
         "offline": offline,
         "link_speakers": link_speakers,
         "report": report,
+        "profile": profile,
     }
     settings = load_settings(config, flags)
     if settings.offline:
@@ -137,6 +147,8 @@ def run(
             base, beside = common_folder(inputs), settings.report.absolute().parent
             write_report(out, settings.report, base if base.is_relative_to(beside) else None)
             say(f"{settings.report}")
+    if result.profile is not None:
+        say("\n".join(result.profile.lines()))
     raise typer.Exit(result.exit_code)
 
 

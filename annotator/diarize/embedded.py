@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
+from annotator.threads import side_by_side
 
 from . import Diarized, DiarizerSettings, weights  # noqa: TID251 - own package
 from .clustering import (  # noqa: TID251 - own package
@@ -138,7 +139,6 @@ class Embedded:
         flags = ("speakers_alike",) if mean < ALIKE else ()
         return Diarized(turns_of(speakers, label, margin), flags=flags)
 
-    @torch.inference_mode()
     def speaking(self, audio: Audio, factor: float) -> NDArray[np.bool_]:
         """Who of three speaks in each 10 ms. (frames, 3)
 
@@ -149,12 +149,16 @@ class Embedded:
         last = part_of(np.array([frames - 1]), frames)[0]
         found = np.zeros((frames, 3), np.bool_)
         parts = part_of(np.arange(frames), frames)
-        for first in range(0, last + 1, BATCH):
-            numbers = range(first, min(first + BATCH, last + 1))
+
+        def heard(numbers: range) -> Floats:
             starts = [number * STEP * HOP for number in numbers]
             sound = torch.stack([self.samples(audio, start, start + length, factor) for start in starts])
-            chances = self.activity(sound).exp().cpu().numpy()  # (n, 589, 7)
-            for number, chance in zip(numbers, chances, strict=True):
+            chances: Floats = self.activity(sound).exp().cpu().numpy()  # (n, 589, 7)
+            return chances
+
+        batches = [range(first, min(first + BATCH, last + 1)) for first in range(0, last + 1, BATCH)]
+        for numbers, batch in zip(batches, side_by_side(heard, batches, self.device), strict=True):
+            for number, chance in zip(numbers, batch, strict=True):
                 mine = np.arange(*np.searchsorted(parts, [number, number + 1]))
                 seconds = (mine - number * STEP + 0.5) / 100
                 rows = np.rint((seconds - ACTIVITY_START_S) / ACTIVITY_STEP_S).astype(np.int64)
@@ -162,16 +166,18 @@ class Embedded:
                 found[mine] = ACTIVE[who_speaks(chance)]
         return found
 
-    @torch.inference_mode()
     def embed(self, audio: Audio, stretches: list[Ints], factor: float) -> Floats:
         """Embeddings of the voice in these frames of 10 ms, one for each list of frames. -> (n, 192)"""
-        found = np.zeros((len(stretches), EMBEDDING), np.float32)
-        for number, frames in enumerate(stretches):
+
+        def embedding(frames: Ints) -> Floats:
             first = int(frames[0])
             sound = self.samples(audio, first * HOP, int(frames[-1]) * HOP + WINDOW, factor)
             mel = mel_energies(sound)[torch.from_numpy(frames - first).to(self.device)]
-            found[number] = self.encoder((mel - mel.mean(dim=0))[None])[0].cpu().numpy()
-        return found
+            voice: Floats = self.encoder((mel - mel.mean(dim=0))[None])[0].cpu().numpy()
+            return voice
+
+        found = list(side_by_side(embedding, stretches, self.device))
+        return np.stack(found) if found else np.zeros((0, EMBEDDING), np.float32)
 
     def samples(self, audio: Audio, start: int, end: int, factor: float) -> torch.Tensor:
         """Samples of that gain, clipped to [-1, 1]; zeros outside the recording. (end - start,)"""

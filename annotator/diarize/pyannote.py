@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
+from annotator.threads import one_thread
 
 from . import Diarized, DiarizerSettings  # noqa: TID251 - own package
 from .linking import Heard, link  # noqa: TID251 - own package
@@ -50,6 +51,7 @@ class Pyannote:
             raise SetupError(str(missing_pyannote_weights(settings.pyannote_folder)))
         self.settings = settings
         self.pipeline = load_pipeline(folder, settings.device)
+        self.device = settings.device
 
     def __call__(self, audio: Audio) -> Diarized:
         """Turns as they overlap, and the same with one speaker at a time."""
@@ -71,7 +73,7 @@ class Pyannote:
             return Heard(start, end, (), (), {})
         least, most = self.settings.bounds
         whole = start <= 0 and end >= audio.duration_s
-        with quiet():
+        with quiet(), one_thread(torch.device(self.device)):
             output = self.pipeline(
                 {"waveform": torch.from_numpy(sound)[None], "sample_rate": RATE_HZ, "uri": "recording"},
                 # In a part of a recording some of the speakers may be silent.

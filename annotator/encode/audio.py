@@ -19,8 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
+from annotator.threads import one_thread
 
-from .text import one_thread  # noqa: TID251 - its own package
 from .voice import load_voice_scores  # noqa: TID251 - its own package
 from .whisper import (  # noqa: TID251 - its own package
     LAYERS,

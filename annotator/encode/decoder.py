@@ -27,9 +27,9 @@ from annotator.encode.text import (  # noqa: TID251 - its own package
     TextEncoder,
     has_text,
     load_folder,
-    one_thread,
 )
 from annotator.records import Evidence, Features, SetupError, Utterance
+from annotator.threads import one_thread
 
 OPENING = "A conversation:\n"
 QUESTION = "In one word, {} feels"

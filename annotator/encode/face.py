@@ -23,6 +23,7 @@ from torchvision.models.densenet import DenseNet
 
 from annotator import plain_json
 from annotator.records import Evidence, Features, SetupError, Utterance
+from annotator.threads import side_by_side
 
 from .precision import mixed_precision  # noqa: TID251 - its own package
 
@@ -120,7 +121,6 @@ def load_face_net(file: Path, device: str = "cpu") -> FaceNet:
     return net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-@torch.inference_mode()
 def face_features(net: FaceNet, groups: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Mean feature of each group of crops ``(k_i, 48, 48)``, mirror images included: ``(n, d)``.
 
@@ -135,14 +135,20 @@ def face_features(net: FaceNet, groups: Sequence[NDArray[np.uint8]]) -> NDArray[
     sums = np.zeros((len(groups), net.width), np.float64)
     full = [crops for crops in groups if len(crops)]
     crops = np.concatenate(full) if full else np.zeros((0, CROP_PX, CROP_PX), np.uint8)
-    for start in range(0, len(crops), BATCH):
+
+    def seen(start: int) -> NDArray[np.float32]:
         block = crops[start : start + BATCH]
         padded = np.zeros((BATCH, CROP_PX, CROP_PX), np.float32)
         padded[: len(block)] = standardise(block)
         x = torch.from_numpy(padded).to(device)
         with mixed_precision(device):
             both = [net.features(side).float().cpu().numpy() for side in (x, x.flip(-1))]
-        np.add.at(sums, group_of[start : start + BATCH], (both[0] + both[1])[: len(block)])
+        whole: NDArray[np.float32] = (both[0] + both[1])[: len(block)]
+        return whole
+
+    starts = range(0, len(crops), BATCH)
+    for start, values in zip(starts, side_by_side(seen, starts, device), strict=True):
+        np.add.at(sums, group_of[start : start + BATCH], values)
     means: NDArray[np.float32] = (sums / np.maximum(2 * counts, 1)[:, None]).astype(np.float32)
     return means
 

@@ -34,6 +34,7 @@ from annotator.encode.adapters import (  # noqa: TID251 - its own package
 from annotator.encode.e5 import WIDTH, load_e5  # noqa: TID251 - its own package
 from annotator.encode.reading import UNREAD  # noqa: TID251 - its own package
 from annotator.records import Evidence, Features, SetupError, Utterance
+from annotator.threads import one_thread
 
 MAX_TOKENS = 128  # an utterance rarely has 60; with context more, and its start goes first
 BATCH_TOKENS = 4096  # of a batch, padding included
@@ -211,22 +212,6 @@ class TextEncoder:
             for rows in self.batches(texts, self.batch_tokens):
                 values[rows] = self.pool(self.tokenize([texts[i] for i in rows])).cpu().numpy()
         return values
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """One thread on a CPU: products of few rows are added in another order by several.
-
-    Vectors would differ in their last bits with the number of workers, whose threads are fewer when they are
-    more.
-    """
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

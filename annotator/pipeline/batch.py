@@ -18,7 +18,15 @@ import polars as pl
 from annotator import diarize, encode, faces, media, offline, transcribe, weights, whisper_files
 from annotator.device import resolve_device
 from annotator.pipeline.job import Job, installed
-from annotator.pipeline.outputs import check_out, manifest, read_manifest, work_manifests, write_outputs
+from annotator.pipeline.outputs import (
+    add_profile,
+    check_out,
+    manifest,
+    read_manifest,
+    work_manifests,
+    write_outputs,
+)
+from annotator.pipeline.profile import Profile
 from annotator.pipeline.scan import Entry
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
@@ -52,6 +60,7 @@ class RunResult:
     failures: list[dict[str, Any]] = field(default_factory=list)
     table: pl.DataFrame | None = None  # None when the run was stopped
     stopped_by: int | None = None  # the signal
+    profile: Profile | None = None  # where it was asked for
 
     @property
     def exit_code(self) -> int:
@@ -71,6 +80,7 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 
 
 def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool) -> RunResult:
+    begun = time.monotonic()
     check_out(out)
     found, passed_over = media.look_through(inputs)
     if not found:
@@ -100,11 +110,12 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
         job.run()
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
-            plain = settings.model_dump(mode="json", exclude={"fresh", "retry_failed", "report"})
+            left_out = {"fresh", "retry_failed", "report", "profile"}
+            plain = settings.model_dump(mode="json", exclude=left_out)
             about = {
                 "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
                 "wall_seconds": round(time.time() - started, 3),
-                "seconds_per_stage": {k: round(v, 3) for k, v in job.seconds.items()},
+                "seconds_per_stage": {k: round(v.wall, 3) for k, v in job.spent().items()},
                 "annotated_now": job.annotated,
                 "device": device,
                 "backends": {
@@ -117,12 +128,19 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
             # Shards of one output end side by side: the last one to merge must see all.
             others = [{"file": other.file, "reason": other.reason} for other in passed_over]
             with output_merging(out):
-                work.write_json(work.manifest_file, manifest(job, plain, versions(), about, others))
-                result.table, result.failures = write_outputs(work_manifests(work), out)
+                with job.clock.stage("write"):
+                    told = manifest(job, plain, versions(), about, others)
+                    work.write_json(work.manifest_file, told)
+                    result.table, result.failures = write_outputs(work_manifests(work), out)
+                if settings.profile:  # it knows of the writing, too
+                    result.profile = job.profile(time.monotonic() - begun)
+                    add_profile(work, out, told, result.profile)
             if line := done_already(len(entries), job.found):
                 log.info("%s", line)
             if line := without_words(result.table, backends.transcriber):
                 log.info("%s", line)
+        elif settings.profile:
+            result.profile = job.profile(time.monotonic() - begun)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import sys
 import time
 from collections import deque
@@ -16,8 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from annotator import encode, media, table, weights
+from annotator import encode, media, table, threads, weights
 from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.profile import Profile
 from annotator.pipeline.recordings import label
 from annotator.pipeline.scan import Entry, Scan
 from annotator.pipeline.signals import Stop
@@ -29,6 +29,7 @@ from annotator.pipeline.stages import (
     make_worker,
     reading_limit_s,
 )
+from annotator.pipeline.timing import Shift, Spent, Stopwatch, of_thread
 from annotator.pipeline.workdir import WorkDir, hash_json
 from annotator.pipeline.workers import Outcome, WorkerPool
 from annotator.predict import Predictor
@@ -156,7 +157,10 @@ class Job:
     work: WorkDir
     progress: bool
     stop: Stop = field(default_factory=Stop)
-    seconds: dict[str, float] = field(default_factory=dict)  # per stage, over all workers
+    clock: Stopwatch = field(default_factory=lambda: Stopwatch(time.process_time))  # of all processes
+    sound_s: float = 0.0  # length of the recordings that workers have prepared
+    labelling_s: float = 0.0  # the network, and writing what it says
+    waited_s: float = 0.0  # for recordings that workers have in hand
     annotated: int = 0  # recordings that were not there from an earlier run
     found: int = 0  # inputs whose rows were there from an earlier run
 
@@ -170,7 +174,6 @@ class Job:
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
         self._ready: deque[Entry] = deque()  # prepared, to be labelled
         self._tasks: deque[Task] = deque()
-        self._prepared_now: set[str] = set()
         self._deaths: set[str] = set()  # keys of recordings under which a worker has died
         self._pool: WorkerPool | None = None
 
@@ -178,7 +181,13 @@ class Job:
         """Do what is left to do: every recording ends with a part or a failure, unless stopped."""
         todo = deque(self.entries)
         scans: deque[tuple[Entry, Future[None]]] = deque()
-        scan = Scan(self.identify)
+        scan_clock = Stopwatch(of_thread)
+
+        def identify(entry: Entry) -> None:
+            with scan_clock.stage("find"):
+                self.identify(entry)
+
+        scan = Scan(identify)
         bar = tqdm(
             total=0,
             disable=None if self.progress else True,  # None: only on a terminal
@@ -208,13 +217,45 @@ class Job:
                 self.label()
         finally:
             scan.end()
+            self.clock.add(dict(scan_clock.spent))  # of a run that was stopped the scan may go on
             self.close()
             self.work.save_inputs()
+
+    def spent(self) -> dict[str, Spent]:
+        """What each stage has spent, over all processes."""
+        whole = Stopwatch()
+        for part in (self.clock.spent, *({"load": worker.loading} for worker in self.shifts)):
+            whole.add(part)
+        return whole.spent
+
+    def profile(self, wall_s: float) -> Profile:
+        """Where the time of the run went, which took ``wall_s`` seconds."""
+        return Profile(
+            shard=self.settings.shard,
+            wall_s=wall_s,
+            sound_s=self.sound_s,
+            processors=threads.processors(),
+            threads=threads.of_worker(self.size, self.settings.threads),
+            stages=self.spent(),
+            workers=self.shifts,
+            labelling_s=self.labelling_s,
+            network_waited_s=self.waited_s,
+        )
 
     def close(self) -> None:
         """End the workers; at once where something went wrong."""
         if self._pool:
             self._pool.close(kill=sys.exc_info()[0] is not None)
+
+    @property
+    def shifts(self) -> list[Shift]:
+        """What each worker has done."""
+        return self._pool.shifts if self._pool else []
+
+    @property
+    def size(self) -> int:
+        """Workers at most."""
+        return max(1, min(self.settings.worker_count, len(self.entries)))  # a shard may have no inputs
 
     @property
     def in_hand(self) -> list[Task]:
@@ -313,7 +354,6 @@ class Job:
         """
         if lacks := media.sandbox_lacks():
             log.warning("decoding: this machine can't hold ffmpeg to %s (see docs/security.md)", lacks)
-        size = max(1, min(self.settings.worker_count, len(self.entries)))  # a shard may have no inputs
         setup = WorkerSetup(
             settings=self.settings,
             backends=self.backends,
@@ -321,19 +361,23 @@ class Job:
             text_languages=self.predictor.text_languages,
             model_folder=self.folder,
             scratch=self.work.scratch,
-            threads=max(1, (os.cpu_count() or 1) // size),
+            threads=threads.of_worker(self.size, self.settings.threads),
         )
-        self._pool = WorkerPool(size, make_worker, setup, reading_limit_s)
+        self._pool = WorkerPool(self.size, make_worker, setup, reading_limit_s, setup.threads)
         self._pool.start(sum(entry.failure is None for entry in self.entries))
-        check_encoders(self.predictor, self.encoders, self.folder)
-        self.predictor.load()
+        with self.clock.stage("load"):
+            check_encoders(self.predictor, self.encoders, self.folder)
+            self.predictor.load()
         return self._pool
 
     def take_in(self, bar: Any) -> None:
         """Take in what the workers have done, waiting half a second at most."""
         if self._pool is None or not self._pool.in_hand:
             return
-        for outcome in self._pool.collect(timeout_s=0.5):
+        asked = time.monotonic()
+        outcomes = self._pool.collect(timeout_s=0.5)
+        self.waited_s += time.monotonic() - asked
+        for outcome in outcomes:
             entry = self._by_key[outcome.task.key][0]
             if self.settle(outcome):
                 bar.update(entry.duration_s)
@@ -346,7 +390,8 @@ class Job:
         task: Task = outcome.task
         copies = self._by_key[task.key]
         if outcome.error is None:
-            self._prepared_now.add(task.key)
+            self.clock.add(outcome.result["spent"])
+            self.sound_s += outcome.result["duration_s"]
             self._ready.append(copies[0])
             return True
         if outcome.details:
@@ -379,11 +424,13 @@ class Job:
 
     def label(self) -> None:
         """Run the network over the prepared recordings together, and write their parts."""
-        start = time.perf_counter()
+        begun = time.monotonic()
         while self._ready:
             entries, recordings = self.next_ready()
             talks = [r.conversations() for r in recordings]
-            flat = iter(self.predictor.predict([c for t in talks for c in t], self.settings.batch_size))
+            with self.clock.stage("predict"):
+                told = self.predictor.predict([c for t in talks for c in t], self.settings.batch_size)
+            flat = iter(told)
             for entry, recording, conversations in zip(entries, recordings, talks, strict=True):
                 found = [next(flat) for _ in conversations]
                 predictions = [p for p in found if isinstance(p, Prediction)]
@@ -392,14 +439,12 @@ class Job:
                     for copy in self._by_key[entry.key]:
                         self.fail(copy, fault)
                     continue
-                self.write_part(entry, recording, predictions)
+                with self.clock.stage("write"):
+                    self.write_part(entry, recording, predictions)
                 self.annotated += 1
-                # What an earlier run prepared cost this one nothing.
-                spending = recording.seconds if entry.key in self._prepared_now else {}
-                for stage, spent in spending.items():
-                    self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-        self.work.save_inputs(final=False)
-        self.seconds["predict"] = self.seconds.get("predict", 0.0) + time.perf_counter() - start
+        with self.clock.stage("write"):
+            self.work.save_inputs(final=False)
+        self.labelling_s += time.monotonic() - begun
 
     def next_ready(self) -> tuple[list[Entry], list[Prepared]]:
         """The next prepared recordings, only as many as the network takes at a time."""

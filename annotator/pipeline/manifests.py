@@ -77,6 +77,7 @@ class Run(_Shape):
     annotated_now: int
     device: str
     backends: dict[str, str | None]
+    profile: dict[str, Any] = {}
 
 
 class RunSettings(_Shape):

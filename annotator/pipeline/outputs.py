@@ -19,6 +19,7 @@ from annotator.records import SetupError, UsageError
 
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
+    from annotator.pipeline.profile import Profile
 
 log = logging.getLogger("annotator")
 
@@ -125,6 +126,7 @@ def passed_over(manifests: Sequence[dict[str, Any]], recordings: set[str]) -> li
 def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What ``labels.run.json`` says of one run, or of shards together: their seconds are summed."""
     first, runs = manifests[0], [m["run"] for m in manifests]
+    profiles = [run["profile"] for run in runs if "profile" in run]
     seconds: dict[str, float] = {}
     for run in runs:
         for stage, spent in run["seconds_per_stage"].items():
@@ -144,6 +146,7 @@ def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]])
             "rows": sum(f.get("rows", 0) for f in files),
         },
         "recordings": [{key: value for key, value in f.items() if key != "found"} for f in files],
+        **({"profiles": profiles} if profiles else {}),
     }
 
 
@@ -243,6 +246,19 @@ def manifest(
         "files": files,
         "not_used": left,
     }
+
+
+def add_profile(work: WorkDir, out: Path, manifest: dict[str, Any], profile: Profile) -> None:
+    """Put the profile of a run, which is known once everything is written, into its record and its manifest.
+
+    Args:
+        manifest: the run's own, as written.
+    """
+    told = profile.record()
+    work.write_json(work.manifest_file, manifest | {"run": manifest["run"] | {"profile": told}})
+    about = out.with_suffix(".run.json")
+    whole: dict[str, Any] = plain_json.read(about)
+    table.write_json(about, whole | {"profiles": [*whole.get("profiles", ()), told]})
 
 
 def work_manifests(work: WorkDir) -> list[tuple[Path, dict[str, Any]]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from annotator import diarize, encode, faces, media, transcribe, utterances
+from annotator import diarize, encode, faces, media, threads, transcribe, utterances
 from annotator.languages import iso_639_1
 from annotator.levels import sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.timing import Stopwatch
 from annotator.records import (
     Audio,
     ChannelLevels,
@@ -91,11 +91,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
 
     It is given a task, and a function that takes how many seconds the rest of it may take.
     """
-    import cv2
-    import torch
-
-    cv2.setNumThreads(setup.threads)
-    torch.set_num_threads(setup.threads)
+    threads.use(setup.threads)
     settings, backends = setup.settings, setup.backends
     wanted = [m for m in settings.modalities if m in setup.encoders]
     encoders = {
@@ -138,18 +134,24 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
 
     def prepare(task: Task, allow: Callable[[float], None]) -> dict[str, Any]:
         recording = task.media
-        seconds: dict[str, float] = {}
+        clock = Stopwatch()
         beside: dict[str, str] = {}
         with_faces = "face" in encoders and recording.has_video
         audio_file = decoded_file(setup.scratch, task.key)
         told = task.given is not None and all(u.text is not None for u in task.given)
         tracker = faces.FaceTracker(face_settings) if with_faces else None
+
+        def follow(time_s: float, frame: NDArray[np.uint8]) -> None:
+            assert tracker is not None
+            with clock.stage("faces"):
+                tracker.add(time_s, frame)
+
         try:
-            with timed(seconds, "decode"):
+            with clock.stage("decode"):
                 decoded = media.decode(
                     recording,
                     audio_file,
-                    tracker.add if tracker else None,
+                    follow if tracker else None,
                     frame_rate_hz=settings.frame_rate,
                     language=settings.language,
                     audio_track=settings.audio_track,
@@ -158,12 +160,12 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 )
             allow(working_limit_s(decoded.duration_s))
             audio = decoded.audio
-            with timed(seconds, "transcribe"):
+            with clock.stage("transcribe"):
                 heard = replace(recording, audio=(decoded.track,)) if decoded.track else recording
                 # As long as nobody knows who speaks when, somebody may always.
                 ever = [Turn(0.0, audio.duration_s, "")] if audio is not None else []
                 transcript = Transcript() if told else subtitled(heard, audio, ever)
-            with timed(seconds, "diarize"):
+            with clock.stage("diarize"):
                 turns = given = turns_of(task.given) if task.given is not None else None
                 rttm = speaker_file(recording) if backends.take_sidecar_turns and turns is None else None
                 if rttm is not None and audio is not None:
@@ -172,7 +174,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 # Whoever asks for a diarizer by name has it, for the overlap.
                 if turns is None and not (transcript.names_speakers and backends.take_sidecar_turns):
                     turns = diarized(audio, decoded.levels) if audio is not None else []
-            with timed(seconds, "transcribe"):
+            with clock.stage("transcribe"):
                 if transcript.source is None and not told:
                     transcript = transcribed(heard, audio, turns or (), transcript)
                 transcript = transcribe.cut_at_end(transcript, decoded.duration_s)
@@ -188,7 +190,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                     "There is neither sound nor a transcript, so there are no utterances to label. "
                     "Put a subtitle file of the same name beside it.",
                 )
-            with timed(seconds, "utterances"):
+            with clock.stage("utterances"):
                 build = utterances.UtteranceSettings(dialogue_gap_s=settings.dialogue_gap)
                 if task.given is not None:
                     built = completed(task.given, transcript, decoded.duration_s)
@@ -205,10 +207,10 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 built = [with_sound_flags(u, audio) for u in built]
             voices = {}
             if voices_of is not None and audio is not None:
-                with timed(seconds, "voices"):
+                with clock.stage("voices"):
                     voices = {who: packed(voice) for who, voice in voices_of(audio, built).items()}
             crops = coverage = None
-            with timed(seconds, "faces"):
+            with clock.stage("faces"):
                 if tracker is not None:
                     tracks = tracker.finish()
                     shown = faces.choose(tracks, built, audio)
@@ -224,7 +226,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
             evidence = Evidence(audio, crops, coverage)
             features = {}
             for modality, encoder in encoders.items():
-                with timed(seconds, f"encode_{modality}"):
+                with clock.stage(f"encode_{modality}"):
                     features[modality] = encoder(evidence, built)
             files = {path.name for path in recording.sidecars}
             prepared = Prepared(
@@ -250,7 +252,7 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 rate_hz=decoded.track.rate_hz if decoded.track else None,
                 channels=decoded.track.channels if decoded.track else None,
                 beside=beside,
-                seconds=seconds,
+                seconds=clock.wall,
                 voices=voices,
                 problems=tuple(
                     {"stage": p.stage, "error": p.error, "message": p.message} for p in transcript.problems
@@ -258,14 +260,15 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
                 streams_not_used={name: why for name, why in transcript.unused if name not in files},
                 not_used={name: why for name, why in transcript.unused if name in files},
             )
-            check_unchanged(task, beside=not told)
-            prepared.save(task.out, setup.scratch)
+            with clock.stage("write"):
+                check_unchanged(task, beside=not told)
+                prepared.save(task.out, setup.scratch)
         except RecordingError:
             check_unchanged(task, beside=not told)  # then what is wrong is of neither the old nor the new
             raise
         finally:
             audio_file.unlink(missing_ok=True)
-        return {"duration_s": decoded.duration_s}
+        return {"duration_s": decoded.duration_s, "spent": clock.spent}
 
     return prepare
 
@@ -327,13 +330,3 @@ def with_sound_flags(utterance: Utterance, audio: Audio | None) -> Utterance:
     elif np.mean(np.abs(samples) >= 32767 / 32768) > CLIPPED_SHARE:
         flags.append("clipped")
     return replace(utterance, flags=tuple(flags))
-
-
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the body's wall time to ``seconds[stage]``."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

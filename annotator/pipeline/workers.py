@@ -11,16 +11,19 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from annotator import threads
 from annotator.awake import Awake
+from annotator.pipeline.timing import Shift, Spent, of_process
 from annotator.records import AnnotateError, RecordingError, SetupError
 
 Allow = Callable[[float], None]
@@ -29,7 +32,6 @@ Do = Callable[[Any, Allow], Any]
 PR_SET_PDEATHSIG = 1
 LONGEST_STEP_S = 60.0  # of waiting that counts between two looks at the workers: else the run was stopped
 STARTS = 3  # workers that may be killed in a row while they load, before the run gives up
-READY = "ready"  # a worker's first message, when its tools are made
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     task: Any = None
-    ready: bool = False  # its tools are made
+    shift: Shift | None = None  # None until its tools are made
     since: float = 0.0  # by the pool's clock: when it got its task, was ready for it or was allowed more
     limit_s: float = 0.0  # from then on
 
@@ -72,6 +74,7 @@ class WorkerPool:
             must be importable by name (the processes are spawned, not forked: CUDA and threads).
         limit_s: how long a task may take; a worker that needs longer hangs, and is killed. Time in which this
             process is stopped does not count.
+        threads_each: those of the libraries of a worker; by default its share of the processors.
     """
 
     def __init__(
@@ -80,13 +83,16 @@ class WorkerPool:
         make: Callable[[Any], Do],
         argument: Any,
         limit_s: Callable[[Any], float] = lambda task: float("inf"),
+        threads_each: int | None = None,
     ) -> None:
         self._limit_s = limit_s
         self._clock = Awake(LONGEST_STEP_S)
         self._context = multiprocessing.get_context("spawn")
         self._size, self._make, self._argument = size, make, argument
         self._workers: list[_Worker] = []
+        self._environment = threads.environment(threads_each or threads.of_worker(size))
         self._lost_starts = 0  # in a row
+        self._ended: list[Shift] = []  # of processes that are no more
 
     def start(self, count: int) -> None:
         """Start processes ahead of their tasks, as many as there are to come and the pool may have."""
@@ -96,14 +102,15 @@ class WorkerPool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_serve, args=(theirs, self._make, self._argument), daemon=False
+            target=_serve, args=(theirs, self._make, self._argument, time.monotonic()), daemon=False
         )
         # The parent decides what a Ctrl-C means, which reaches the whole process group: a child keeps
         # the blocked signals until it ignores them, also while it is still importing.
         signals = {signal.SIGINT, signal.SIGTERM}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
-            process.start()
+            with _set(self._environment):
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -147,24 +154,35 @@ class WorkerPool:
                 if outcome := self._buried(worker):
                     outcomes.append(outcome)
                 continue
-            if answer == READY:
-                worker.ready = True
+            if isinstance(answer, Shift):  # its first message
+                worker.shift = answer
                 self._allow(worker, worker.limit_s)
                 self._lost_starts = 0
             elif isinstance(answer, _Allowed):
                 self._allow(worker, answer.seconds)
             else:
-                outcomes.append(Outcome(worker.task, *answer))
+                *outcome, worker.shift = answer
+                outcomes.append(Outcome(worker.task, *outcome))
                 worker.task = None
         for worker in list(self._workers):
-            if worker.task is not None and worker.ready:
+            if worker.task is not None and worker.shift is not None:
                 if self._clock.seconds() - worker.since > worker.limit_s:
                     outcomes.append(self._stopped(worker))
         return outcomes
 
+    @property
+    def shifts(self) -> list[Shift]:
+        """What each worker has done until its last answer, also those that are no more."""
+        return self._ended + [w.shift for w in self._workers if w.shift is not None]
+
+    def _part_with(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        if worker.shift is not None:
+            self._ended.append(worker.shift)
+
     def _stopped(self, worker: _Worker) -> Outcome:
         """The outcome of the task of a worker that hangs; it is killed."""
-        self._workers.remove(worker)
+        self._part_with(worker)
         worker.process.kill()
         worker.pipe.close()
         worker.process.join()
@@ -176,12 +194,12 @@ class WorkerPool:
 
         One that was killed while it loaded is replaced, and its task has no outcome yet.
         """
-        self._workers.remove(worker)
+        self._part_with(worker)
         worker.pipe.close()
         worker.process.join()
         code = worker.process.exitcode or 0
         why = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        if not worker.ready:
+        if worker.shift is None:
             self._lost_starts += 1
             if code < 0 and self._lost_starts < STARTS:
                 self._hand(self._start(), worker.task)
@@ -197,14 +215,28 @@ class WorkerPool:
     def close(self, *, kill: bool = False) -> None:
         """End the processes; at once if ``kill``."""
         for worker in self._workers:
-            if kill or not worker.ready:  # one that is still loading would find nobody to tell
+            if kill or worker.shift is None:  # one that is still loading would find nobody to tell
                 worker.process.kill()
             worker.pipe.close()
         for worker in self._workers:
             worker.process.join()
 
 
-def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any) -> None:
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that the body starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any, started: float) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the parent
         parent = multiprocessing.parent_process()
@@ -223,18 +255,21 @@ def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any) -> None:
         fault = error if known else SetupError(f"A worker can't be set up: {type(error).__name__}: {error}")
         details = "" if known else traceback.format_exc()
         pipe.recv()
-        pipe.send((None, fault, False, details))
+        pipe.send((None, fault, False, details, None))
         return
-    pipe.send(READY)
+    shift = Shift(Spent(time.monotonic() - started, of_process()))
+    pipe.send(shift)
 
     def allow(seconds: float) -> None:
         pipe.send(_Allowed(seconds))
 
     while True:
+        idle = time.monotonic()
         try:
             task = pipe.recv()
         except EOFError:
             return
+        begun = Spent(time.monotonic(), of_process())
         try:
             answer: tuple[Any, Exception | None, bool, str] = (do(task, allow), None, False, "")
         except AnnotateError as error:
@@ -245,4 +280,10 @@ def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any) -> None:
         except Exception as error:
             unexpected = RecordingError("worker", "internal", f"Unexpected {type(error).__name__}: {error}")
             answer = (None, unexpected, False, traceback.format_exc())
-        pipe.send(answer)
+        shift = replace(
+            shift,
+            busy=shift.busy + Spent(time.monotonic(), of_process()) - begun,
+            waited_s=shift.waited_s + begun.wall - idle,
+            recordings=shift.recordings + 1,
+        )
+        pipe.send((*answer, shift))
