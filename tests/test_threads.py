@@ -158,3 +158,14 @@ def test_what_is_prepared_does_not_depend_on_threads(tmp_path: Path, ffmpeg: str
     assert other.face_coverage == whole.face_coverage
     for name, values in arrays.items():
         np.testing.assert_array_equal(others[name], values, err_msg=name)
+
+
+def test_no_number_of_threads_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from annotator import RunSettings, run
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "abc")
+    with pytest.raises(UsageError, match="no number of threads"):
+        run([tmp_path], tmp_path / "labels.parquet", RunSettings())
+    assert not list(tmp_path.iterdir())

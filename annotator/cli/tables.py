@@ -188,7 +188,8 @@ def report(
     """Make a page to look at, listen to and correct in."""
     from annotator.report import write_report
 
-    write_report(table, out, media_base, review)
+    if not write_report(table, out, media_base, review):
+        say("The page plays none of the recordings: give --media-base the folder that they lie in.")
     say(f"{out}")
 
 

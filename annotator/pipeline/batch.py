@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from annotator import diarize, encode, faces, media, offline, transcribe, weights, whisper_files
+from annotator import diarize, encode, faces, media, offline, threads, transcribe, weights, whisper_files
 from annotator.device import resolve_device
 from annotator.pipeline.job import Job, installed
 from annotator.pipeline.outputs import (
@@ -80,6 +80,7 @@ def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: b
 def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool) -> RunResult:
     begun = time.monotonic()
     check_out(out)
+    threads.most()  # what is no number of threads is told before anything is done
     found, passed_over = media.look_through(inputs)
     if not found:
         among = f" Its {len(passed_over)} files are of other kinds." if passed_over else ""

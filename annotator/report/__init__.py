@@ -8,6 +8,7 @@ run or fetch anything.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import secrets
@@ -63,7 +64,7 @@ def parts_folder(out: Path) -> Path:
 
 def write_report(
     table_file: Path, out: Path, media_base: Path | None = None, order: str | None = None
-) -> None:
+) -> int:
     """Read a Parquet or CSV table and write its page to ``out``, whole or not at all.
 
     A page of many recordings has a folder of parts beside it, ``NAME.html.parts``.
@@ -71,6 +72,8 @@ def write_report(
     Args:
         media_base: the folder that the recordings' names are relative to; by default that of the page.
         order: what to look at first, a key of ``REVIEWS``.
+
+    Returns: how many of the table's recordings the page can play.
 
     Raises: UsageError when the file is not a table of `annotate run`, ``out`` is no place for a page, or
     there is no such folder or order; SetupError when the page can't be written.
@@ -113,12 +116,12 @@ def write_report(
                 folders.remove(folder)
     except OSError as error:
         raise unwritable(out, error) from error
+    return sum(address is not None for address in media)
 
 
 def unwritable(out: Path, error: OSError) -> SetupError:
-    return SetupError(
-        f"{out} can't be written: {error.strerror or error}. Free some space or choose another place."
-    )
+    remedy = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
+    return SetupError(f"{out} can't be written: {error.strerror or error}. {remedy} another place.")
 
 
 def write_whole(out: Path, text: str) -> None:
