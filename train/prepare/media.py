@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator import media, transcribe, whisper_files
+from annotator import media, threads, transcribe, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose, choose_face_detector
 from annotator.pipeline.job import shaped_by
@@ -122,6 +121,7 @@ def encode_recordings(
             failed.update({part.name: error.message for part in todo[key]})
 
         size = max(1, min(settings.worker_count, len(waiting)))
+        threads_each = threads.of_worker(size, settings.threads)
         pool = WorkerPool(
             size,
             make_worker,
@@ -131,9 +131,10 @@ def encode_recordings(
                 encoders=here,
                 model_folder=folder,
                 scratch=place.scratch,
-                threads=max(1, (os.cpu_count() or 1) // size),
+                threads=threads_each,
             ),
             reading_limit_s,
+            threads_each,
         )
         ended = False
         try:
