@@ -65,7 +65,7 @@ def test_a_worker_tells_what_it_did() -> None:
             pool.submit(task)
             while not pool.collect(timeout_s=60):
                 pass
-            time.sleep(0.1)
+            time.sleep(0.4)  # the worker waits nearly as long: it has told what it did a moment before
     finally:
         pool.close()
     (shift,) = pool.shifts
