@@ -52,8 +52,12 @@ THUMBNAIL_PX = (64, 36)  # width, height of the pictures in which cuts are looke
 MIN_THUMBNAIL_RATE_HZ = 12.0  # at least: between two pictures closer than that, people hardly move
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
-# Of sound the format follows, of pictures their duration or place.
-_FIRST_FRAME = re.compile(r"n: *0 pts: *\S+ +pts_time:(\S+) +(fmt:)?")
+# ffmpeg 4 to 6 tell the place in the file behind the time, 7 and later the duration of a picture; only sound
+# has channels.
+_FIRST_FRAME = re.compile(
+    r"n: *0 pts: *\S+ +pts_time:(\S+)(?: +pos: *\S+)?(?: +duration: *\S+)?(?: +duration_time: *\S+)?"
+    r" +fmt:\w+( +channels:)?"
+)
 _LATE_S = 0.04  # a start within one frame of film is no late start
 _HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
 _MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
