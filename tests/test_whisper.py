@@ -254,6 +254,37 @@ def test_loops_are_cut_to_one_round() -> None:
     assert not runs_in_loop(pieces(f"{said} come on come on come on"))
 
 
+class Looping:
+    """An engine that says the same without end, and something else where nothing may come again."""
+
+    is_multilingual, on_cpu = True, True
+
+    def __init__(self, other: str, mean_log_probability: float) -> None:
+        self.other = pieces(other, 0.2)
+        self.sure = mean_log_probability
+
+    def states(self, sounds: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        return np.zeros((len(sounds), 1500, 1), np.float32)
+
+    def said(
+        self, states: NDArray[np.float32], languages: list[str], seconds: list[float], no_repeat: int = 0
+    ) -> list[Said]:
+        loop = Said(pieces("yeah " * 30, 0.1), 0.0, -0.2)
+        return [Said(self.other, 0.0, self.sure) if no_repeat else loop for _ in languages]
+
+
+@pytest.mark.parametrize(
+    ("sure", "words"), [(-0.6, "Yeah, yeah. Look at all these things here."), (-1.9, "yeah")]
+)
+def test_a_loop_is_heard_again_without_what_comes_again(sure: float, words: str) -> None:
+    """Where that is a guess, a round of the loop stays."""
+    whisper = Whisper(Looping("Yeah, yeah. Look at all these things here.", sure), "en", 4)  # type: ignore[arg-type]
+    noise = np.random.default_rng(0).integers(-3000, 3000, 48_000).astype(np.int16)
+    transcript = whisper(media(Path("x.wav")), Audio(noise), [Turn(0.0, 3.0, "A")])
+    assert {word.text for word in transcript.words} == set(words.split())
+    assert "asr_repetition" in transcript.flags
+
+
 def test_speech_without_a_word_is_told() -> None:
     stretch = Stretch(((0.0, 4.0), (5.0, 7.0), (8.0, 20.0)))
     words = [HeardWord(t, t + 0.4, "so", 0.9) for t in (0.2, 1.0, 2.0, 3.4, 8.2, 9.0, 10.0, 14.0, 15.0, 19.0)]

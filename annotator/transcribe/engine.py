@@ -100,19 +100,23 @@ class Engine:
         names = [token.strip("<|>") for token, _ in guesses]
         return [(_ISO.get(name, name), p) for name, (_, p) in zip(names, guesses, strict=True)]
 
-    def said(self, states: States, languages: Sequence[str], seconds: Sequence[float]) -> list[Said]:
+    def said(
+        self, states: States, languages: Sequence[str], seconds: Sequence[float], no_repeat: int = 0
+    ) -> list[Said]:
         """What is said in each of the sounds that states are of.
 
         Args:
             states: (B, T, d).
             languages: of each.
             seconds: of each, without the silence after it.
+            no_repeat: tokens in a row that a text holds once at most; 0 for any.
         """
         prompts = [self._prompt(language) for language in languages]
         answers = self._model.generate(
             _view(states),
             prompts,
             beam_size=1,
+            no_repeat_ngram_size=no_repeat,
             max_length=LONGEST_TEXT + len(prompts[0]),
             return_scores=True,
             return_no_speech_prob=True,

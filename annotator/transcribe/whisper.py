@@ -41,6 +41,7 @@ CHANGE_S, CHANGE_SHARE = 8.0, 0.05
 # or of the words. Chosen on espeak-ng's voices, see docs/results/recognition.md.
 CERTAIN_LANGUAGE, CERTAIN_WORDS = 0.7, 0.45
 LANGUAGE_S, AFTER_S = 10.0, 0.5  # of a span that its language is told by, and of what follows it
+NO_REPEAT = 5  # tokens in a row that come once, where a text has run in a loop
 KEPT = 8  # stretches whose states are kept (3 MB each) until the main language is known
 
 
@@ -189,8 +190,21 @@ class Whisper:
 
     def _understood(self, batch: Sequence[Stretch], states: States, languages: Sequence[str]) -> list[_Heard]:
         """What is said in stretches that are encoded, each in its language."""
-        said = self.engine.said(states, languages, [stretch.heard_s for stretch in batch])
-        return [_checked(*one) for one in zip(batch, said, languages, strict=True)]
+        seconds = [stretch.heard_s for stretch in batch]
+        said = self.engine.said(states, languages, seconds)
+        looping = [i for i, s in enumerate(batch) if len(s.speech) == 1 and runs_in_loop(said[i].pieces)]
+        if not looping:
+            return [_checked(*one) for one in zip(batch, said, languages, strict=True)]
+        # One span can't be heard in parts: its text without what comes again, where that can be believed.
+        others = self.engine.said(
+            states[looping], [languages[i] for i in looping], [seconds[i] for i in looping], NO_REPEAT
+        )
+        heard = [_checked(*one) for one in zip(batch, said, languages, strict=True)]
+        for i, other in zip(looping, others, strict=True):
+            again = _checked(batch[i], other, languages[i])
+            if len(again.words) > len(heard[i].words):
+                heard[i] = replace(again, flags=again.flags | heard[i].flags)
+        return heard
 
     def _completed(self, heard: Sequence[_Heard], audio: Audio, times: int = 2) -> list[_Heard]:
         """The same, with what is said in the speech that is to be heard by itself."""
