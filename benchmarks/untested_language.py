@@ -26,7 +26,7 @@ from benchmarks.recognition.references import Recording
 from benchmarks.recognition.runs import annotate
 
 VOICES = ("de", "de+f2", "de+m3", "de+f4")
-PAUSE_S = 0.8
+PAUSE_S = 1.0  # longer than what joins two sentences of a voice, which feel differently here
 MARGIN = 5.0  # points of macro recall above what one label for everything has
 SENTENCES = {
     "neutral": (
@@ -126,7 +126,7 @@ def figures(table: pl.DataFrame, lines: list[tuple[float, float, str, str, str]]
     return {
         "rows": table.height,
         "with_text": spoken.height,
-        "languages": table["language"].unique().to_list(),
+        "languages": spoken["language"].unique().to_list(),
         "untested": int(spoken["quality"].list.contains("language_untested").sum()),
         "unread": int(spoken["quality"].list.contains("text_unread").sum()),
         "recall": {e: round(100 * float(np.mean(r)), 1) for e, r in right.items() if r},
