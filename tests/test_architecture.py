@@ -1,13 +1,25 @@
-"""Who may import whom: the contracts in pyproject.toml hold, and each refuses what it is there for."""
+"""Who may import whom, and docs/architecture.md: its drawing and its example."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
+import grimp
+import polars as pl
 import pytest
+
+from annotator import cli
+from model import load_checkpoint
+from train.corpus import load_corpus
+
+from .media import subtitles
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("annotator", "model", "train")
@@ -72,3 +84,103 @@ def test_a_room_that_has_no_place_is_refused(source: Path) -> None:
 def test_the_project_keeps_its_contracts(source: Path) -> None:
     ended = lint_imports(source)
     assert ended.returncode == 0, ended.stdout
+
+
+# docs/architecture.md
+
+
+SAID = [("Ana", "How lovely."), ("Ben", "Leave me alone.")] * 4
+SPLITS = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+LABELS = ["joy", "anger"] * 4
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The page's fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def arrows() -> list[tuple[str, str]]:
+    """The drawing's arrows, as full names of modules."""
+    (drawing,) = blocks("mermaid")
+    lines = [line for line in drawing.splitlines() if "-->" in line]
+    found = [re.fullmatch(r' +(\w+) -->\|"[^"]+"\| (\w+)', line) for line in lines]
+    assert all(found), lines
+    return [(named(match[1]), named(match[2])) for match in found if match]
+
+
+def named(room: str) -> str:
+    return room if room in PACKAGES else f"annotator.{room}"
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
+
+
+def test_each_arrow_of_the_drawing_is_an_import(graph: grimp.ImportGraph) -> None:
+    assert len(arrows()) > 10
+    for importer, imported in arrows():
+        assert {importer, imported} <= graph.modules
+        sources = {importer, *graph.find_descendants(importer)}
+        targets = {imported, *graph.find_descendants(imported)}
+        assert any(targets & graph.find_modules_directly_imported_by(source) for source in sources), (
+            f"{importer} does not import {imported}"
+        )
+
+
+def test_every_stage_is_in_the_drawing() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    stages = next(layer for layer in contracts[0]["layers"] if "utterances" in layer)
+    assert {f"annotator.{stage}" for stage in stages.split(" | ")} < {
+        name for pair in arrows() for name in pair
+    }
+
+
+def test_every_room_is_in_the_table_of_rooms(graph: grimp.ImportGraph) -> None:
+    rooms = re.findall(
+        r"^\| `(\w+)` \|.*\| (?:top|below it|middle|stage|ground|bottom) \|$", PAGE, re.MULTILINE
+    )
+    assert sorted(f"annotator.{room}" for room in rooms) == sorted(graph.find_children("annotator"))
+
+
+def test_the_example_of_an_encoder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page says: a package is built and found, a corpus prepared, a network trained, and run."""
+    package = tmp_path / "loudness"
+    package.mkdir()
+    (package / "loudness.py").write_text(blocks("python")[0])
+    (package / "pyproject.toml").write_text(blocks("toml")[0])
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=package, check=True, capture_output=True, timeout=60)
+    site = tmp_path / "site"
+    zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
+    monkeypatch.syspath_prepend(site)  # where pip would have put it
+
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(ROOT / "examples" / "recordings" / "call.m4a", videos)
+    cues = [(2.0 + 3 * i, 4.5 + 3 * i, f"{who}: {text}") for i, (who, text) in enumerate(SAID)]
+    subtitles(videos / "call.srt", cues)
+    rows = [
+        f"call.m4a,{split},{start},{end},{text.split(': ')[0]},{text.split(': ')[1]},{label},{split}"
+        for split, label, (start, end, text) in zip(SPLITS, LABELS, cues, strict=True)
+    ]
+    header = "file,dialogue,start,end,speaker,text,label,split"
+    (tmp_path / "labels.csv").write_text("\n".join([header, *rows, ""]))
+    monkeypatch.chdir(tmp_path)
+    for line in blocks("sh")[0].splitlines():
+        more = {"prepare": ["--shared-speakers"], "train": ["--epochs", "2"], "run": ["--workers", "1"]}
+        command, *arguments = line.split()[1:]
+        monkeypatch.setattr(sys, "argv", ["annotate", command, *arguments, *more[command]])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code, line
+
+    assert load_corpus(tmp_path / "corpus").features["audio"].values.shape == (len(SAID), 3)
+    assert load_checkpoint(tmp_path / "my.ckpt").encoders["audio"] == {"name": "loudness"}
+    table = pl.read_parquet(tmp_path / "labels.parquet")
+    assert table.height == len(SAID) and table["has_audio"].all() and table["audio_emotion"].null_count() == 0
+    kept = json.loads((tmp_path / "labels.run.json").read_text())
+    assert kept["counts"]["annotated_now"] == 1

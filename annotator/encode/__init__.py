@@ -13,7 +13,8 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "whisper", "weights": "voice.safetensors"}                  audio, k + 1 scores
     {"name": "facenet", "weights": "faces.safetensors"}                  face, as the weights have
 
-``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Training and
+``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Other packages may bring
+encoders of their own (``kinds.py``; docs/architecture.md has an example). Training and
 running go through the same encoders, so what a model learned from is what it meets.
 """
 
@@ -22,10 +23,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from annotator.encode import kinds
+from annotator.encode.kinds import EncoderKind, Spec
 from annotator.encode.reading import LEARNED, as_read, can_read, with_languages
 from annotator.languages import iso_639_1
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("annotator")
 
-Spec = Mapping[str, Any]
+DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
 MOST_CONTEXT = 100  # utterances before one: more than a text encoder reads
 
 
@@ -44,7 +47,7 @@ class Encoder(Protocol):
     """Utterances to vectors. One object serves many recordings; calls are independent and deterministic."""
 
     modality: str  # one of MODALITIES
-    name: str  # key of ENCODERS
+    name: str  # key of ENCODERS, or of the entry points ``annotator.encoders``
     width: int  # length of a vector
 
     @property
@@ -174,29 +177,15 @@ def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
     return FaceEncoder(part_file(spec["weights"], folder), device)
 
 
-ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
-    "minilm": _text,
-    "e5": _text,
-    "hf": _text,
-    "egemaps": _audio,
-    "compare2016": _audio,
-    "whisper": _audio,
-    "facenet": _facenet,
-}
-CHOICES: dict[str, tuple[str, ...]] = {
-    "text": ("minilm", "e5", "hf"),
-    "audio": ("egemaps", "compare2016", "whisper"),
-    "face": ("facenet",),
-}
-DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
-SPEC_KEYS: dict[str, tuple[str, ...]] = {
-    "minilm": ("adapter", "context", "second"),
-    "e5": ("adapter", "context", "second"),
-    "hf": ("path", "adapter", "context", "second", *DECODER_KEYS),
-    "egemaps": ("speaker_norm", "weights"),
-    "compare2016": ("speaker_norm", "weights"),
-    "whisper": ("speaker_norm", "weights"),
-    "facenet": ("weights",),
+_FIRST = ("adapter", "context", "second")  # keys of a text encoder
+ENCODERS: dict[str, EncoderKind] = {
+    "minilm": EncoderKind("text", _text, _FIRST),
+    "e5": EncoderKind("text", _text, _FIRST),
+    "hf": EncoderKind("text", _text, ("path", *_FIRST, *DECODER_KEYS)),
+    "egemaps": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "compare2016": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "whisper": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "facenet": EncoderKind("face", _facenet, ("weights",)),
 }
 STRENGTHS = ("strength", "untested_strength")
 MOST_STRENGTH = 2
@@ -216,7 +205,32 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
         SetupError: weights that are missing or don't load.
     """
     check_spec(modality, spec)
-    return ENCODERS[spec["name"]](spec, folder, device)
+    return _kind(modality, spec.get("name")).make(spec, folder, device)
+
+
+def _kind(modality: str, name: object) -> EncoderKind:
+    """Of ours, or of an installed package. Raises: UsageError when there is none; SetupError."""
+    if modality not in MODALITIES:
+        raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
+    if isinstance(name, str):
+        kind = ENCODERS.get(name)
+        if kind is None and (entry := kinds.installed().get(name)):
+            kind = kinds.load(entry)
+        if kind is not None and kind.modality == modality:
+            return kind
+    ours = [key for key, kind in ENCODERS.items() if kind.modality == modality]
+    others = sorted(set(kinds.installed()) - set(ENCODERS))
+    more = f" (here: {', '.join(others)})" if others else ""
+    raise UsageError(
+        f"No {modality} encoder {name!r}: choose from {', '.join(ours)}, or one that a package brings{more}."
+    )
+
+
+def versions(encoders: Mapping[str, Spec]) -> dict[str, str]:
+    """Packages and versions of those encoders that are not ours, by modality."""
+    others = {m: str(spec.get("name")) for m, spec in encoders.items() if spec.get("name") not in ENCODERS}
+    found = kinds.installed() if others else {}
+    return {m: kinds.version(found[name]) if name in found else name for m, name in others.items()}
 
 
 def check_spec(modality: str, spec: Spec) -> None:
@@ -224,17 +238,16 @@ def check_spec(modality: str, spec: Spec) -> None:
 
     Raises: UsageError when one is unknown.
     """
-    if modality not in CHOICES:
-        raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
     name = spec.get("name")
-    if name not in CHOICES[modality]:
-        raise UsageError(f"No {modality} encoder {name!r}: choose from {', '.join(CHOICES[modality])}.")
-    unknown = sorted(set(spec) - {"name", *SPEC_KEYS[name]})
+    keys = _kind(modality, name).keys
+    unknown = sorted(set(spec) - {"name", *keys})
     if unknown:
+        has = f"its keys are {', '.join(keys)}" if keys else "it has no keys"
         raise UsageError(
-            f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
-            f"its keys are {', '.join(SPEC_KEYS[name])}."
+            f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; {has}."
         )
+    if name not in ENCODERS:
+        return
     if modality == "text":
         _decoder_options(spec)
     if "second" in spec:
@@ -243,6 +256,8 @@ def check_spec(modality: str, spec: Spec) -> None:
         second = spec["second"]
         if not isinstance(second, Mapping) or "second" in second:
             raise UsageError('"second" of a text encoder describes one further text encoder.')
+        if second.get("name") not in ENCODERS:
+            raise UsageError(f"The second text encoder is one of ours, not {second.get('name')!r}.")
         check_spec("text", {key: value for key, value in second.items() if key not in SECOND_KEYS})
         _strength(second)
 
@@ -279,7 +294,7 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
     Raises: as :func:`make_encoder`.
     """
     check_spec(modality, spec)
-    if modality == "text":
+    if modality == "text" and spec["name"] in ENCODERS:
         from .text import check_text
 
         widths = [
@@ -289,8 +304,8 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
         if len(set(widths)) > 1:
             raise UsageError(f"The vectors of the two text encoders have different lengths: {widths}.")
         return widths[0]
-    # What hears and sees is small: it is loaded as a worker will load it.
-    return ENCODERS[spec["name"]](spec, folder, "cpu").width
+    # What hears and sees is small, and of another package's nothing else is known: loaded as by a worker.
+    return _kind(modality, spec["name"]).make(spec, folder, "cpu").width
 
 
 def part_file(name: object, folder: Path | None) -> Path:
@@ -314,9 +329,9 @@ def part_file(name: object, folder: Path | None) -> Path:
 
 
 __all__ = [
-    "CHOICES",
     "ENCODERS",
     "Encoder",
+    "EncoderKind",
     "Spec",
     "as_read",
     "can_read",
@@ -325,5 +340,6 @@ __all__ = [
     "make_encoder",
     "part_file",
     "usable",
+    "versions",
     "with_languages",
 ]
