@@ -18,7 +18,7 @@ from annotator.encode.adapters import PROJECTION, save_adapter
 from annotator.encode.precision import mixed_precision
 from annotator.encode.text import TextEncoder
 from annotator.encode.weights import embedded
-from annotator.table import written_whole
+from annotator.files import written_whole
 from train.adapter.settings import AdapterSettings
 
 # What an adapter changes: every linear layer of BERT but the pooler, which is not used.

@@ -24,8 +24,8 @@ from annotator.encode.face import load_face_net
 from annotator.encode.text import TextEncoder
 from annotator.encode.voice import VoiceScores, load_voice_scores
 from annotator.encode.weights import minilm_folder
+from annotator.files import write_json, write_text
 from annotator.records import AnnotateError, Conversation, Features, UsageError
-from annotator.table import write_json, written_whole
 from model import Checkpoint, Network, load_checkpoint, save_checkpoint
 from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
@@ -204,8 +204,7 @@ def build(
         + (" --quick" if quick else "")
     )
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
-    with written_whole(out / "CARD.md") as temporary:
-        temporary.write_text(card, encoding="utf-8")
+    write_text(out / "CARD.md", card)
     if "second" in checkpoint.encoders["text"]:
         measure_again(out, data, work / "languages")
     else:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from annotator.encode.face import CROP_PX, FaceNet, FaceNetConfig, standardise
 from annotator.encode.precision import mixed_precision
-from annotator.table import written_whole
+from annotator.files import written_whole
 from train.resume import fingerprint, load_state, save_state
 
 # FER2013's order -> MELD's seven, the label set of the bundle.
