@@ -101,6 +101,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     ("change", "sentence"),
     [
         (lambda h: h.update(format=99), "install a newer version"),
+        (lambda h: h.update(calibrated={}), r"unknown key 'calibrated' \(did you mean 'calibration'"),
         (lambda h: h.pop("format"), "does not say its format version"),
         (lambda h: h.update(fingerprint="0"), "belong to different checkpoints"),
         (lambda h: h["config"].update(windw_past=3), "did you mean 'window_past'"),
@@ -110,13 +111,16 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda h: h["config"].update(missing=False, modality_dropout=0.0), "has no place for"),
         (lambda h: h["labels"].append("one more"), "4 labels"),
         (lambda h: h.update(labels=["a", "a", "b"]), "or one twice"),
-        (lambda h: h.update(labels="abc"), "'labels' must be a list"),
+        (lambda h: h.update(labels="abc"), "labels: input should be a valid list; got 'abc'"),
         (lambda h: h.update(sentiments=["negative", "neutral", "positive"]), "'sentiments' must be positive"),
         (lambda h: h.update(name=""), "'name' must be a text"),
         (lambda h: h["encoders"].update(face={}), "'encoders' must describe"),
         (lambda h: h["prior"].update(fine=[1.0]), "must be 3 shares"),
         (lambda h: h["calibration"].update({"audio+text": {}}), "no subset of the modalities"),
-        (lambda h: h["calibration"].update(text={"fine": {"temperature": 0}}), "positive temperature"),
+        (
+            lambda h: h["calibration"].update(text={"fine": {"temperature": 0}}),
+            r"calibration\.text\.fine\.temperature: input should be greater",
+        ),
         (lambda h: h["calibration"].update(text={"fine": {"temperature": 1, "bias": [1]}}), "bias must be 3"),
     ],
 )
