@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from annotator.languages import iso_639_1
 from annotator.records import (
     MODALITIES,
+    RESERVED_LABELS,
     Conversation,
     Features,
     Prediction,
@@ -74,7 +75,7 @@ class Predictor:
         has = ", ".join(config.modalities)
         if not self._modalities:
             raise UsageError(f"The checkpoint {self.name} knows {has}, not {', '.join(modalities)}.")
-        clash = {"positive", "negative", "neutral_sentiment"} & set(self.labels)
+        clash = set(RESERVED_LABELS) & set(self.labels)
         if clash:
             raise UsageError(
                 f"The checkpoint {self.name} has the label {clash.pop()!r}, whose column would be the "

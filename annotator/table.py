@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from annotator import plain_json, seal
 from annotator.files import written_whole
 from annotator.read import WORDS
-from annotator.records import MODALITIES, Prediction, Utterance
+from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS, Prediction, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
-SENTIMENTS = ("positive", "neutral", "negative")
-SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
 
 
@@ -47,7 +45,7 @@ def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
         "confidence": f32,
     }
     columns |= {f"p_{label}": f32 for label in labels}
-    columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS}
+    columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS.values()}
     columns["plausible"] = pl.List(pl.String())
     for modality in MODALITIES:
         columns |= {f"{modality}_emotion": text, f"{modality}_confidence": f32}
@@ -91,7 +89,7 @@ def rows(
     }
     data |= {f"p_{label}": emotion[:, i] for i, label in enumerate(labels)}
     data["sentiment"] = [SENTIMENTS[i] for i in coarse]
-    data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS)}
+    data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS.values())}
     data["plausible"] = [
         _plausible(e, p, labels) for e, p in zip(emotion, predictions.plausible, strict=True)
     ]

@@ -39,6 +39,14 @@ def test_json_round_trip() -> None:
     assert config.replace(alpha=0.25).alpha == 0.25
 
 
+def test_the_network_and_the_tool_have_the_same_modalities_and_sentiments() -> None:
+    """The network imports nothing of the tool, so both say it."""
+    from annotator import records
+    from model.config import MODALITIES, SENTIMENTS
+
+    assert MODALITIES == records.MODALITIES and SENTIMENTS == records.SENTIMENTS
+
+
 def test_every_field_is_documented() -> None:
     import ast
     import inspect

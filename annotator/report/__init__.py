@@ -23,8 +23,8 @@ from markupsafe import Markup
 
 from annotator import folders
 from annotator.files import make_folder, write_text
-from annotator.read import SENTIMENTS, checked, labels_of, read_table
-from annotator.records import UsageError
+from annotator.read import checked, labels_of, read_table
+from annotator.records import SENTIMENTS, UsageError
 from annotator.report import beside, content, patterns, review, rows
 
 __all__ = ["Page", "render", "write_report"]

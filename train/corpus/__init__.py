@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from annotator.files import written_folder
 from annotator.folders import check_replaceable
-from annotator.records import MODALITIES, Conversation, Features, UsageError
+from annotator.records import MODALITIES, SENTIMENTS, Conversation, Features, UsageError
 from train.corpus.check import check
 from train.corpus.format import (
     ENCODERS,
@@ -34,7 +34,6 @@ from train.corpus.format import (
     HEADER,
     OPTIONAL,
     REQUIRED,
-    SENTIMENTS,
     SPLITS,
     TABLE,
     UNLABELLED,
@@ -46,7 +45,6 @@ from train.corpus.format import (
 
 __all__ = [
     "ENCODERS",
-    "SENTIMENTS",
     "SPLITS",
     "UNLABELLED",
     "Corpus",

@@ -33,9 +33,10 @@ from train.evaluate import MISSING_RATES, evaluate, scores_of, sets_of, told
 from train.evaluate.calibration import calibrate, fit_temperature
 from train.loop import statistics, train
 from train.prepare import prepare
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.settings import TrainSettings
 from train.starter.card import write_card
-from train.starter.faces import MELD_LABELS, FaceSplits, face_logits, load_fer2013, train_faces
+from train.starter.faces import FaceSplits, face_logits, load_fer2013, train_faces
 from train.starter.fusion import face_pools, made_pairs
 from train.starter.halved import halved
 from train.starter.languages import FIRST, READER, add_languages, measure_again

@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 
 from annotator.encode.voice import ANSWERS, ARRAYS, HINTS, LIMIT, VoiceScores, load_voice_scores
 from annotator.files import written_whole
-from train.starter.faces import MELD_LABELS
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice.clips import Voices, corpus_of
 
 FOLDS = 4  # of the speakers
