@@ -1,6 +1,6 @@
 # make demo    set up and annotate the example recordings
 # make test    set up and run the tests
-# make check   lint, format, types
+# make check   lint, format, types, who imports whom
 # make bench   speed, memory and accuracy of the parts
 # make fuzz    ten minutes of strange transcripts, speaker files, tables and annotated corpora
 # make example a corpus made, fine-tuned on, run and evaluated
@@ -42,6 +42,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.startup

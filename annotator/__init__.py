@@ -20,7 +20,7 @@ from annotator.records import AnnotateError, RecordingError, SetupError, UsageEr
 
 if TYPE_CHECKING:
     __version__: str
-    from annotator.pipeline import RunResult, run  # noqa: TID251 - the public name
+    from annotator.pipeline import RunResult, run
     from annotator.settings import RunSettings
 
 __all__ = [

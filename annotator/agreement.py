@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.records import SetupError, UsageError
+from annotator.files import write_text
+from annotator.records import UsageError
 from annotator.spreadsheet import for_spreadsheet, from_spreadsheet
 
 KEY = ("file", "start", "end")  # by which an utterance of one table is that of the other; times to the ms
@@ -188,8 +189,4 @@ def write_differences(found: Agreement, out: Path) -> None:
     """
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out} is no name for a table of differences: let it end with .csv.")
-    text = for_spreadsheet(found.differing).write_csv()
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise SetupError(f"{out} can't be written: {error.strerror}. Choose another place.") from error
+    write_text(out, for_spreadsheet(found.differing).write_csv())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 
 from annotator import offline, plain_json
+from annotator.files import rename, replace_folder
 from annotator.records import SetupError
 
 ANSWER_S = 5.0  # that a server has to answer in, and to go on in
@@ -116,7 +116,7 @@ def fetch(files: Sequence[Remote], folder: Path, on_bytes: Callable[[int], None]
                 for file in files:
                     _fetch_file(file, partial / file.path, on_bytes or (lambda n: None))
                 (partial / ".complete").touch()
-                os.replace(partial, folder)
+                replace_folder(partial, folder)
             elif not any(partial.iterdir()):
                 partial.rmdir()
     except OSError as error:
@@ -143,8 +143,6 @@ def _fetch_file(file: Remote, target: Path, on_bytes: Callable[[int], None]) -> 
                 for piece in answer.pieces():
                     out.write(piece)
                     on_bytes(len(piece))
-                out.flush()
-                os.fsync(out.fileno())
     found = part.stat().st_size
     if found < file.size:
         raise SetupError(
@@ -156,7 +154,7 @@ def _fetch_file(file: Remote, target: Path, on_bytes: Callable[[int], None]) -> 
             f"{file.path} from {file.url} is not what it should be (its hash differs) and was deleted: "
             "run the same command again; if it comes back, the source has been changed."
         )
-    os.replace(part, target)
+    rename(part, target)
 
 
 def content_hash(path: Path, *, git: bool = False) -> str:

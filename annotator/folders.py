@@ -6,16 +6,14 @@ result that is replaced as a whole (a corpus, a checkpoint) is replaced only whi
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from annotator.records import SetupError, UsageError
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fs.h and fcntl.h
 MARK = ".made-by-annotate"
 MARK_TEXT = (
     "Intermediate files of conversation-annotator. The folder is deleted by the command that made it.\n"
@@ -66,58 +64,18 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def replace(made: Path, out: Path) -> None:
-    """Move a finished folder to its place, in that of an earlier one: at every moment one of them is there.
+def keep_only(folder: Path, names: Collection[str]) -> None:
+    """Delete the files of a folder that carries our mark, but those of these names; without any, all of it.
 
-    Where the kernel can't exchange two folders at once there is a moment between two renames in which the old
-    one is hidden beside it; a fault at that moment puts it back, and so does the next call after a kill.
-
-    Raises: OSError; the old one is in its place then.
+    Raises: SetupError when one can't be deleted.
     """
-    earlier = out.with_name(f".{out.name}.replaced-by-annotate")
-    if earlier.is_dir():  # a run was killed between the two renames, or before it could clean up
-        if out.exists():
-            _delete(earlier)
-        else:
-            os.rename(earlier, out)
-    if not out.exists():
-        os.rename(made, out)
-    elif _exchange(made, out):
-        os.rename(made, earlier)
-    else:
-        os.rename(out, earlier)
-        try:
-            os.rename(made, out)
-        except BaseException:
-            os.rename(earlier, out)
-            raise
-    _sync(out.parent)
-    _delete(earlier)
-
-
-def _delete(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Give two folders each other's names at once; False where the system can't."""
     try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        for name in set(os.listdir(folder)) - {MARK, *names}:
+            (folder / name).unlink()
+    except OSError as error:
+        raise SetupError(f"{folder} holds old files that can't be deleted: {error.strerror}.") from error
+    if not names:
+        remove(folder)
 
 
 def check_replaceable(out: Path, kind: str, is_part: Callable[[str], bool], header: str) -> None:

@@ -16,6 +16,8 @@ _BLOCK = 6000 * _HOP  # samples that are measured at a time: a minute
 _SPREAD = 5  # steps on either side that a level is averaged over: a click between words is no speech
 _PAUSE_SHARE = 0.35  # of the way from the quiet to the loud parts: what is below is a pause
 
+CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
+
 Levels = NDArray[np.float32]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from annotator.languages import iso_639_1
 from annotator.records import (
     MODALITIES,
+    RESERVED_LABELS,
     Conversation,
     Features,
     Prediction,
@@ -29,7 +30,7 @@ from annotator.records import (
 from annotator.threads import one_thread
 
 if TYPE_CHECKING:
-    from model import Network  # noqa: TID251 - the stage that runs the network
+    from model import Network
 
 log = logging.getLogger("annotator")
 
@@ -58,7 +59,7 @@ class Predictor:
         modalities: Sequence[str] = MODALITIES,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        from model import CheckpointError, describe_checkpoint  # noqa: TID251 - the stage that runs the network
+        from model import CheckpointError, describe_checkpoint
 
         try:
             self._about = describe_checkpoint(folder)
@@ -74,7 +75,7 @@ class Predictor:
         has = ", ".join(config.modalities)
         if not self._modalities:
             raise UsageError(f"The checkpoint {self.name} knows {has}, not {', '.join(modalities)}.")
-        clash = {"positive", "negative", "neutral_sentiment"} & set(self.labels)
+        clash = set(RESERVED_LABELS) & set(self.labels)
         if clash:
             raise UsageError(
                 f"The checkpoint {self.name} has the label {clash.pop()!r}, whose column would be the "
@@ -92,7 +93,7 @@ class Predictor:
     def _network(self) -> Network:
         import torch
 
-        from model import CheckpointError, load_checkpoint  # noqa: TID251 - the stage that runs the network
+        from model import CheckpointError, load_checkpoint
 
         try:
             checkpoint = load_checkpoint(self._folder)
@@ -194,7 +195,7 @@ class Predictor:
         )
 
     def _batch(self, conversations: Sequence[Conversation]) -> list[Prediction | RecordingError]:
-        from model import plausible_sets  # noqa: TID251 - the stage that runs the network
+        from model import plausible_sets
 
         config = self._about.config
         modalities = config.modalities
@@ -230,7 +231,7 @@ class Predictor:
         """Calibrated probabilities of both heads by some modalities, and which are present: (V, M)."""
         import torch
 
-        from model import apply_calibration, collate  # noqa: TID251 - the stage that runs the network
+        from model import apply_calibration, collate
 
         config = self._about.config
         batch = collate([restricted(c, modalities) for c in conversations], config.modalities)

@@ -8,10 +8,9 @@ from typing import Any
 import polars as pl
 
 from annotator import bounds
-from annotator.records import MODALITIES, UsageError
+from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS, UsageError
 from annotator.spreadsheet import from_spreadsheet
 
-SENTIMENTS = {"positive": "p_positive", "neutral": "p_neutral_sentiment", "negative": "p_negative"}
 # The column of words: one record a word, times in seconds of the recording.
 WORDS = pl.List(
     pl.Struct({"start": pl.Float64(), "end": pl.Float64(), "text": pl.String(), "confidence": pl.Float32()})
@@ -28,7 +27,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "emotion": pl.String(),
     "confidence": pl.Float64(),
     "sentiment": pl.String(),
-    **{column: pl.Float64() for column in SENTIMENTS.values()},
+    **{column: pl.Float64() for column in SENTIMENT_COLUMNS.values()},
     "plausible": pl.List(pl.String()),
     **{f"{modality}_emotion": pl.String() for modality in MODALITIES},
     **{f"{modality}_confidence": pl.Float64() for modality in MODALITIES},

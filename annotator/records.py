@@ -21,6 +21,11 @@ if TYPE_CHECKING:  # every command imports this file, and `annotate --help` need
 
 RATE_HZ = 16_000  # of all audio after decoding
 MODALITIES = ("text", "audio", "face")
+SENTIMENTS = ("positive", "neutral", "negative")  # in the order of Prediction
+# Their columns in the table. "neutral" is a label of most models, whose column would have the same name.
+SENTIMENT_COLUMNS = {"positive": "p_positive", "neutral": "p_neutral_sentiment", "negative": "p_negative"}
+RESERVED_LABELS = tuple(column.removeprefix("p_") for column in SENTIMENT_COLUMNS.values())
+DIALOGUE_GAP_S = 60.0  # without an utterance, and a new dialogue starts; the default
 
 
 class AnnotateError(Exception):

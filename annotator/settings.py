@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from annotator.records import MODALITIES, UsageError
+from annotator.records import DIALOGUE_GAP_S, MODALITIES, UsageError
 from annotator.threads import of_worker, processors
 
 
@@ -32,7 +32,7 @@ class RunSettings(BaseModel):
     subtitle_track: str | None = None  # the same among the subtitle streams
     channels: Literal["mix", "speakers"] | None = None  # None: speakers where two channels hold one each
     modalities: tuple[str, ...] = MODALITIES
-    dialogue_gap: float = Field(default=60.0, gt=0)  # seconds
+    dialogue_gap: float = Field(default=DIALOGUE_GAP_S, gt=0)  # seconds
     device: str = "auto"
     batch_size: int = Field(default=32, ge=1)  # conversations a batch
     workers: int | None = Field(default=None, ge=1)  # None: as many as the processors allow, four at most

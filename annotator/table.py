@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from annotator import plain_json, seal
+from annotator.files import written_whole
 from annotator.read import WORDS
-from annotator.records import MODALITIES, Prediction, SetupError, Utterance
+from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS, Prediction, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
-SENTIMENTS = ("positive", "neutral", "negative")
-SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
 
 
@@ -50,7 +45,7 @@ def schema(labels: Sequence[str]) -> dict[str, pl.DataType]:
         "confidence": f32,
     }
     columns |= {f"p_{label}": f32 for label in labels}
-    columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS}
+    columns |= {"sentiment": text} | {name: f32 for name in SENTIMENT_COLUMNS.values()}
     columns["plausible"] = pl.List(pl.String())
     for modality in MODALITIES:
         columns |= {f"{modality}_emotion": text, f"{modality}_confidence": f32}
@@ -94,7 +89,7 @@ def rows(
     }
     data |= {f"p_{label}": emotion[:, i] for i, label in enumerate(labels)}
     data["sentiment"] = [SENTIMENTS[i] for i in coarse]
-    data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS)}
+    data |= {name: sentiment[:, i] for i, name in enumerate(SENTIMENT_COLUMNS.values())}
     data["plausible"] = [
         _plausible(e, p, labels) for e, p in zip(emotion, predictions.plausible, strict=True)
     ]
@@ -132,54 +127,6 @@ def _words(utterance: Utterance) -> list[dict[str, Any]] | None:
         }
         for word in utterance.words
     ]
-
-
-@contextmanager
-def written_whole(path: Path, scratch: Path | None = None) -> Iterator[Path]:
-    """A temporary path that becomes ``path`` when the body ends well, and vanishes when it doesn't.
-
-    The content is synced before the rename and the folder after it, so that neither a kill
-    nor a power cut leaves half a file under the final name.
-
-    Args:
-        scratch: where the temporary file lies, on the same disk; beside ``path`` by default.
-
-    Raises: SetupError when the disk is full or the folder can't be written.
-    """
-    # A name that nobody can foretell, so that nobody can have put a link there.
-    temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        mode = os.fstat(made).st_mode  # what the user's umask gives
-        os.close(made)
-        yield temporary
-        temporary.chmod(mode)  # safetensors makes files that nobody else could read
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
-        # The libraries that write for us wrap a full disk in errors of their own.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise SetupError(
-            f"{path} can't be written: {reason}. Free some space or choose another place; "
-            "the same command goes on from what is finished."
-        ) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def write_json(path: Path, value: Any, scratch: Path | None = None) -> None:
-    """Write JSON whole or not at all; ``scratch`` as for :func:`written_whole`."""
-    with written_whole(path, scratch) as temporary:
-        text = json.dumps(plain_json.finite(value), indent=1, sort_keys=True, allow_nan=False)
-        temporary.write_text(text + "\n", "ascii")
 
 
 def write_part(

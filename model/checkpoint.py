@@ -3,18 +3,14 @@
 Both carry the same fingerprint, the SHA-256 of what they hold. Whatever else lies in the folder, such as the
 weights of encoders, is left as it is.
 
-A new checkpoint appears whole, by renaming a folder. An existing one is replaced in an order that leaves one
-matching pair at every moment: the new JSON is first stored as ``.next.json``, then the weights are renamed
-into place, then the JSON. A reader that finds the new weights beside the old JSON takes ``.next.json``.
+Saving writes the two files and no more. Whoever wants the old one to stand until the new one does, saves to a
+new folder and puts that into its place: :func:`annotator.files.written_folder`, as all training does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +27,6 @@ from model.config import MODALITIES, SENTIMENTS, ModelConfig
 from model.header import (
     FORMAT_VERSION,
     HEADER,
-    NEXT,
     WEIGHTS,
     CheckpointError,
     check_header,
@@ -71,7 +66,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> str:
-    """Write a checkpoint, whole or not at all, in place of one that may be there. Returns its fingerprint.
+    """Write a checkpoint's two files into a folder, made if need be. Returns its fingerprint.
 
     Args:
         half: store parameters as float16, half the size; they are float32 again when loaded. Normalisation
@@ -113,7 +108,9 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = 
     weights = save(contiguous, metadata={"fingerprint": fingerprint})
     described = json.dumps({**header, "fingerprint": fingerprint}, ensure_ascii=False, indent=1) + "\n"
     try:
-        _place(folder, weights, described.encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS).write_bytes(weights)
+        (folder / HEADER).write_bytes(described.encode())
     except OSError as error:
         raise CheckpointError(f"can't write the checkpoint {folder}: {error.strerror or error}") from error
     checkpoint.fingerprint = fingerprint
@@ -235,43 +232,6 @@ def _calibrated(logits: Array, entries: list[Mapping[str, Any]], row: Tensor) ->
     scaled = given.double().cpu() / temperature[row, None] + bias[row]
     p = torch.softmax(scaled, -1).float()
     return p.to(given.device) if isinstance(logits, Tensor) else p.numpy()
-
-
-def _place(folder: Path, weights: bytes, header: bytes) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        _write(beside / WEIGHTS, weights)
-        _write(beside / HEADER, header)
-        _sync_folder(beside)
-        if not folder.exists():
-            beside.chmod(0o755)  # mkdtemp makes it private
-            beside.rename(folder)
-        else:
-            os.replace(beside / HEADER, folder / NEXT)
-            _sync_folder(folder)
-            os.replace(beside / WEIGHTS, folder / WEIGHTS)
-            _sync_folder(folder)
-            os.replace(folder / NEXT, folder / HEADER)
-            _sync_folder(folder)
-        _sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)  # already gone where it became the checkpoint
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _fingerprint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 MODALITIES = ("text", "audio", "face")
 SENTIMENTS = ("positive", "neutral", "negative")  # the classes of the coarse head, in order
@@ -26,18 +27,20 @@ DIRECTIONS = (
 
 
 # A configuration may come from a stranger: what is built of it stays within reason, whatever it says.
-_MOST_WIDTH = 100_000
-_LARGEST = 1e30
-_MOST: dict[str, int] = {
-    **dict.fromkeys(("text_width", "audio_width", "face_width", "co_width", "co_ffn"), _MOST_WIDTH),
-    **dict.fromkeys(("recurrent_width", "graph_width", "classifier_width"), _MOST_WIDTH),
-    **dict.fromkeys(("window_past", "window_future"), 10_000),
-    **dict.fromkeys(("co_layers", "recurrent_layers"), 100),
-    **{"co_heads": 1000, "classes": 1000, "n_speakers": 1000, "bases": 10_000},
-}
+Width = Annotated[int, Field(ge=1, le=100_000)]
+Window = Annotated[int, Field(ge=0, le=10_000)]  # utterances
+Layers = Annotated[int, Field(ge=1, le=100)]
+Dropped = Annotated[float, Field(ge=0, lt=1)]  # share
+Weight = Annotated[float, Field(ge=0, le=1e30)]
+Temperature = Annotated[float, Field(gt=0, le=1e30)]
 
 
-@dataclass(frozen=True)
+def _as_tuple(value: Any) -> Any:
+    """JSON knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class ModelConfig:
     """Every size and choice of the network. Construct by :meth:`paper` or :meth:`default`.
 
@@ -45,34 +48,34 @@ class ModelConfig:
         ValueError: a field has a value that can't work; the sentence names it.
     """
 
-    modalities: tuple[str, ...]
+    modalities: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
     """A subset of ("text", "audio", "face"), in that order."""
-    input_dims: Mapping[str, int]
+    input_dims: dict[str, Width]
     """Width of the raw features of each modality. [S] any: the network learns a projection of each."""
-    classes: int
+    classes: Annotated[int, Field(ge=2, le=1000)]
     """Number of fine labels, C."""
 
     # Unimodal projections U^T, U^A, U^V.
-    text_width: int = 200
-    audio_width: int = 100
-    face_width: int = 100
-    feature_dropout: float = 0.0
+    text_width: Width = 200
+    audio_width: Width = 100
+    face_width: Width = 100
+    feature_dropout: Dropped = 0.0
     """[S] dropout on the projections; none in the paper's description."""
-    feature_clip: float = 0.0
+    feature_clip: Weight = 0.0
     """Beyond the paper: bound of standardised values, 0 for none; odd sounds give far outliers."""
 
     # Co-attention between pairs of modalities (equations 5-8).
     alignment: bool = True
     """False is the ablation F = [U^T; U^A; U^V]."""
-    co_width: int = 100
+    co_width: Width = 100
     """[S] width of each of the six cross-modal representations; that of the smaller projections."""
-    co_layers: int = 1
+    co_layers: Layers = 1
     """[S] blocks per direction; corpora of some thousand utterances don't feed more."""
-    co_heads: int = 4
+    co_heads: Annotated[int, Field(ge=1, le=1000)] = 4
     """[S] attention heads; the largest common power of two that leaves 25 dimensions a head."""
-    co_ffn: int = 400
+    co_ffn: Width = 400
     """[S] inner width of the feed-forward part; the transformer's usual four times the width."""
-    co_dropout: float = 0.1
+    co_dropout: Dropped = 0.1
     """[S] on attention weights and both branches; the transformer's usual value."""
     co_norm: Literal["pre", "post"] = "pre"
     """[S] where LayerNorm stands; post-norm is fragile at the paper's learning rate of 0.005."""
@@ -80,7 +83,7 @@ class ModelConfig:
     """[S] sinusoidal positions added to both inputs; attention would otherwise not know the order."""
     co_causal: bool = False
     """[S] whether an utterance sees the past only; no, since whole recordings are at hand."""
-    attention_span: int | None = None
+    attention_span: Annotated[int, Field(ge=1)] | None = None
     """Beyond the paper: co-attention and the classifier's attention reach this many utterances to each side.
 
     None is the whole dialogue, as in the paper: time and, in training, memory grow with the square of its
@@ -88,36 +91,36 @@ class ModelConfig:
     """
 
     # Context (equations 9-10).
-    recurrent_width: int = 100
+    recurrent_width: Width = 100
     """[S] units of the GRU in each direction: 100 give the paper's width of 200 for g."""
-    recurrent_layers: int = 1
+    recurrent_layers: Layers = 1
     """[S] layers of the GRU; the paper draws one."""
-    context_dropout: float = 0.0
+    context_dropout: Dropped = 0.0
     """[S] dropout on g; none in the paper's description."""
 
     # Graph (equations 11-15).
     speaker_encoding: bool = True
     """False is the ablation that classifies g without a graph."""
-    window_past: int = 10
-    window_future: int = 10
+    window_past: Window = 10
+    window_future: Window = 10
     relations: Literal["speaker_pair", "same_diff"] = "same_diff"
     """[S] ``speaker_pair``: speaker(i) x speaker(j) x past/future, 2 n_speakers^2 relations, where identity
     means something across dialogues. ``same_diff``: same/other speaker x past/future, 4 relations, where
     speakers are numbered in order of appearance, as in every diarized recording."""
-    n_speakers: int = 2
+    n_speakers: Annotated[int, Field(ge=1, le=1000)] = 2
     """Number of speaker identities under ``speaker_pair``; unused under ``same_diff``."""
-    bases: int | None = None
+    bases: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """[S] number of basis matrices that the relation weights are mixed from; None: one free matrix each,
     since 4 to 8 relations are few."""
     self_loops: Literal["root", "both"] = "root"
     """[S] ``root``: an utterance reaches itself only through W_0, so it isn't counted twice.
     ``both``: its self-loop is also an edge of its own speaker's past."""
-    graph_width: int = 100
+    graph_width: Width = 100
     """[S] width of h1 and h2, as in DialogueGCN."""
     graph_drop: Literal["message", "dropout", "edge", "none"] = "message"
     """What is dropped in training: elements of the message matrix (DropMessage), elements of the senders'
     features, whole edges, or nothing."""
-    graph_drop_rate: float = 0.2
+    graph_drop_rate: Dropped = 0.2
     """[S] delta; the middle of the range that the DropMessage paper searches."""
     drop_root: bool = False
     """[S] whether the root terms are dropped too; no, they are not messages."""
@@ -130,9 +133,9 @@ class ModelConfig:
     # Classifier (equations 16-21).
     classifier_attention: Literal["replace", "beside", "none"] = "replace"
     """The attended x~ replaces x (as in the paper), stands beside it, or is left out (beyond the paper)."""
-    classifier_width: int = 100
+    classifier_width: Width = 100
     """[S] width of the hidden layer l."""
-    dropout: float = 0.4
+    dropout: Dropped = 0.4
     """[S] dropout on l; the value that DialogueGCN and its successors use on these corpora."""
     coarse_head: Literal["shared", "separate"] = "shared"
     """[S] the coarse head is a second Linear on l, so that both tasks shape l, or has a hidden layer of
@@ -143,46 +146,44 @@ class ModelConfig:
     """[S] ``convex``: alpha L_C + (1 - alpha) L_F, the reading in which 0 and 1 are the single tasks.
     ``additive``: L_F + alpha L_C. Beyond the paper, without alpha: ``uncertainty`` (learned weights, Kendall
     et al. 2018) and ``dynamic`` (dynamic weight averaging, Liu et al. 2019)."""
-    alpha: float = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Weight of the coarse task: 0.7 on IEMOCAP and 0.5 on MELD in the paper."""
-    label_smoothing: float = 0.0
+    label_smoothing: Dropped = 0.0
 
     # Beyond the paper: missing modalities.
     missing: bool = False
     """Rows without a modality get a learned token and are masked as keys. False: they count as the mean."""
-    modality_dropout: float = 0.0
+    modality_dropout: Dropped = 0.0
     """In training, the chance to hide each modality of an utterance or dialogue; one is always kept."""
 
     # Beyond the paper: pairs no worse than their parts.
     gated: bool = False
     """Each cross-modal representation becomes P_m U_m + sigmoid(W [P_m U_m; E_mn] + gate_bias) * E_mn."""
-    gate_bias: float = -2.0
+    gate_bias: Annotated[float, Field(ge=-1e30, le=1e30)] = -2.0
     """Initial bias of the gates: nearly closed, so a second modality has to earn its place."""
     unimodal_heads: bool = False
     """A fine head on each projection, trained on the labels and on the whole network's output."""
-    unimodal_weight: float = 0.3
+    unimodal_weight: Weight = 0.3
     """Weight of those heads' cross-entropy."""
-    distillation_weight: float = 0.3
+    distillation_weight: Weight = 0.3
     """Weight of their divergence from the whole network."""
-    distillation_temperature: float = 2.0
+    distillation_temperature: Temperature = 2.0
 
     # Beyond the paper: imbalance.
-    logit_adjustment: float = 0.0
+    logit_adjustment: Annotated[float, Field(ge=-1e30, le=1e30)] = 0.0
     """tau of Menon et al. 2021: tau log prior is added to the logits in the loss."""
-    focal_gamma: float = 0.0
+    focal_gamma: Weight = 0.0
     """gamma of the focal loss (Lin et al. 2017)."""
-    class_balance: float = 0.0
+    class_balance: Dropped = 0.0
     """beta of class-balanced weights (Cui et al. 2019), near 1; 0: all classes alike."""
-    contrast_weight: float = 0.0
+    contrast_weight: Weight = 0.0
     """Weight of supervised contrast on l with a learned prototype for each class."""
-    contrast_temperature: float = 0.1
-    shift_weight: float = 0.0
+    contrast_temperature: Temperature = 0.1
+    shift_weight: Weight = 0.0
     """Weight of an auxiliary task: has the speaker's emotion changed since their previous utterance?"""
 
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for name in (f.name for f in dataclasses.fields(self)):
-            object.__setattr__(self, name, _checked(name, getattr(self, name), hints[name]))
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelConfig:
         ordered = tuple(m for m in MODALITIES if m in self.modalities)
         if not self.modalities or self.modalities != ordered:
             raise ValueError(
@@ -193,55 +194,15 @@ class ModelConfig:
                 f"input_dims must name exactly the modalities {', '.join(self.modalities)}; "
                 f"got {', '.join(self.input_dims) or 'none'}"
             )
-        for modality, width in self.input_dims.items():
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                raise ValueError(f"input_dims: the width of {modality} must be at least 1; got {width!r}")
         # One order, so that equal configs are stored alike.
         object.__setattr__(self, "input_dims", {m: self.input_dims[m] for m in ordered})
-        self._check_ranges()
-
-    def _check_ranges(self) -> None:
-        for name in ("feature_dropout", "co_dropout", "context_dropout", "graph_drop_rate", "dropout"):
-            _require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1); got {getattr(self, name)}")
-        for name in ("modality_dropout", "label_smoothing", "class_balance"):
-            _require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1); got {getattr(self, name)}")
-        for name in ("unimodal_weight", "distillation_weight", "contrast_weight", "shift_weight"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative; got {getattr(self, name)}")
-        for name in ("feature_clip", "focal_gamma", "window_past", "window_future"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative; got {getattr(self, name)}")
-        for name in (
-            "text_width",
-            "audio_width",
-            "face_width",
-            "co_width",
-            "co_layers",
-            "co_heads",
-            "co_ffn",
-        ):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("recurrent_width", "recurrent_layers", "graph_width", "classifier_width", "n_speakers"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("distillation_temperature", "contrast_temperature"):
-            _require(getattr(self, name) > 0, f"{name} must be positive; got {getattr(self, name)}")
-        for name, most in _MOST.items():
-            _require((getattr(self, name) or 0) <= most, f"{name} must be at most {most}")
-        for modality, width in self.input_dims.items():
-            _require(width <= _MOST_WIDTH, f"input_dims: {modality} must be at most {_MOST_WIDTH} wide")
-        _require(self.classes >= 2, f"classes must be at least 2; got {self.classes}")
-        _require(0 <= self.alpha <= 1, f"alpha must be in [0, 1]; got {self.alpha}")
-        _require(
-            self.co_width % self.co_heads == 0,
-            f"co_width {self.co_width} must be a multiple of co_heads {self.co_heads}",
-        )
-        _require(
-            self.attention_span is None or self.attention_span >= 1,
-            f"attention_span must be at least 1, or null for the whole dialogue; got {self.attention_span}",
-        )
-        _require(self.bases is None or self.bases >= 1, f"bases must be at least 1 or null; got {self.bases}")
-        _require(
-            self.missing or self.modality_dropout == 0,
-            "modality_dropout needs missing = true: without it the network can't tell a hidden modality",
-        )
+        if self.co_width % self.co_heads:
+            raise ValueError(f"co_width {self.co_width} must be a multiple of co_heads {self.co_heads}")
+        if self.modality_dropout and not self.missing:
+            raise ValueError(
+                "modality_dropout needs missing = true: without it the network can't tell a hidden modality"
+            )
+        return self
 
     @classmethod
     def paper(cls, input_dims: Mapping[str, int], classes: int, **changes: Any) -> ModelConfig:
@@ -254,7 +215,8 @@ class ModelConfig:
                 for IEMOCAP.
         """
         modalities = tuple(m for m in MODALITIES if m in input_dims)
-        return cls(**{"modalities": modalities, "input_dims": input_dims, "classes": classes, **changes})
+        shape = {"modalities": modalities, "input_dims": dict(input_dims), "classes": classes}
+        return cls.from_json({**shape, **changes})
 
     @classmethod
     def default(cls, input_dims: Mapping[str, int], classes: int, **changes: Any) -> ModelConfig:
@@ -313,43 +275,28 @@ class ModelConfig:
         Raises:
             ValueError: an unknown key (the sentence names the near miss) or an impossible value.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"unknown key {key!r} in the model's configuration{hint}")
-        for key in ("modalities", "input_dims", "classes"):
-            if key not in values:
-                raise ValueError(f"the model's configuration lacks {key!r}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ValueError(sentence(error, [f.name for f in dataclasses.fields(cls)])) from error
 
 
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise ValueError(sentence)
+def sentence(error: ValidationError, names: Sequence[str]) -> str:
+    """The first of pydantic's complaints as one sentence, without a full stop.
 
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """``value`` in the type of its field, or a ValueError. Integers pass for floats, lists for tuples."""
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return None
-        hint = next(h for h in get_args(hint) if h is not type(None))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
-        return value
-    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        return tuple(str(v) for v in value)
-    if get_origin(hint) is Mapping and isinstance(value, Mapping):
-        return dict(value)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not abs(value) <= _LARGEST:  # NaN, infinities, and integers that no float can hold
-            raise ValueError(f"{name} must be finite; got {str(value)[:40]}")
-        return float(value)
-    raise ValueError(f"{name} must be of type {getattr(hint, '__name__', hint)}; got {value!r}")
+    Args:
+        names: of the fields that there are, for the near miss of an unknown one.
+    """
+    first = error.errors(include_url=False)[0]
+    place, message, value = first["loc"], first["msg"].removeprefix("Value error, "), ascii(first["input"])
+    where, name = ".".join(map(str, place)), str(place[-1]) if place else ""
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        near = difflib.get_close_matches(name, names, n=1)
+        return f"unknown key {where!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{where!r} is missing"
+    if not place:
+        return message
+    return (
+        f"{where}: {message[0].lower()}{message[1:]}; got {value if len(value) <= 60 else value[:60] + '...'}"
+    )

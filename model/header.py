@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model.config import SENTIMENTS, ModelConfig
+from model.config import SENTIMENTS, ModelConfig, sentence
 
-WEIGHTS, HEADER, NEXT = "model.safetensors", "model.json", ".next.json"
+WEIGHTS, HEADER = "model.safetensors", "model.json"
 FORMAT_VERSION = 1
 MOST_BYTES = 64 << 20  # of model.json
 MOST_CHARACTERS = 200  # of a label, a name or a version
@@ -59,14 +59,14 @@ def describe_checkpoint(folder: str | Path) -> Description:
             raise CheckpointError(f"{folder} is not a checkpoint: {path.name} is missing, or no file")
     shapes, fingerprint = _read_shapes(weights_path)
     header = read_header(header_path)
-    if header.get("fingerprint") != fingerprint and is_regular(folder / NEXT):
-        header = read_header(folder / NEXT)  # a save was interrupted between its two renames
     if header.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"{folder}: {HEADER} and {WEIGHTS} belong to different checkpoints; copy both from one place"
         )
     try:
-        config = ModelConfig.from_json(mapping(header, "config"))
+        if not isinstance(header.get("config"), dict):
+            raise CheckpointError(f"'config' must be an object; got {_short(header.get('config'))}")
+        config = ModelConfig.from_json(header["config"])
         check_header(header, config)
     except (ValueError, CheckpointError) as error:
         raise CheckpointError(f"{header_path}: {error}") from error
@@ -126,16 +126,55 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = values.get(key)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{key!r} must be an object; got {_short(value)}")
-    return value
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
-    labels = header.get("labels")
-    if not isinstance(labels, list) or not all(map(_is_name, labels)) or ";" in "".join(labels):
+class _Scaling(_Closed):
+    """How the logits of one head become probabilities."""
+
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
+    bias: list[Annotated[float, Field(ge=-MOST_BIAS, le=MOST_BIAS)]] | None = None
+    plausible_from: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class _Scalings(_Closed):
+    fine: _Scaling | None = None
+    coarse: _Scaling | None = None
+
+
+class _Prior(_Closed):
+    fine: list[Annotated[float, Field(ge=0, le=1)]]
+    coarse: list[Annotated[float, Field(ge=0, le=1)]]
+
+
+class _Header(_Closed):
+    """The keys of model.json, by themselves; :func:`check_header` says how they hang together."""
+
+    format: int
+    name: str
+    version: str
+    labels: list[str]
+    sentiments: list[str]
+    config: dict[str, Any]
+    encoders: dict[str, dict[str, Any]]
+    calibration: dict[str, _Scalings]
+    prior: _Prior
+    meta: dict[str, Any]
+    fingerprint: str = ""
+
+
+def check_header(values: Mapping[str, Any], config: ModelConfig) -> None:
+    """What a checkpoint says of itself, against its network.
+
+    Raises: CheckpointError for an unknown key (the sentence names the near miss) or an impossible value.
+    """
+    try:
+        header = _Header(**values)
+    except ValidationError as error:
+        raise CheckpointError(sentence(error, list(_Header.model_fields))) from error
+    labels = header.labels
+    if not all(map(_is_line, labels)) or ";" in "".join(labels):
         # A semicolon parts labels in the cell of a CSV table.
         raise CheckpointError(
             f"'labels' must be a list of names, without control characters and ';'; got {_short(labels)}"
@@ -144,64 +183,35 @@ def check_header(header: Mapping[str, Any], config: ModelConfig) -> None:
         raise CheckpointError(
             f"{len(labels)} labels ({', '.join(labels)}) for {config.classes} classes, or one twice"
         )
-    if header.get("sentiments") != list(SENTIMENTS):
-        raise CheckpointError(
-            f"'sentiments' must be {', '.join(SENTIMENTS)}; got {header.get('sentiments')!r}"
-        )
-    for key in ("name", "version"):
-        if not _is_name(header.get(key)):
-            raise CheckpointError(f"{key!r} must be a text of one line; got {_short(header.get(key))}")
-    for modality, described in mapping(header, "encoders").items():
-        if modality not in config.modalities or not isinstance(described, dict):
+    if header.sentiments != list(SENTIMENTS):
+        raise CheckpointError(f"'sentiments' must be {', '.join(SENTIMENTS)}; got {header.sentiments!r}")
+    for key, text in (("name", header.name), ("version", header.version)):
+        if not _is_line(text):
+            raise CheckpointError(f"{key!r} must be a text of one line; got {_short(text)}")
+    for modality in header.encoders:
+        if modality not in config.modalities:
             raise CheckpointError(f"'encoders' must describe modalities of the network; got {modality!r}")
     sizes = {"fine": config.classes, "coarse": len(SENTIMENTS)}
-    prior = mapping(header, "prior")
-    for head in {**sizes, **prior}:
-        shares: Any = prior.get(head)
-        whole = head in sizes and _numbers(shares, sizes[head], most=1.0) and min(shares) >= 0
-        if not whole or abs(sum(shares) - 1) > _SUM_SLACK:
+    for head, size in sizes.items():
+        shares = getattr(header.prior, head)
+        if len(shares) != size or abs(sum(shares) - 1) > _SUM_SLACK:
             raise CheckpointError(
-                f"'prior' of {head!r} must be {sizes.get(head, 0)} shares, of 1 in all; got {_short(shares)}"
+                f"'prior' of {head!r} must be {size} shares, of 1 in all; got {_short(shares)}"
             )
-    for subset, heads in mapping(header, "calibration").items():
+    for subset, scalings in header.calibration.items():
         names = subset.split("+") if subset else []
-        if names != [m for m in config.modalities if m in names] or not isinstance(heads, dict):
+        if names != [m for m in config.modalities if m in names]:
             raise CheckpointError(
                 f"'calibration' has an entry for {subset!r}, which is no subset of the modalities"
             )
-        for head, entry in heads.items():
-            temperature = entry.get("temperature") if isinstance(entry, dict) else None
-            least, most = TEMPERATURES
-            if head not in sizes or not _numbers([temperature], 1, most) or float(temperature or 0) < least:
-                raise CheckpointError(
-                    f"'calibration' of {subset!r}, {head!r} needs a positive temperature, {least} to {most:g}"
-                )
-            if entry.get("bias") is not None and not _numbers(entry["bias"], sizes[head], MOST_BIAS):
-                raise CheckpointError(
-                    f"'calibration' of {subset!r}, {head!r}: bias must be {sizes[head]} numbers"
-                )
-            least_p = entry.get("plausible_from", 0.0)
-            if not _numbers([least_p], 1, 1.0) or least_p < 0:
-                raise CheckpointError(
-                    f"'calibration' of {subset!r}, {head!r}: plausible_from must be a probability"
-                )
-    mapping(header, "meta")
+        for head, size in sizes.items():
+            scaling = getattr(scalings, head)
+            if scaling is not None and scaling.bias is not None and len(scaling.bias) != size:
+                raise CheckpointError(f"'calibration' of {subset!r}, {head!r}: bias must be {size} numbers")
 
 
-def _numbers(values: Any, n: int, most: float) -> bool:
-    """Whether these are so many numbers, none further than ``most`` from 0."""
-    return (
-        isinstance(values, list)
-        and len(values) == n
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        # Compared before anything else: an integer may be larger than a float can be.
-        and all(-most <= v <= most for v in values)
-        and all(map(math.isfinite, values))
-    )
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MOST_CHARACTERS and value.isprintable()
+def _is_line(value: str) -> bool:
+    return 0 < len(value) <= MOST_CHARACTERS and value.isprintable()
 
 
 def _short(value: Any) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotator.records import Features
-from train.corpus import SENTIMENTS, SPLITS, Corpus, write_corpus
+from annotator.records import SENTIMENTS, Features
+from train.corpus import SPLITS, Corpus, write_corpus
 
 LABELS = ("calm", "glad", "upset")
 WIDTHS = {"text": 8, "audio": 6, "face": 5}

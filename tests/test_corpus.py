@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.records import Features, UsageError
+from annotator.records import SENTIMENTS, Features, UsageError
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
-from train.corpus import SENTIMENTS, UNLABELLED, load_corpus, split_name, write_corpus
+from train.corpus import UNLABELLED, load_corpus, split_name, write_corpus
 
 
 def test_round_trip(tmp_path: Path) -> None:

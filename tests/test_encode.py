@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from annotator.encode import CHOICES, ENCODERS, SPEC_KEYS, make_encoder
+from annotator.encode import make_encoder
 from annotator.encode.adapters import save_adapter
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
 from annotator.encode.precision import has_fast_bf16, mixed_precision
@@ -30,12 +30,6 @@ NOTHING = Evidence(audio=None, faces=None)
 
 
 # Specs
-
-
-def test_every_encoder_has_a_modality_and_keys() -> None:
-    assert (
-        sorted(name for names in CHOICES.values() for name in names) == sorted(ENCODERS) == sorted(SPEC_KEYS)
-    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from annotator.hub import parsed
+from annotator.labels import kind_of, same_label, sentiment_of
 from annotator.predict import Predictor
 from annotator.records import Features, UsageError
 from annotator.weights import checkpoint_folder
@@ -32,7 +33,6 @@ from train.finetune.card import plain
 from train.finetune.folds import check_folds, cross_validate
 from train.finetune.settings import Plan
 from train.finetune.start import coarse_of, start_probabilities
-from train.labels import kind_of, same_label, sentiment_of
 from train.loop import train_corpus
 from train.options import fields_from, named_values
 from train.prepare import prepare

@@ -220,9 +220,9 @@ def test_paper_preset(tmp_path: Path) -> None:
 
 def test_faulty_settings_are_refused(tmp_path: Path) -> None:
     corpus = synthetic_corpus(tmp_path / "corpus", (4, 2, 2))
-    with pytest.raises(UsageError, match="lr must be positive"):
+    with pytest.raises(UsageError, match="lr: input should be greater than 0; got 0"):
         TrainSettings(lr=0)
-    with pytest.raises(UsageError, match="optimizer is adam or adamw"):
+    with pytest.raises(UsageError, match="optimizer: input should be .adam. or .adamw."):
         TrainSettings(optimizer="sgd")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="can't be built.*window_past"):
         network_config(corpus, "default", None, {"window_past": -1})

@@ -39,6 +39,14 @@ def test_json_round_trip() -> None:
     assert config.replace(alpha=0.25).alpha == 0.25
 
 
+def test_the_network_and_the_tool_have_the_same_modalities_and_sentiments() -> None:
+    """The network imports nothing of the tool, so both say it."""
+    from annotator import records
+    from model.config import MODALITIES, SENTIMENTS
+
+    assert MODALITIES == records.MODALITIES and SENTIMENTS == records.SENTIMENTS
+
+
 def test_every_field_is_documented() -> None:
     import ast
     import inspect
@@ -73,16 +81,19 @@ def test_every_field_is_documented() -> None:
     [
         ({"windw_past": 3}, "did you mean 'window_past'"),
         ({"co_heads": 3}, "multiple of co_heads"),
-        ({"relations": "none"}, "relations must be one of"),
-        ({"alpha": 1.5}, "alpha must be in"),
-        ({"alpha": float("nan")}, "alpha must be finite"),
-        ({"classes": 1}, "classes must be at least 2"),
-        ({"classes": "7"}, "classes must be of type int"),
-        ({"missing": 1}, "missing must be of type bool"),
+        ({"relations": "none"}, "relations: input should be 'speaker_pair' or 'same_diff'; got 'none'"),
+        ({"alpha": 1.5}, "alpha: input should be less than or equal to 1"),
+        ({"alpha": float("nan")}, "alpha: input should be a finite number"),
+        ({"classes": 1}, "classes: input should be greater than or equal to 2"),
+        ({"classes": "7"}, "classes: input should be a valid integer; got '7'"),
+        ({"missing": 1}, "missing: input should be a valid boolean"),
         ({"modality_dropout": 0.2}, "needs missing"),
         ({"modalities": ["face", "text"]}, "in this order"),
         ({"input_dims": {"text": 384}}, "exactly the modalities"),
-        ({"input_dims": {"text": 0, "audio": 88, "face": 342}}, "width of text"),
+        (
+            {"input_dims": {"text": 0, "audio": 88, "face": 342}},
+            r"input_dims\.text: input should be greater than or equal to 1",
+        ),
         ({"attention_span": 0}, "attention_span"),
     ],
 )
@@ -93,5 +104,5 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], sentence: str) -> 
 
 
 def test_what_is_needed_is_named() -> None:
-    with pytest.raises(ValueError, match="lacks 'classes'"):
+    with pytest.raises(ValueError, match="'classes' is missing"):
         ModelConfig.from_json({"modalities": ["text"], "input_dims": {"text": 4}})

@@ -17,9 +17,9 @@ import pytest
 from annotator.encode import make_encoder
 from annotator.pipeline import run
 from annotator.pipeline.prepared import Prepared
-from annotator.records import Evidence, UsageError, Utterance
+from annotator.records import SENTIMENTS, Evidence, UsageError, Utterance
 from annotator.settings import RunSettings
-from train.corpus import SENTIMENTS, load_corpus
+from train.corpus import load_corpus
 from train.evaluate.asrun import compared
 from train.prepare import emorynlp, features, iemocap, meld, prepare, splits, table
 from train.prepare.pickles import load_pickle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import polars as pl
 import pytest
 import torch
 
-from annotator import folders
 from annotator.records import Evidence, Features, Utterance
 from train.prepare import encode_text
 from train.resume import fingerprint, load_state, save_state
@@ -93,41 +91,3 @@ def test_texts_encoded_before_are_encoded_again_where_they_are_damaged(tmp_path:
     kept.write_bytes(kept.read_bytes()[:-3])
     found = encode_text(rows, encoder, work)  # type: ignore[arg-type]
     assert encoder.asked == 2 and (found.values == 7).all()
-
-
-def folder(path: Path, content: str) -> Path:
-    path.mkdir()
-    (path / "corpus.json").write_text(content)
-    return path
-
-
-@pytest.mark.parametrize("exchanges", [True, False])
-def test_the_old_one_stands_until_the_new_one_does(
-    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fault between two renames; a kill there; and a system that knows no exchange of two folders."""
-    out = folder(tmp_path / "corpus", "old")
-    if not exchanges:
-        monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
-    real, calls = os.rename, []
-
-    def rename(one: Path, other: Path) -> None:
-        calls.append(one)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        real(one, other)
-
-    made = folder(tmp_path / "made", "new")
-    if not exchanges:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "rename", rename)
-            with pytest.raises(OSError, match="No space"):
-                folders.replace(made, out)
-        assert (out / "corpus.json").read_text() == "old" and made.is_dir()
-        real(out, tmp_path / ".corpus.replaced-by-annotate")  # as a kill between the two would leave it
-    folders.replace(made, out)
-    assert (out / "corpus.json").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
-    folders.replace(folder(tmp_path / "made", "newer"), out)
-    assert (out / "corpus.json").read_text() == "newer"
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]

@@ -21,9 +21,10 @@ from annotator.encode.face import FaceNet, FaceNetConfig, load_face_net
 from annotator.encode.second import TwoReaders
 from annotator.records import UsageError
 from model import load_checkpoint
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter import faces, fusion
 from train.starter.__main__ import build
-from train.starter.faces import MELD_LABELS, augment, load_fer2013, refresh_batch_norm, train_faces
+from train.starter.faces import augment, load_fer2013, refresh_batch_norm, train_faces
 from train.starter.fusion import FacePool, draw_faces, draw_voices, rewritten, shown
 from train.starter.voice import (
     Voices,

@@ -13,7 +13,7 @@ import soundfile
 from annotator.encode import make_encoder
 from annotator.encode.audio import AudioEncoder, trimmed
 from annotator.records import RATE_HZ, Audio, Evidence, Utterance
-from train.starter.faces import MELD_LABELS
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice import (
     Voices,
     across_corpora,

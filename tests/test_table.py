@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import duckdb
@@ -10,12 +9,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from safetensors.numpy import save_file
 
 from annotator import table
 from annotator.pipeline.batch import without_words
 from annotator.read import WORDS
-from annotator.records import Prediction, SetupError, Utterance
+from annotator.records import Prediction, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
 LABELS = ("neutral", "joy")
@@ -179,33 +177,6 @@ def test_no_rows_is_a_table_with_the_schema() -> None:
     whole = table.merge([("silent.wav", part(texts=[]))], LABELS)
     assert len(whole) == 0
     assert dict(whole.schema) == table.schema(LABELS)
-
-
-def test_a_fault_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    target = tmp_path / "t.txt"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), table.written_whole(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["t.txt"]
-
-
-def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
-    """safetensors alone would give weights to nobody else: a checkpoint in a shared folder has to load."""
-    with table.written_whole(tmp_path / "weights.safetensors") as temporary:
-        save_file({"a": np.ones(2)}, temporary)
-    (tmp_path / "plain").write_bytes(b"")
-    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(SetupError, match="can't be written"),
-        table.written_whole(tmp_path / "file" / "t") as t,
-    ):
-        t.write_text("x")
 
 
 def test_failures_file_has_a_header_when_nothing_failed(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from tqdm import tqdm
 
 from annotator import folders
 from annotator.encode.precision import mixed_precision
+from annotator.files import written_folder
 from annotator.records import UsageError
 from model import Checkpoint, DynamicWeights, ModelConfig, Network, collate, compute_loss, save_checkpoint
+from train.checkpoints import check_place
 from train.core import STATE, label_counts, own_randomness, prior_of, rate_factor, reseed, step_weights
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files, load_corpus
 from train.distributed import Group, group
@@ -151,8 +153,10 @@ def train(
         on_epoch: called after each epoch, once its state is on disk.
 
     Raises:
-        UsageError: a split has no labels, or the loss is no longer finite.
+        UsageError: a split has no labels, the loss is no longer finite, or ``out`` is something other than a
+            checkpoint.
     """
+    check_place(out)
     known = label_counts(train_set, config.classes)
     if known[0].sum() == 0 or (targets(validation_set)[0] < 0).all():
         raise UsageError(
@@ -262,9 +266,10 @@ def train(
                     "torch": torch.__version__,
                 },
             )
-            save_checkpoint(out, checkpoint)
-            for file in encoder_weights:
-                shutil.copyfile(file, out / file.name)
+            with written_folder(out, anew=False) as made:
+                save_checkpoint(made, checkpoint)
+                for file in encoder_weights:
+                    shutil.copyfile(file, made / file.name)
             folders.remove(work)
         workers.wait()
         return Trained(out, run.best, tuple(run.history))

@@ -22,7 +22,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from annotator import plain_json, seal
-from annotator.table import written_whole
+from annotator.files import written_whole
 
 log = logging.getLogger("annotator")
 

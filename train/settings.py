@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from annotator.records import UsageError
+from model.config import sentence
+
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=1)]
+Passes = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True)
-class TrainSettings:
+@pydantic.dataclasses.dataclass(frozen=True, config=CHECKED)
+class Settings:
+    """Settings of a training. What they can't be is a UsageError of one sentence."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise UsageError(f"{sentence(error, [f.name for f in dataclasses.fields(cls)])}.") from error
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=CHECKED)
+class TrainSettings(Settings):
     """How to train. The defaults are what served best; :meth:`paper` is arXiv 2501.15063's."""
 
-    epochs: int = 40
-    batch_size: int = 32  # dialogues
-    lr: float = 1e-3
+    epochs: Count = 40
+    batch_size: Count = 32  # dialogues
+    lr: Rate = 1e-3
     optimizer: Literal["adam", "adamw"] = "adamw"
-    weight_decay: float = 0.01
+    weight_decay: Weight = 0.01
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup: float = 0.05  # share of the steps with a rising rate, in the cosine schedule
-    clip: float = 1.0  # norm of the gradient
-    patience: int | None = 10  # epochs without a better validation score before it stops; None: never
+    warmup: Share = 0.05  # share of the steps with a rising rate, in the cosine schedule
+    clip: Rate = 1.0  # norm of the gradient
+    patience: Count | None = 10  # epochs without a better validation score before it stops; None: never
     seed: int = 0
     device: str = "cpu"
     autocast: bool = False  # bfloat16, where the device has it
@@ -31,15 +56,6 @@ class TrainSettings:
         """60 epochs of Adam at 0.005, batches of 32; the rest is silent there and chosen here."""
         fixed = {"epochs": 60, "lr": 0.005, "optimizer": "adam", "weight_decay": 1e-5, "schedule": "constant"}
         return cls(**{**fixed, "patience": None, **changes})
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be positive; got {getattr(self, name)!r}.")
-        if self.optimizer not in ("adam", "adamw") or self.schedule not in ("constant", "cosine"):
-            raise UsageError("The optimizer is adam or adamw, the schedule constant or cosine.")
-        if self.patience is not None and self.patience < 1:
-            raise UsageError(f"patience must be at least 1, or none at all; got {self.patience!r}.")
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,14 @@ class DiarizerSettings:
 
 def _make_embedded(settings: DiarizerSettings) -> Diarizer:
     _refuse_without_weights("embedded", settings)
-    from .embedded import Embedded  # noqa: TID251 - own package
+    from .embedded import Embedded
 
     return Embedded(settings)
 
 
 def _make_pyannote(settings: DiarizerSettings) -> Diarizer:
     _refuse_without_weights("pyannote", settings)
-    from .pyannote import Pyannote  # noqa: TID251 - own package
+    from .pyannote import Pyannote
 
     diarizer: Diarizer = Pyannote(settings)
     return diarizer
@@ -145,10 +145,10 @@ def available(name: str, settings: DiarizerSettings) -> str | None:
     _check(name)
     # Both look at files only; the libraries stay unloaded.
     if name == "embedded":
-        from .weights import missing_embedded_weights  # noqa: TID251 - own package
+        from .weights import missing_embedded_weights
 
         return missing_embedded_weights()
-    from .weights import missing_pyannote_weights  # noqa: TID251 - own package
+    from .weights import missing_pyannote_weights
 
     return missing_pyannote_weights(settings.pyannote_folder)
 
@@ -160,14 +160,14 @@ def _check(name: str) -> None:
 
 def one_speaker_a_channel(levels: ChannelLevels) -> bool:
     """Whether the two channels of a recording hold one speaker each, as in a call; see ``channels.py``."""
-    from .channels import one_speaker_a_channel as found  # noqa: TID251 - own package
+    from .channels import one_speaker_a_channel as found
 
     return found(levels)
 
 
 def by_channel(speech: Sequence[Turn], levels: ChannelLevels) -> Diarized:
     """Speech in a mix as turns of ``CHANNEL_1``, ``CHANNEL_2``, ..., by how loud each channel is."""
-    from .channels import by_channel as split  # noqa: TID251 - own package
+    from .channels import by_channel as split
 
     return Diarized(*split(speech, levels))
 
@@ -178,7 +178,7 @@ def make_voices(device: str) -> Callable[[Audio, Sequence[Utterance]], dict[str,
     Raises: SetupError when it lacks weights.
     """
     _refuse_without_weights("embedded", DiarizerSettings())
-    from .voices import Voices  # noqa: TID251 - own package
+    from .voices import Voices
 
     return Voices(device)
 

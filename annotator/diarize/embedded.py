@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 from annotator.threads import side_by_side
 
-from . import Diarized, DiarizerSettings, weights  # noqa: TID251 - own package
-from .clustering import (  # noqa: TID251 - own package
+from . import Diarized, DiarizerSettings, weights
+from .clustering import (
     ANOTHER,
     SAME,
     UNKNOWN,
@@ -31,7 +31,7 @@ from .clustering import (  # noqa: TID251 - own package
     VoiceSpace,
     cluster,
 )
-from .networks import (  # noqa: TID251 - own package
+from .networks import (
     ACTIVITY_S,
     ACTIVITY_START_S,
     ACTIVITY_STEP_S,

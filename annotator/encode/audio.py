@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
 from annotator.threads import one_thread
 
-from .voice import load_voice_scores  # noqa: TID251 - its own package
-from .whisper import (  # noqa: TID251 - its own package
+from .voice import load_voice_scores
+from .whisper import (
     LAYERS,
     PAD,
     STATE,

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from annotator.encode.precision import has_fast_bf16  # noqa: TID251 - its own package
-from annotator.encode.text import (  # noqa: TID251 - its own package
+from annotator.encode.precision import has_fast_bf16
+from annotator.encode.text import (
     TextEncoder,
     has_text,
     load_folder,

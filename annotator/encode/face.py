@@ -25,7 +25,7 @@ from annotator import plain_json
 from annotator.records import Evidence, Features, SetupError, Utterance
 from annotator.threads import side_by_side
 
-from .precision import mixed_precision  # noqa: TID251 - its own package
+from .precision import mixed_precision
 
 CROP_PX = 48  # side of a face crop, pixels
 MOST = 1024  # of any size of a network: layers of a block, channels, classes

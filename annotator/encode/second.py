@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.encode.reading import UNREAD, can_read, is_among  # noqa: TID251 - its own package
-from annotator.encode.text import TextEncoder, has_text  # noqa: TID251 - its own package
+from annotator.encode.reading import UNREAD, can_read, is_among
+from annotator.encode.text import TextEncoder, has_text
 from annotator.records import Evidence, Features, Utterance
 
 

@@ -24,15 +24,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from annotator import plain_json
-from annotator.encode.adapters import (  # noqa: TID251 - its own package
+from annotator.encode.adapters import (
     PROJECTION,
     Projection,
     load_adapter,
     read_adapter,
     width_of,
 )
-from annotator.encode.e5 import WIDTH, load_e5  # noqa: TID251 - its own package
-from annotator.encode.reading import UNREAD  # noqa: TID251 - its own package
+from annotator.encode.e5 import WIDTH, load_e5
+from annotator.encode.reading import UNREAD
 from annotator.records import Evidence, Features, SetupError, Utterance
 from annotator.threads import one_thread
 

@@ -6,9 +6,6 @@ Each format is a function from rows to files, in ``FORMATS``. All files of an ex
 from __future__ import annotations
 
 import difflib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +14,9 @@ import polars as pl
 from annotator.export import chat, corpora, subtitles, tiers
 from annotator.export.corpora import Recordings
 from annotator.export.names import targets
+from annotator.files import written_folder
 from annotator.read import read_recordings, read_table
-from annotator.records import SetupError, UsageError
+from annotator.records import UsageError
 
 __all__ = ["FORMATS", "export"]
 
@@ -62,26 +60,15 @@ def export(table_file: Path, kind: str, out: Path) -> list[Path]:
         raise UsageError(f"{out} is there already and not an empty folder: name a new one.")
     table, _ = read_table(table_file)
     recordings = read_recordings(table_file)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        try:
-            if kind in FOR_ALL:
-                FOR_ALL[kind](table, recordings, scratch)
-            else:
-                ending, write = FOR_EACH[kind]
-                places = targets(table["file"].unique(maintain_order=True).to_list(), ending)
-                for (file,), rows in table.group_by("file", maintain_order=True):
-                    place = scratch / places[str(file)]
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    lasts = recordings.get(str(file), {}).get("duration_s")
-                    place.write_text(write(rows, str(file), lasts), encoding="utf-8", newline="\n")
-            scratch.chmod(0o755)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise SetupError(
-            f"{out} can't be written: {error.strerror or error}. Free some space or choose another place."
-        ) from error
+    with written_folder(out) as scratch:
+        if kind in FOR_ALL:
+            FOR_ALL[kind](table, recordings, scratch)
+        else:
+            ending, write = FOR_EACH[kind]
+            places = targets(table["file"].unique(maintain_order=True).to_list(), ending)
+            for (file,), rows in table.group_by("file", maintain_order=True):
+                place = scratch / places[str(file)]
+                place.parent.mkdir(parents=True, exist_ok=True)
+                lasts = recordings.get(str(file), {}).get("duration_s")
+                place.write_text(write(rows, str(file), lasts), encoding="utf-8", newline="\n")
     return sorted(path for path in out.rglob("*") if path.is_file())

@@ -7,8 +7,8 @@ one to the other, and a cut ends every track. Tracks that look alike become one 
 mouths do in an utterance and in the rest of the recording says who in view is the speaker.
 """
 
-from .detect import DETECTORS, FaceSettings, make_detector, missing  # noqa: TID251 - its own package
-from .speaker import SpeakerFaces, choose  # noqa: TID251 - its own package
-from .track import FaceTracker  # noqa: TID251 - its own package
+from .detect import DETECTORS, FaceSettings, make_detector, missing
+from .speaker import SpeakerFaces, choose
+from .track import FaceTracker
 
 __all__ = ["DETECTORS", "FaceSettings", "FaceTracker", "SpeakerFaces", "choose", "make_detector", "missing"]

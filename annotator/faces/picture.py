@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .detect import Face  # noqa: TID251 - its own package
+from .detect import Face
 
 CROP_PX = 48  # side of a crop, as the face network takes it
 COLOURS = 64  # bins of a colour histogram, 4 a channel

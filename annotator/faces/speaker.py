@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from annotator.records import Audio, FaceTracks, Utterance
 
-from .mouth import mouth_activity, talking  # noqa: TID251 - its own package
+from .mouth import mouth_activity, talking
 
 SURE = 1.2  # log-odds from which a face is the speaker's, and by which it must beat any other
 MAX_UTTERANCE = 3.0  # log-odds that one utterance may add to what is known of a pair

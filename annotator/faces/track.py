@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from annotator.records import FaceTracks
 
-from .cuts import CutDetector  # noqa: TID251 - its own package
-from .detect import Face, FaceSettings, make_detector  # noqa: TID251 - its own package
-from .persons import join_tracks  # noqa: TID251 - its own package
-from .picture import COLOURS, CROP_PX, face_crop, likeness, surroundings, thumbnail  # noqa: TID251 - its own package
+from .cuts import CutDetector
+from .detect import Face, FaceSettings, make_detector
+from .persons import join_tracks
+from .picture import COLOURS, CROP_PX, face_crop, likeness, surroundings, thumbnail
 
 MIN_OVERLAP = 0.3  # intersection over union of a track's face and its next detection
 # Of two crops at 12 x 12 pixels: a face stays above 0.8 while it talks, two faces in one place in

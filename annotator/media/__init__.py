@@ -9,9 +9,9 @@ sandbox.py    the launcher that gives up its rights and becomes ffmpeg
 streams.py    which sound stream is heard
 """
 
-from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version, sandbox_lacks  # noqa: TID251 - its own package
-from annotator.media.decode import Decoded, decode, extract_subtitles  # noqa: TID251 - its own package
-from annotator.media.find import (  # noqa: TID251 - its own package
+from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version, sandbox_lacks
+from annotator.media.decode import Decoded, decode, extract_subtitles
+from annotator.media.find import (
     MEDIA_SUFFIXES,
     Found,
     PassedOver,
@@ -24,9 +24,9 @@ from annotator.media.find import (  # noqa: TID251 - its own package
     sidecars,
     stamps,
 )
-from annotator.media.probe import probe  # noqa: TID251 - its own package
-from annotator.media.sandbox import landlock_abi  # noqa: TID251 - its own package
-from annotator.media.streams import described  # noqa: TID251 - its own package
+from annotator.media.probe import probe
+from annotator.media.sandbox import landlock_abi
+from annotator.media.streams import described
 from annotator.terminal import escaped
 
 __all__ = [

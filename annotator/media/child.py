@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.awake import STEP_S, Awake
-from annotator.media import sandbox  # noqa: TID251 - its own package
+from annotator.media import sandbox
 from annotator.records import RATE_HZ, RecordingError, SetupError
 from annotator.terminal import escaped
 

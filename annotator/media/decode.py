@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.media.child import (  # noqa: TID251 - its own package
+from annotator.media.child import (
     DECODE_THREADS,
     Ended,
     Limits,
@@ -35,9 +35,9 @@ from annotator.media.child import (  # noqa: TID251 - its own package
     reason,
     run,
 )
-from annotator.media.probe import Picture, describe  # noqa: TID251 - its own package
-from annotator.media.sound import Sound  # noqa: TID251 - its own package
-from annotator.media.streams import in_order, preferred  # noqa: TID251 - its own package
+from annotator.media.probe import Picture, describe
+from annotator.media.sound import Sound
+from annotator.media.streams import in_order, preferred
 from annotator.records import (
     RATE_HZ,
     Audio,

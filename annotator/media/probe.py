@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from annotator.languages import iso_639_1
-from annotator.media.child import Limits, input_options, input_url, reason, run  # noqa: TID251 - its own package
-from annotator.media.find import sidecars  # noqa: TID251 - its own package
-from annotator.media.streams import dispositions, title  # noqa: TID251 - its own package
+from annotator.media.child import Limits, input_options, input_url, reason, run
+from annotator.media.find import sidecars
+from annotator.media.streams import dispositions, title
 from annotator.records import AudioStream, Media, RecordingError, SubtitleStream
 
 _NO_CODEC = frozenset({"none", "unknown"})

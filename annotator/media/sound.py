@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.levels import CLIPPED_SHARE
 from annotator.records import RATE_HZ, Audio, ChannelLevels, RecordingError, SetupError
 
 _HEADER = struct.Struct(">4s5I")  # Sun/NeXT .au: magic, offset of the samples, size, encoding, rate, channels
@@ -17,7 +18,6 @@ _FLOAT_ENCODING = 6
 _HELD_BYTES = 64 << 20  # of samples, before it is known when they start
 _SILENCE_CHUNK = RATE_HZ * 60
 _FULL_SCALE = 0.999
-_CLIPPED_SHARE = 0.001  # of samples at full scale
 _SILENT_PEAK = 2 / 32768  # dither is not sound
 _CANCELLED_SHARE = 0.08  # of what channels that have nothing in common would leave in their mix
 _MOST_CHANNELS = 256
@@ -117,7 +117,7 @@ class Sound:
         flags = []
         if self._heard and self._peak < _SILENT_PEAK:
             flags.append("silent")
-        if self._at_full_scale > _CLIPPED_SHARE * self._heard:
+        if self._at_full_scale > CLIPPED_SHARE * self._heard:
             flags.append("clipped")
         if self._bad:
             flags.append("bad_samples")

@@ -89,7 +89,7 @@ def shaped_by(
     encoder_files = [p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"]
     return {
         "format": PREPARED_FORMAT,
-        "versions": installed(SHAPING_LIBRARIES),
+        "versions": installed(SHAPING_LIBRARIES) | encode.versions(encoders),
         "backends": [b.diarizer, b.transcriber, b.face_detector],
         "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
         "pyannote_folder": weights.tree_hash(s.pyannote_folder) if b.diarizer == "pyannote" else None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from annotator import media, plain_json, table
+from annotator.files import write_json
 from annotator.pipeline.manifests import Manifest
 from annotator.pipeline.people import linked, unpacked
 from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
@@ -111,7 +112,7 @@ def write_outputs(
     not_used = passed_over([m for _, m in manifests], {f["file"] for f in files})
     write_recordings(out.with_suffix(f".recordings{out.suffix}"), files, not_used)
     about = out.with_suffix(".run.json")
-    table.write_json(about, record([m for _, m in manifests], files) | {"not_used": not_used})
+    write_json(about, record([m for _, m in manifests], files) | {"not_used": not_used})
     if not_used:
         log.info("%s", not_used_line(not_used, about))
     return whole, failures
@@ -258,7 +259,7 @@ def add_profile(work: WorkDir, out: Path, manifest: dict[str, Any], profile: Pro
     work.write_json(work.manifest_file, manifest | {"run": manifest["run"] | {"profile": told}})
     about = out.with_suffix(".run.json")
     whole: dict[str, Any] = plain_json.read(about)
-    table.write_json(about, whole | {"profiles": [*whole.get("profiles", ()), told]})
+    write_json(about, whole | {"profiles": [*whole.get("profiles", ()), told]})
 
 
 def work_manifests(work: WorkDir) -> list[tuple[Path, dict[str, Any]]]:

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from annotator import media, plain_json, seal
+from annotator.files import written_whole
 from annotator.pipeline.recordings import label
 from annotator.records import Conversation, Features, Utterance, Word
-from annotator.table import written_whole
 
 
 @dataclass(frozen=True)

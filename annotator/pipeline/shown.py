@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from annotator import faces, media
+from annotator.files import written_folder
 from annotator.pipeline.batch import choose_face_detector, run
 from annotator.read import read_table
-from annotator.records import Audio, FaceTracks, Media, RecordingError, SetupError, UsageError, Utterance
+from annotator.records import Audio, FaceTracks, Media, RecordingError, UsageError, Utterance
 from annotator.settings import RunSettings
 from annotator.spreadsheet import for_spreadsheet
 
@@ -56,24 +56,13 @@ def show_faces(recording: Path, out: Path, settings: RunSettings, table: Path | 
     about = media.probe(recording)
     if not about.has_video:
         raise UsageError(f"{recording} has no pictures, so there are no faces to show.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        try:
-            utterances = _utterances(recording, settings, table, scratch)
-            with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                tracks, audio = _followed(about, settings, Path(folder) / "sound.pcm")
-                pictures, rows = _plan(tracks, utterances, faces.choose(tracks, utterances, audio))
-                _draw(about, settings, tracks, pictures, Path(folder) / "sound.pcm", scratch)
-            for_spreadsheet(pl.DataFrame(rows, schema=COLUMNS, orient="row")).write_csv(scratch / "faces.csv")
-            scratch.chmod(0o755)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise SetupError(
-            f"{out} can't be written: {error.strerror or error}. Free some space or choose another place."
-        ) from error
+    with written_folder(out) as scratch:
+        utterances = _utterances(recording, settings, table, scratch)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            tracks, audio = _followed(about, settings, Path(folder) / "sound.pcm")
+            pictures, rows = _plan(tracks, utterances, faces.choose(tracks, utterances, audio))
+            _draw(about, settings, tracks, pictures, Path(folder) / "sound.pcm", scratch)
+        for_spreadsheet(pl.DataFrame(rows, schema=COLUMNS, orient="row")).write_csv(scratch / "faces.csv")
     return len(pictures)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from annotator import diarize, encode, faces, media, threads, transcribe, utterances
 from annotator.languages import iso_639_1
-from annotator.levels import sound_levels
+from annotator.levels import CLIPPED_SHARE, sound_levels
 from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
@@ -35,7 +35,6 @@ FaceDetector = Literal["yunet", "centerface"]
 # says of itself, and then by what was decoded. Recognition on a slow CPU takes about ten seconds for each of
 # the recording.
 LIMIT_S, LIMIT_S_PER_S, LIMIT_MAX_S = 3600.0, 60.0, 14 * 86_400.0
-CLIPPED_SHARE = 1e-3  # of samples at full scale, from which speech sounds distorted
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from annotator import folders, plain_json
+from annotator.files import write_json
 from annotator.pipeline import locks
 from annotator.records import SetupError, UsageError
-from annotator.table import write_json
 
 log = logging.getLogger("annotator")
 

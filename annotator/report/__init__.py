@@ -8,10 +8,8 @@ run or fetch anything.
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import os
-import secrets
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -24,8 +22,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from annotator import folders
-from annotator.read import SENTIMENTS, checked, labels_of, read_table
-from annotator.records import SetupError, UsageError
+from annotator.files import make_folder, write_text
+from annotator.read import checked, labels_of, read_table
+from annotator.records import SENTIMENTS, UsageError
 from annotator.report import beside, content, patterns, review, rows
 
 __all__ = ["Page", "render", "write_report"]
@@ -85,10 +84,7 @@ def write_report(
     if order is not None and order not in REVIEWS:
         raise UsageError(f"Unknown order {order!r} to review in: choose {' or '.join(REVIEWS)}.")
     table, facts = read_table(table_file)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(out, error) from error
+    make_folder(out.parent)
     files = table["file"].unique(maintain_order=True).to_list()
     media = beside.addresses(files, out.parent if media_base is None else media_base, out)
     folder = parts_folder(out)
@@ -104,37 +100,13 @@ def write_report(
     )
     if page.parts:
         folders.claim(folder, "the folder of the page's parts")
-    try:
-        for name, part in page.parts.items():
-            write_whole(folder / name, part)
-        write_whole(out, page.html)
-        # Those of an earlier page: this one has others, by other names.
-        if (folder / folders.MARK).is_file():
-            for name in set(os.listdir(folder)) - {folders.MARK, *page.parts}:
-                (folder / name).unlink()
-            if not page.parts:
-                folders.remove(folder)
-    except OSError as error:
-        raise unwritable(out, error) from error
+    for name, part in page.parts.items():
+        write_text(folder / name, part)
+    write_text(out, page.html)
+    # Those of an earlier page: this one has others, by other names.
+    if (folder / folders.MARK).is_file():
+        folders.keep_only(folder, page.parts)
     return sum(address is not None for address in media)
-
-
-def unwritable(out: Path, error: OSError) -> SetupError:
-    remedy = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
-    return SetupError(f"{out} can't be written: {error.strerror or error}. {remedy} another place.")
-
-
-def write_whole(out: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises: OSError."""
-    temporary = out.with_name(f".report.{secrets.token_hex(8)}.tmp")  # a name that nobody can foretell
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render(

@@ -13,8 +13,8 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from annotator import plain_json
-from annotator.read import SENTIMENTS
-from annotator.records import MODALITIES
+from annotator.labels import colour_of
+from annotator.records import MODALITIES, SENTIMENTS
 
 TEXT_CHARACTERS = 2_000  # of one utterance; one with more is shown cut, and not corrected
 NAME_CHARACTERS = 120  # of a file or speaker name; longer ones lose their middle
@@ -22,19 +22,7 @@ LABEL_CHARACTERS = 40
 FACT_CHARACTERS = 20_000  # of the settings or the versions
 LISTED_FLAGS = 30  # kinds of quality flags; a run knows fewer
 
-# Colours by meaning where a label is known, so that two reports look alike; see page.css for the palette.
-COLOURS = 12
-COLOUR_OF = {
-    **dict.fromkeys(("neutral", "neu"), 0),
-    **dict.fromkeys(("joy", "joyful", "happiness", "happy", "hap"), 1),
-    **dict.fromkeys(("anger", "angry", "ang", "mad"), 2),
-    **dict.fromkeys(("sadness", "sad"), 3),
-    **dict.fromkeys(("fear", "scared", "fearful", "fea"), 4),
-    **dict.fromkeys(("disgust", "disgusted", "dis", "peaceful", "calm"), 5),
-    **dict.fromkeys(("surprise", "surprised", "sur"), 6),
-    **dict.fromkeys(("excitement", "excited", "exc", "powerful"), 7),
-    **dict.fromkeys(("frustration", "frustrated", "fru"), 8),
-}
+COLOURS = 12  # of the palette in page.css
 # Control characters, and the two that turn the direction of what follows (a file's ending, for one).
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202d\u202e]")
 
@@ -85,7 +73,7 @@ def duration(seconds: float) -> str:
 
 def colours(labels: Sequence[str]) -> list[int]:
     """A colour for each label: by its meaning, else the first that is free, else they begin again."""
-    wanted = [COLOUR_OF.get(label.lower()) for label in labels]
+    wanted = [colour_of(label) for label in labels]
     chosen: list[int] = []
     free = [c for c in range(COLOURS) if c not in wanted]
     for place, colour in enumerate(wanted):

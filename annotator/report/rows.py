@@ -10,8 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from annotator.bounds import LATEST_S
-from annotator.read import SENTIMENTS
-from annotator.records import MODALITIES
+from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS
 from annotator.report.content import NAME_CHARACTERS, TEXT_CHARACTERS, encoded, visible
 
 Word = dict[str, Any]
@@ -51,7 +50,7 @@ def recordings(table: pl.DataFrame, sizes: Sequence[int], labels: Sequence[str])
                 round(100 * row["confidence"]),
                 probabilities,
                 of_sentiment[row["sentiment"]],
-                round(100 * row[SENTIMENTS[row["sentiment"]]]),
+                round(100 * row[SENTIMENT_COLUMNS[row["sentiment"]]]),
                 sum(row[f"has_{m}"] << i for i, m in enumerate(MODALITIES)),
                 [flags.setdefault(flag, len(flags)) for flag in row["quality"]],
                 row["dialogue_id"],

@@ -19,9 +19,9 @@ from annotator import whisper_files
 from annotator.languages import iso_639_1, language_of
 from annotator.records import Audio, Media, SetupError, SubtitleStream, Transcript, Turn, UsageError
 
-from .cues import cut_at_end  # noqa: TID251 - own package
-from .streams import from_streams  # noqa: TID251 - own package
-from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar  # noqa: TID251 - own package
+from .cues import cut_at_end
+from .streams import from_streams
+from .subtitles import SUFFIXES, About, after, from_sidecars, read_sidecar
 
 __all__ = [
     "SUFFIXES",
@@ -88,7 +88,7 @@ def _make_whisper(settings: TranscriberSettings) -> Transcriber:
     # Importing the engine takes seconds: what is sure to fail does so before.
     if problem := available("whisper", settings):
         raise SetupError(problem)
-    from .whisper import load  # noqa: TID251 - own package
+    from .whisper import load
 
     return load(
         settings.whisper_folder,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from annotator import bounds
 from annotator.records import RecordingError, Transcript, Word
 
-from .labels import Labels, lines_of  # noqa: TID251 - own package
-from .names import Line  # noqa: TID251 - own package
+from .labels import Labels, lines_of
+from .names import Line
 
 CHARACTER_S = 0.02  # the least time in seconds that a character of a cue is spoken in, 50 a second
 _ROLL_GAP_S = 0.1  # captions that roll up show the last line again at once

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from annotator.records import RATE_HZ, SetupError, UsageError
 from annotator.whisper_files import MODEL, VOCABULARIES, WhisperFiles
 
-from .heard import Piece, Said  # noqa: TID251 - own package
+from .heard import Piece, Said
 
 log = logging.getLogger("annotator")
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .cues import plain, spread, tokens  # noqa: TID251 - own package
-from .stretches import Span, Stretch  # noqa: TID251 - own package
+from .cues import plain, spread, tokens
+from .stretches import Span, Stretch
 
 LONGEST_S, LONGEST_CHARACTER_S = 0.3, 0.12  # a word lasts at most this and that for each character ...
 SPOKEN_DIGIT, SPOKEN_WIDE = (

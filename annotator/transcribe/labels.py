@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .names import DASHES, Line, above, bracketed, is_sound, loose, prefix, signed  # noqa: TID251 - own package
+from .names import DASHES, Line, above, bracketed, is_sound, loose, prefix, signed
 
 _NUMBERED = re.compile(
     r"(?:speaker|spk|spkr|sprecher|s|channel|ch|participant)[ _#-]{0,2}(?:\d{1,4}|[A-Z])", re.I

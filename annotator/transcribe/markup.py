@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from annotator.languages import iso_639_1
 from annotator.records import Transcript
 
-from .cues import Cue, bad, plain, unescaped, words_of  # noqa: TID251 - own package
+from .cues import Cue, bad, plain, unescaped, words_of
 
 _OFFSET = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|m|s|ms|f|t)", re.ASCII)
 _CLOCK = re.compile(

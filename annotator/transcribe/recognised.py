@@ -12,8 +12,8 @@ from annotator import bounds
 from annotator.languages import named_language
 from annotator.records import RecordingError, Transcript, Word
 
-from . import dialects  # noqa: TID251 - own package
-from .cues import CHARACTER_S, check_words, plain, spread, tokens  # noqa: TID251 - own package
+from . import dialects
+from .cues import CHARACTER_S, check_words, plain, spread, tokens
 
 # NIST's null word, and marks of silence that some recognisers write as words.
 _NO_WORDS = frozenset({"@", "<eps>", "<sil>", "sil", "<s>", "</s>"})

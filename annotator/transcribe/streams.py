@@ -10,7 +10,7 @@ from annotator import tracks
 from annotator.languages import iso_639_1
 from annotator.records import Media, RecordingError, SubtitleStream, Transcript, Turn
 
-from .subtitles import BROKEN, About, parsed, with_remarks  # noqa: TID251 - own package
+from .subtitles import BROKEN, About, parsed, with_remarks
 
 _SUFFIXES = {
     **dict.fromkeys(("subrip", "srt", "mov_text", "text"), ".srt"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from annotator.records import Transcript
 
-from .cues import Cue, bad, words_of  # noqa: TID251 - own package
+from .cues import Cue, bad, words_of
 
 # No run of spaces can be read in two ways here, and each is short: the files come from strangers.
 _SP = r"[ \t\xa0]{0,3}"

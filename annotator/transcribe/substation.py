@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from annotator.records import Transcript
 
-from .cues import Cue, bad, plain, words_of  # noqa: TID251 - own package
-from .subrip import parse_subviewer, text_lines  # noqa: TID251 - own package
+from .cues import Cue, bad, plain, words_of
+from .subrip import parse_subviewer, text_lines
 
 if TYPE_CHECKING:
     from pysubs2 import SSAEvent

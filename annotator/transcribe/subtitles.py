@@ -19,11 +19,11 @@ from annotator import sidecars
 from annotator.encodings import decode
 from annotator.records import RecordingError, Transcript
 
-from .cues import bad  # noqa: TID251 - own package
-from .markup import parse_sami, parse_ttml  # noqa: TID251 - own package
-from .recognised import parse_ctm, parse_json  # noqa: TID251 - own package
-from .subrip import parse_srt, parse_subviewer, parse_vtt  # noqa: TID251 - own package
-from .substation import parse_ass, parse_sub  # noqa: TID251 - own package
+from .cues import bad
+from .markup import parse_sami, parse_ttml
+from .recognised import parse_ctm, parse_json
+from .subrip import parse_srt, parse_subviewer, parse_vtt
+from .substation import parse_ass, parse_sub
 
 MAX_BYTES = 50_000_000
 # In order of preference, those that name speakers before others; JSON without word times comes last.

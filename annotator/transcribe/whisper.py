@@ -19,8 +19,8 @@ from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, Transcript, Turn, Word
 from annotator.whisper_files import WhisperFiles
 
-from .engine import STATE_S, Engine, States  # noqa: TID251 - own package
-from .heard import (  # noqa: TID251 - own package
+from .engine import STATE_S, Engine, States
+from .heard import (
     SENTENCE_ENDS,
     HeardWord,
     Said,
@@ -30,7 +30,7 @@ from .heard import (  # noqa: TID251 - own package
     with_more,
     words_of,
 )
-from .stretches import Span, Stretch, by_language, stretches  # noqa: TID251 - own package
+from .stretches import Span, Stretch, by_language, stretches
 
 CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
 # A stretch's own language counts with this probability in this much speech; a language that is spoken less

@@ -19,10 +19,10 @@ from dataclasses import replace
 from annotator.levels import Levels
 from annotator.records import Transcript, Turn, Utterance
 
-from .cuts import runs_of, split_run  # noqa: TID251 - own package
-from .pieces import MOMENT_S, Piece, UtteranceSettings, check_number, transcript_name  # noqa: TID251 - own package
-from .speakers import diarized_labels, names_of_labels, overlaps_of, speakers_of_words, sweep  # noqa: TID251 - own package
-from .turns import check_crowd, given_turns, lasting, without_words  # noqa: TID251 - own package
+from .cuts import runs_of, split_run
+from .pieces import MOMENT_S, Piece, UtteranceSettings, check_number, transcript_name
+from .speakers import diarized_labels, names_of_labels, overlaps_of, speakers_of_words, sweep
+from .turns import check_crowd, given_turns, lasting, without_words
 
 __all__ = ["UtteranceSettings", "build"]
 

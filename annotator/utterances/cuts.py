@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from annotator.records import Word
 
-from .pieces import SENTENCE_ENDS, Piece, UtteranceSettings, ends_with  # noqa: TID251 - own package
+from .pieces import SENTENCE_ENDS, Piece, UtteranceSettings, ends_with
 
 _CLAUSE_ENDS = (",", ";", ":", "，", "；", "：", "、", "،")
 

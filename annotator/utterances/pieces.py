@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from annotator.records import RecordingError, Word
+from annotator.records import DIALOGUE_GAP_S, RecordingError, Word
 
 FIRST_SPEAKER = "SPEAKER_00"
 SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "۔", "।")
@@ -37,7 +37,7 @@ class UtteranceSettings:
         uncertain: confidence in the speaker below which an utterance is flagged ``speaker_uncertain``.
     """
 
-    dialogue_gap_s: float = 60.0
+    dialogue_gap_s: float = DIALOGUE_GAP_S
     pause_s: float = 0.8
     long_s: float = 4.0  # about the mean of the corpora that models learn from
     max_length_s: float = 15.0

@@ -10,7 +10,7 @@ from itertools import count, groupby, pairwise
 
 from annotator.records import Turn, Word
 
-from .pieces import (  # noqa: TID251 - own package
+from .pieces import (
     FIRST_SPEAKER,
     MOMENT_S,
     NUMBERED,

@@ -12,7 +12,7 @@ from annotator import bounds
 from annotator.levels import Levels, cut_times
 from annotator.records import RecordingError, Turn, Word
 
-from .pieces import FIRST_SPEAKER, MOMENT_S, NUMBERED, Piece, UtteranceSettings, check_number, transcript_name  # noqa: TID251 - own package
+from .pieces import FIRST_SPEAKER, MOMENT_S, NUMBERED, Piece, UtteranceSettings, check_number, transcript_name
 
 
 def lasting(turns: Sequence[Turn], duration_s: float) -> list[Turn]:

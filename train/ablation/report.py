@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from annotator.table import written_whole
+from annotator.files import written_whole
 from train.ablation.compare import Difference, compare
 from train.ablation.experiments import TITLES
 from train.ablation.runs import SCORES, Plan, Result, Splits

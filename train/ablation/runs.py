@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from annotator.files import write_json
 from annotator.records import UsageError
-from annotator.table import write_json
 from model import ModelConfig, load_checkpoint
 from train.ablation.experiments import Experiment
 from train.corpus import Corpus, LabelledConversation

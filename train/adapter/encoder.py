@@ -18,7 +18,7 @@ from annotator.encode.adapters import PROJECTION, save_adapter
 from annotator.encode.precision import mixed_precision
 from annotator.encode.text import TextEncoder
 from annotator.encode.weights import embedded
-from annotator.table import written_whole
+from annotator.files import written_whole
 from train.adapter.settings import AdapterSettings
 
 # What an adapter changes: every linear layer of BERT but the pooler, which is not used.
@@ -41,7 +41,7 @@ class TrainedEncoder:
     def __init__(self, settings: AdapterSettings, folder: Path | None = None) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        name = settings.encoder if folder is None else "hf"
+        name: str = settings.encoder if folder is None else "hf"
         self.text = TextEncoder(name, folder or embedded(name), settings.device)
         self.module = self.text.module
         # On a processor the gradient of torch's fused attention doubles the time of a step with short texts.

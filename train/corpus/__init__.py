@@ -13,9 +13,7 @@ starts on one that is damaged. Messages count rows from 1.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +24,9 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from annotator.files import written_folder
 from annotator.folders import check_replaceable
-from annotator.folders import replace as replace_folder
-from annotator.records import MODALITIES, Conversation, Features, UsageError
+from annotator.records import MODALITIES, SENTIMENTS, Conversation, Features, UsageError
 from train.corpus.check import check
 from train.corpus.format import (
     ENCODERS,
@@ -36,7 +34,6 @@ from train.corpus.format import (
     HEADER,
     OPTIONAL,
     REQUIRED,
-    SENTIMENTS,
     SPLITS,
     TABLE,
     UNLABELLED,
@@ -48,7 +45,6 @@ from train.corpus.format import (
 
 __all__ = [
     "ENCODERS",
-    "SENTIMENTS",
     "SPLITS",
     "UNLABELLED",
     "Corpus",
@@ -238,10 +234,7 @@ def encoder_files(encoders: Mapping[str, dict[str, Any]]) -> list[str]:
 def _write(
     out: Path, header: Header, table: pl.DataFrame, features: Mapping[str, Features], weights: Path | None
 ) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    try:
+    with written_folder(out, anew=False) as temporary:
         table.write_parquet(temporary / TABLE)
         for modality, known in features.items():
             np.save(temporary / f"{modality}.npy", known.values.astype(np.float32, copy=False))
@@ -251,12 +244,6 @@ def _write(
             for name in encoder_files(header.encoders):
                 (temporary / ENCODERS).mkdir(exist_ok=True)
                 shutil.copyfile(weights / name, temporary / ENCODERS / name)
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
-        replace_folder(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def load_corpus(folder: Path) -> Corpus:
@@ -306,11 +293,3 @@ def _array(file: Path, mapped: bool) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"{file} can't be read as an array: {error}. Prepare the corpus again.") from error
     return array
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

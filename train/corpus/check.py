@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from annotator.records import Features, UsageError
-from train.corpus.format import HEADER, REQUIRED, SENTIMENTS, SPLITS, TABLE, Header, count, spans
+from annotator.records import SENTIMENTS, Features, UsageError
+from train.corpus.format import HEADER, REQUIRED, SPLITS, TABLE, Header, count, spans
 
 CHECKED_ROWS = 8192  # of a feature file at a time, so that a check needs little memory
 

@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from annotator.records import SENTIMENTS
+
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
-SENTIMENTS = ("positive", "neutral", "negative")  # the order of records.Prediction
 UNLABELLED = -100  # the target that the losses and metrics skip
 
 TABLE, HEADER, ENCODERS = "utterances.parquet", "corpus.json", "encoders"

@@ -27,6 +27,7 @@ from annotator.encode import make_encoder
 from annotator.records import SetupError, UsageError
 from annotator.weights import checkpoint_folder
 from model import Checkpoint, CheckpointError, load_checkpoint
+from train.checkpoints import check_place
 from train.core import STATE, own_randomness, prior_of
 from train.corpus import ENCODERS, Corpus, LabelledConversation, load_corpus
 from train.distributed import group
@@ -37,7 +38,7 @@ from train.evaluate.report import difference, resting_on
 from train.finetune.card import by_folds, within
 from train.finetune.joint import Model
 from train.finetune.loop import Tuning
-from train.finetune.result import Figures, check_place, write_result
+from train.finetune.result import Figures, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
 from train.finetune.text import TrainableText, is_read_by_second, text_languages, utterances_of

@@ -18,6 +18,7 @@ import polars as pl
 
 from annotator import plain_json
 from annotator.records import UsageError
+from train.checkpoints import CARD, EVALUATION
 from train.corpus import ENCODERS, Corpus, load_corpus, write_corpus
 from train.distributed import in_group
 from train.evaluate.bootstrap import SCORES, TOO_FEW, Intervals, intervals
@@ -25,7 +26,6 @@ from train.evaluate.metrics import Scores, score
 from train.evaluate.report import resting_on
 from train.finetune import finetune
 from train.finetune.card import within
-from train.finetune.result import CARD, EVALUATION
 from train.finetune.settings import LEAST_FOR_FOLDS, FinetuneSettings
 from train.prepare.splits import groups_of, person
 

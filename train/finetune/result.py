@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 from annotator import plain_json
 from annotator.encode import make_encoder
-from annotator.folders import check_replaceable
-from annotator.folders import replace as replace_folder
+from annotator.files import replace_folder
 from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
+from train.checkpoints import CARD, EVALUATION, check_place
 from train.corpus import ENCODERS, Corpus, LabelledConversation, encoder_files
 from train.evaluate import evaluate, per_dialogue, probabilities, scores_of
 from train.evaluate.bootstrap import Comparison, Intervals, intervals, paired_bootstrap
@@ -30,8 +29,6 @@ from train.finetune.settings import Plan, Step
 from train.finetune.start import start_probabilities
 from train.prepare.reencode import fitting_text
 
-EVALUATION = "evaluation"
-CARD = "CARD.md"
 RECORD = "finetune.json"
 
 
@@ -191,38 +188,9 @@ def write_result(
     (made / CARD).write_text(card, encoding="utf-8")
     page = write_page(checkpoint, corpus, start, history, best, figures, made / EVALUATION)
     (made / EVALUATION / "index.html").write_text(page, encoding="utf-8")
-    place(made, out)
+    replace_folder(made, out)
     return figures
 
 
 def _record(found: Compared) -> dict[str, Any]:
     return {"scores": found.scores, "difference": dataclasses.asdict(found.difference)}
-
-
-def check_place(out: Path) -> None:
-    """Refuse to write over something that is no checkpoint.
-
-    Raises:
-        UsageError: ``out`` exists and is none.
-    """
-    check_replaceable(out, "checkpoint", _is_part, "model.json")
-
-
-def _is_part(name: str) -> bool:
-    """Whether a name directly below a checkpoint is one that training or fine-tuning gives."""
-    return name in ("model.json", CARD, "README.md", EVALUATION) or name.endswith(".safetensors")
-
-
-def place(made: Path, out: Path) -> None:
-    """Move a finished folder to its place, in the place of an earlier one."""
-    for file in made.rglob("*"):
-        _sync(file)
-    replace_folder(made, out)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,19 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from annotator.records import UsageError
+from annotator.labels import same_label, says_sentiment, sentiment_of
+from annotator.records import RESERVED_LABELS, UsageError
 from model import SENTIMENTS, Checkpoint, ModelConfig, Network
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, encoder_files
 from train.evaluate.logits import targets
 from train.finetune.settings import FinetuneSettings, Override, Plan
-from train.labels import same_label, says_sentiment, sentiment_of
 from train.loop import statistics
 
 log = logging.getLogger("annotator")
 
 NO_SENTIMENT = "none"
 RENEWABLE = ("audio", "face")
-TAKEN = ("positive", "negative", "neutral_sentiment")  # their columns in the table are the sentiment's
 
 
 def coarse_of(corpus: Corpus, given: Mapping[str, str]) -> dict[str, str | None]:
@@ -143,7 +142,7 @@ def make_plan(
         UsageError: the corpus and the start have no features in common, or a change can't be.
     """
     name = f"{start.name} {start.version}"
-    clash = sorted(set(TAKEN) & set(corpus.labels))
+    clash = sorted(set(RESERVED_LABELS) & set(corpus.labels))
     if clash:
         raise UsageError(
             f"The label {clash[0]!r} would have the table's column of the sentiment: name it otherwise."

@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 
 from annotator.encode import Encoder, check_spec, make_encoder
+from annotator.files import written_whole
 from annotator.folders import claim
 from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
-from annotator.table import written_whole
 from annotator.weights import STARTER, checkpoint_folder
 from model import CheckpointError, describe_checkpoint
 from train.corpus import Corpus, checked, write_corpus

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from annotator.labels import SENTIMENT_OF_KIND
 from annotator.records import Features, UsageError
 from train.prepare import iemocap, meld
 from train.prepare.pickles import load_pickle
@@ -180,9 +181,6 @@ def _sentiments(kind: str, content: Any, names: tuple[str, ...]) -> Callable[[An
     """
     if kind == "iemocap":
         return lambda dialogue, place, code: iemocap.SENTIMENT[names[code]]
-    plain = {"neutral": "neutral", "joy": "positive"} | dict.fromkeys(
-        ("sadness", "anger", "fear", "disgust"), "negative"
-    )
     codes, labels = content[9], content[2]
     meaning: dict[int, str] = {}
     if isinstance(codes, Mapping) and all(d in codes and len(codes[d]) == len(labels[d]) for d in labels):
@@ -197,4 +195,4 @@ def _sentiments(kind: str, content: Any, names: tuple[str, ...]) -> Callable[[An
                 meaning[max(set(of), key=of.count)] = sentiment
     if sorted(meaning) == [0, 1, 2]:
         return lambda dialogue, place, code: meaning.get(int(codes[dialogue][place]))
-    return lambda dialogue, place, code: plain.get(names[code])
+    return lambda dialogue, place, code: SENTIMENT_OF_KIND.get(names[code])

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.records import UsageError
-from train.corpus import SENTIMENTS
+from annotator.labels import KINDS
+from annotator.records import SENTIMENTS, UsageError
 from train.prepare.prosody import ENCODER, read_prosody
 from train.prepare.source import Recordings, Source, chosen, read_rows, split_of
 from train.prepare.table import from_cells
 
-LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+LABELS = tuple(KINDS)
 FILES = {"train": "train_sent_emo.csv", "validation": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
 NAMES = {
     "dialogue_id": "Dialogue_ID",

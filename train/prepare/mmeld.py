@@ -13,8 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from annotator.languages import iso_639_1
-from annotator.records import UsageError
-from train.corpus import SENTIMENTS
+from annotator.records import SENTIMENTS, UsageError
 from train.prepare import meld
 from train.prepare.source import Source, chosen, read_rows, split_of
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.records import UsageError
+from annotator.labels import sentiment_of
+from annotator.records import SENTIMENTS, UsageError
 from annotator.spreadsheet import unescaped_text
-from train.corpus import SENTIMENTS, split_name
-from train.labels import sentiment_of
+from train.corpus import split_name
 from train.prepare.columns import NAMES
 from train.prepare.faults import Faults
 from train.prepare.source import seconds

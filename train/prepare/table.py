@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.records import UsageError
+from annotator.records import SENTIMENT_COLUMNS, UsageError
 from train.prepare.checks import (
     check_labels,
     check_overlaps,
@@ -33,7 +33,6 @@ from train.prepare.splits import By, made_splits, person
 log = logging.getLogger("annotator")
 
 TEXT = (".csv", ".tsv", ".txt")  # files in which a formula's cell may begin with an apostrophe
-SENTIMENT_COLUMNS = ("p_positive", "p_neutral_sentiment", "p_negative")
 
 
 def read(
@@ -106,7 +105,7 @@ def from_cells(
     need_columns(found, told, media is not None, whole, faults)
     values: dict[str, Cells] = {meaning: cells[column].to_list() for meaning, column in found.items()}
     if labels is None:
-        shown = [n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS]
+        shown = [n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS.values()]
         labels = shown or None
     rows = read_cells(values, cells.height, labels, path.suffix.lower() in TEXT, faults)
     check_labels(rows, labels, "label" in found, faults)

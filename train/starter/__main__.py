@@ -24,8 +24,8 @@ from annotator.encode.face import load_face_net
 from annotator.encode.text import TextEncoder
 from annotator.encode.voice import VoiceScores, load_voice_scores
 from annotator.encode.weights import minilm_folder
+from annotator.files import write_json, write_text
 from annotator.records import AnnotateError, Conversation, Features, UsageError
-from annotator.table import write_json, written_whole
 from model import Checkpoint, Network, load_checkpoint, save_checkpoint
 from train.adapter import ADAPTER, AdapterSettings, sentence_sets, teach, train_adapter
 from train.corpus import load_corpus
@@ -33,9 +33,10 @@ from train.evaluate import MISSING_RATES, evaluate, scores_of, sets_of, told
 from train.evaluate.calibration import calibrate, fit_temperature
 from train.loop import statistics, train
 from train.prepare import prepare
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.settings import TrainSettings
 from train.starter.card import write_card
-from train.starter.faces import MELD_LABELS, FaceSplits, face_logits, load_fer2013, train_faces
+from train.starter.faces import FaceSplits, face_logits, load_fer2013, train_faces
 from train.starter.fusion import face_pools, made_pairs
 from train.starter.halved import halved
 from train.starter.languages import FIRST, READER, add_languages, measure_again
@@ -204,8 +205,7 @@ def build(
         + (" --quick" if quick else "")
     )
     card = write_card(figures, version=VERSION, date=date.today().isoformat(), command=command)
-    with written_whole(out / "CARD.md") as temporary:
-        temporary.write_text(card, encoding="utf-8")
+    write_text(out / "CARD.md", card)
     if "second" in checkpoint.encoders["text"]:
         measure_again(out, data, work / "languages")
     else:

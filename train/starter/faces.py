@@ -27,12 +27,11 @@ from tqdm import tqdm
 
 from annotator.encode.face import CROP_PX, FaceNet, FaceNetConfig, standardise
 from annotator.encode.precision import mixed_precision
-from annotator.table import written_whole
+from annotator.files import written_whole
 from train.resume import fingerprint, load_state, save_state
 
 # FER2013's order -> MELD's seven, the label set of the bundle.
 FER_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
-MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 FER_TO_MELD = np.array([6, 5, 2, 4, 3, 1, 0])
 assert CROP_PX == 48, "FER2013's pictures are 48 x 48: another crop size needs other data"
 DEV_SHARE = 0.05  # of the training pictures, for calibration and choice

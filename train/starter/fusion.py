@@ -29,10 +29,12 @@ from annotator.encode import make_encoder
 from annotator.encode.face import FaceNet, face_features, load_face_net
 from annotator.encode.text import TextEncoder
 from annotator.encode.voice import VoiceScores
+from annotator.labels import SENTIMENT_OF_KIND
 from annotator.records import Features, UsageError
 from train.adapter.dialogues import Garble
 from train.corpus import Corpus, write_corpus
-from train.starter.faces import MELD_LABELS, FaceSplits
+from train.prepare.meld import LABELS as MELD_LABELS
+from train.starter.faces import FaceSplits
 from train.starter.voice import Voices, turn_scores
 from train.starter.voice.fit import labels_of
 from train.starter.voice.moods import draw
@@ -56,10 +58,6 @@ ACTED = 1.2
 ACTED_KINDS = {"mostly neutral": 0.5, "one": 0.25, "all": 0.25}
 STRANGE_KINDS = {"neutral": 0.5, "mostly neutral": 0.4, "all": 0.1}  # as people talk
 LONGEST_ACTED = 40  # turns
-# MELD's sentiments follow its emotions; surprise may be either.
-SENTIMENT = {"neutral": "neutral", "joy": "positive"} | dict.fromkeys(
-    ("fear", "sadness", "disgust", "anger"), "negative"
-)
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def acted_recordings(
                     "utterance_id": place,
                     "speaker": who_speaks,
                     "emotion": voices.labels[row],
-                    "sentiment": SENTIMENT.get(voices.labels[row]),
+                    "sentiment": SENTIMENT_OF_KIND[voices.labels[row]],
                 }
             )
             clips.append(row)

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from annotator.table import written_whole
+from annotator.files import written_whole
 
 
 def halved(source: Path, target: Path) -> None:

@@ -23,8 +23,8 @@ import numpy as np
 
 from annotator.encode.text import TextEncoder
 from annotator.encode.weights import embedded
+from annotator.files import written_folder
 from annotator.records import AnnotateError
-from annotator.table import written_whole
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.adapter import AdapterSettings, sentence_sets
 from train.adapter.languages import (
@@ -156,11 +156,12 @@ def _save(checkpoint: Checkpoint, bundle: Path, figures: Mapping[str, Any]) -> N
     """The checkpoint with the figures in it, and in its card where there is one."""
     learned = [FIRST, *checkpoint.encoders["text"]["second"]["languages"]]
     meta = {**checkpoint.meta, "text_languages": learned, "languages": dict(figures)}
-    save_checkpoint(bundle, replace(checkpoint, meta=meta), half=True)
-    card = bundle / "CARD.md"
-    if card.is_file():
-        with written_whole(card) as temporary:
-            temporary.write_text(with_section(card.read_text("utf-8"), figures), encoding="utf-8")
+    with written_folder(bundle, anew=False) as made:
+        shutil.copytree(bundle, made, dirs_exist_ok=True)
+        save_checkpoint(made, replace(checkpoint, meta=meta), half=True)
+        card = made / "CARD.md"
+        if card.is_file():
+            card.write_text(with_section(card.read_text("utf-8"), figures), encoding="utf-8")
 
 
 def _scores(

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from . import entries  # noqa: TID251 - own package
-from .entries import Entry, Recognised, number, with_ends  # noqa: TID251 - own package
+from . import entries
+from .entries import Entry, Recognised, number, with_ends
 
 __all__ = ["Recognised", "number", "read", "with_ends"]
 

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from annotator.encode import make_encoder
 from annotator.encode.audio import AudioEncoder, trimmed
+from annotator.files import written_whole
 from annotator.records import RATE_HZ
-from annotator.table import written_whole
 from train.starter.voice import channel
 from train.starter.voice.channel import Samples, draw_channel, through
 

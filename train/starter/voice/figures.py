@@ -15,7 +15,7 @@ from annotator.encode.voice import VoiceScores
 from annotator.records import RATE_HZ
 from train.evaluate import scores_of
 from train.evaluate.metrics import reliability
-from train.starter.faces import MELD_LABELS
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice.clips import (
     LEARNED,
     SHORT_COPY,

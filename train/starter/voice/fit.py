@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 from scipy.linalg import eigh
 
 from annotator.encode.voice import ANSWERS, ARRAYS, HINTS, LIMIT, VoiceScores, load_voice_scores
-from annotator.table import written_whole
-from train.starter.faces import MELD_LABELS
+from annotator.files import written_whole
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice.clips import Voices, corpus_of
 
 FOLDS = 4  # of the speakers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from annotator.encode.voice import ANSWERS, HINTS, VoiceScores
-from train.starter.faces import MELD_LABELS
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice.clips import Voices, corpus_of
 from train.starter.voice.fit import Unheard, labels_of
 

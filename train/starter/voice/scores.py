@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from annotator.encode import voice
 from annotator.encode.voice import VoiceScores
-from train.starter.faces import MELD_LABELS
+from train.prepare.meld import LABELS as MELD_LABELS
 from train.starter.voice import fit, moods
 from train.starter.voice.clips import LEARNED, Voices, corpus_of
 from train.starter.voice.fit import FOLDS, folds_of, kept, regression, save_scores, unheard, with_spread

@@ -1,4 +1,4 @@
-"""What the names of labels say: which of the usual emotions is meant, and whether it is pleasant.
+"""What the names of labels say: which of the usual emotions is meant, whether it is pleasant, its colour.
 
 Corpora name the same emotion in many ways. A name that is not here says nothing, and is asked for.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Each usual emotion and its names in the corpora of the field.
+# Each usual emotion and its names in the corpora of the field; the order is MELD's.
 KINDS: dict[str, tuple[str, ...]] = {
     "neutral": ("neutral", "neu", "calm", "no emotion", "none"),
     "surprise": ("surprise", "surprised", "sur", "amazed", "astonished"),
@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "anger": ("anger", "angry", "ang", "mad", "furious", "annoyed", "annoyance"),
 }
 # Sentiments of the usual emotions. Surprise is as often pleasant as not: it has none.
-_OF_KIND: dict[str, str | None] = {
+SENTIMENT_OF_KIND: dict[str, str | None] = {
     "neutral": "neutral",
     "surprise": None,
     "fear": "negative",
@@ -39,8 +39,16 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+# Numbers of the report's palette (page.css), so that two reports look alike.
+COLOUR_OF_KIND = {"neutral": 0, "joy": 1, "anger": 2, "sadness": 3, "fear": 4, "disgust": 5, "surprise": 6}
+_COLOUR_OF_NAME = {  # of those that stand beside a kind's own name in a corpus, or have no kind
+    **dict.fromkeys(("calm", "peaceful"), 5),
+    **dict.fromkeys(("excitement", "excited", "exc", "powerful"), 7),
+    **dict.fromkeys(("frustration", "frustrated", "fru"), 8),
+}
+
 _KIND = {name: kind for kind, names in KINDS.items() for name in names}
-_SENTIMENT: dict[str, str | None] = {name: _OF_KIND[kind] for name, kind in _KIND.items()} | {
+_SENTIMENT: dict[str, str | None] = {name: SENTIMENT_OF_KIND[kind] for name, kind in _KIND.items()} | {
     name: sentiment for sentiment, names in _OTHERS.items() for name in names
 }
 
@@ -66,6 +74,16 @@ def sentiment_of(label: str) -> str | None:
     ('negative', None)
     """
     return _SENTIMENT.get(_plain(label))
+
+
+def colour_of(label: str) -> int | None:
+    """The number of the colour that a label's name asks for; None where the name says nothing.
+
+    >>> colour_of("Angry"), colour_of("exc"), colour_of("weary")
+    (2, 7, None)
+    """
+    name, kind = _plain(label), kind_of(label)
+    return _COLOUR_OF_NAME.get(name, None if kind is None else COLOUR_OF_KIND[kind])
 
 
 def same_label(label: str, known: Sequence[str]) -> str | None:
