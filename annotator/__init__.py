@@ -1,12 +1,16 @@
 """Raw recordings of conversations to emotion-labelled transcripts.
 
-    from annotator import RunSettings, run
+    from annotator import RunSettings, read_table, run, write_report
 
     if __name__ == "__main__":        # recordings are worked on in processes of their own
-        result = run([Path("videos")], Path("labels.parquet"), RunSettings())
+        result = run("videos", "labels.parquet", RunSettings(max_speakers=6))
         result.table                  # a polars DataFrame, one row per utterance
 
-The command ``annotate`` does the same; see the README.
+    table, facts = read_table("labels.parquet")
+    write_report("labels.parquet", "labels.html")
+
+A notebook or an interactive session needs no ``__main__``. The command ``annotate`` does the same; see
+docs/python.md.
 """
 
 from __future__ import annotations
@@ -20,24 +24,32 @@ from annotator.records import AnnotateError, RecordingError, SetupError, UsageEr
 
 if TYPE_CHECKING:
     __version__: str
-    from annotator.pipeline import RunResult, run
+    from annotator.pipeline import Progress, RunResult, run
+    from annotator.read import read_table
+    from annotator.report import write_report
     from annotator.settings import RunSettings
 
 __all__ = [
     "AnnotateError",
+    "Progress",
     "RecordingError",
     "RunResult",
     "RunSettings",
     "SetupError",
     "UsageError",
     "__version__",
+    "read_table",
     "run",
+    "write_report",
 ]
 
 _LAZY = {
+    "Progress": "annotator.pipeline",
     "RunResult": "annotator.pipeline",
     "RunSettings": "annotator.settings",
+    "read_table": "annotator.read",
     "run": "annotator.pipeline",
+    "write_report": "annotator.report",
 }
 
 

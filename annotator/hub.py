@@ -1,4 +1,4 @@
-"""Checkpoints in repositories of a model hub.
+"""Checkpoints and data sets in repositories of a hub.
 
 A repository is ``hf:OWNER/NAME``, or ``hf:OWNER/NAME@REVISION`` for one commit, tag or branch.
 """
@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from annotator import offline
 from annotator.records import SetupError, UsageError
@@ -42,6 +46,48 @@ def fetched(name: str) -> Path:
     # The cache names the folder by the commit: who wants the same again asks for it.
     log.info("%s at revision %s", repository, Path(found).name)
     return Path(found)
+
+
+@contextmanager
+def upload(
+    to: str, kind: Literal["model", "dataset"], message: str, *, private: bool
+) -> Iterator[tuple[Path, list[str]]]:
+    """A folder for the body to fill, which then becomes a commit in the repository ``to``; and a list, which
+    then has the commit's address. A repository that is not there is made.
+
+    Args:
+        private: a new repository is not public.
+
+    Raises:
+        UsageError: it is no name of a repository, or nothing may go online.
+        SetupError: the hub can't be reached, or refuses.
+    """
+    repository, revision = parsed(to)
+    if offline.is_on():
+        raise UsageError(f"{to} can't be written offline: give a folder, or go online.")
+    done: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "repository"
+        yield folder, done
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            api = HfApi()
+            api.create_repo(repository, repo_type=kind, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository,
+                repo_type=kind,
+                folder_path=str(folder),
+                revision=revision,
+                commit_message=message,
+            )
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise SetupError(
+                f"{repository} can't be written: {first_line(error)}. Log in with `hf auth login`, or set "
+                "HF_TOKEN."
+            ) from error
+    done.append(str(commit))
 
 
 def parsed(name: str) -> tuple[str, str | None]:

@@ -15,23 +15,34 @@ from annotator.spreadsheet import from_spreadsheet
 WORDS = pl.List(
     pl.Struct({"start": pl.Float64(), "end": pl.Float64(), "text": pl.String(), "confidence": pl.Float32()})
 )
-# What pages and exports show. A table may have more columns; they are left alone.
+# Of a run's table, in their order; the columns of probabilities follow on ``confidence``.
 COLUMNS: dict[str, pl.DataType] = {
     "file": pl.String(),
+    "file_id": pl.String(),
     "dialogue_id": pl.Int32(),
+    "utterance_id": pl.Int32(),
     "start": pl.Float64(),
     "end": pl.Float64(),
     "speaker": pl.String(),
+    "speaker_confidence": pl.Float64(),
+    "overlap": pl.Float64(),
     "text": pl.String(),
     "words": WORDS,
+    "text_source": pl.String(),
+    "language": pl.String(),
+    "asr_confidence": pl.Float64(),
     "emotion": pl.String(),
     "confidence": pl.Float64(),
     "sentiment": pl.String(),
     **{column: pl.Float64() for column in SENTIMENT_COLUMNS.values()},
     "plausible": pl.List(pl.String()),
-    **{f"{modality}_emotion": pl.String() for modality in MODALITIES},
-    **{f"{modality}_confidence": pl.Float64() for modality in MODALITIES},
+    **{
+        f"{modality}_{what}": kind
+        for modality in MODALITIES
+        for what, kind in (("emotion", pl.String()), ("confidence", pl.Float64()))
+    },
     **{f"has_{modality}": pl.Boolean() for modality in MODALITIES},
+    "face_coverage": pl.Float64(),
     "quality": pl.List(pl.String()),
     "model": pl.String(),
 }
@@ -40,16 +51,32 @@ LEAST_ROW_BYTES = 4  # of a row on disk, of which the probabilities alone take m
 MOST_TEXT_BYTES = 4 << 20  # of a cell; a day of talk has less
 MOST_TEXTS_BYTES = 4 << 30  # of all cells of a column, as they are read
 ALONE = tuple(f"{modality}_{what}" for modality in MODALITIES for what in ("emotion", "confidence"))
-MAY_BE_NULL = ("text", "words", "quality", "plausible", *ALONE)
-MAY_LACK = ("words", "plausible", *ALONE)  # CSV files and tables of earlier versions
+# Neither pages nor exports need them.
+BESIDE = (
+    *("file_id", "utterance_id", "speaker_confidence", "overlap", "text_source", "language"),
+    *("asr_confidence", "face_coverage"),
+)
+MAY_BE_NULL = ("text", "words", "quality", "plausible", *ALONE, *BESIDE)
+MAY_LACK = ("words", "plausible", *ALONE, *BESIDE)  # CSV files, tables of earlier versions and of other tools
 REMEDY = "Give the .parquet or .csv file that `annotate run INPUT --out FILE` wrote."
 
 
-def read_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+def read_table(path: str | Path) -> tuple[pl.DataFrame, dict[str, str]]:
     """The rows of a table file, and what its metadata say of the run (nothing in a CSV file).
+
+    Args:
+        path: what `annotate run` wrote, ``.parquet`` or ``.csv``. The endings decide.
+
+    Returns:
+        The rows, sorted by file and start, with the columns of docs/table.md in their order and types, but
+        numbers as 64-bit floats; ``start`` and ``end`` in seconds, probabilities 0-1. CSV comes back as
+        Parquet would: lists are lists, an empty cell is null. A column that the file lacks is null; others
+        are left out. The facts are ``settings`` and ``versions`` (JSON) and ``conversation-annotator`` (its
+        version).
 
     Raises: UsageError when the file is missing, can't be read or is not such a table.
     """
+    path = Path(path)
     kind = path.suffix.lower()
     if kind not in (".parquet", ".csv"):
         raise UsageError(f"{path} is neither a .parquet nor a .csv file. {REMEDY}")
@@ -118,7 +145,7 @@ def labels_of(columns: list[str]) -> list[str]:
 
 
 def checked(table: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The columns that are shown, in their types, sorted by file and start.
+    """The columns of a run's table, in their types, sorted by file and start.
 
     Raises: UsageError when columns are missing or hold what such a table never holds.
     """

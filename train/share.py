@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from annotator import offline
 from annotator.encode import part_file
-from annotator.hub import PREFIX, first_line, parsed
-from annotator.records import SetupError, UsageError
+from annotator.hub import PREFIX, upload
+from annotator.records import UsageError
 from model import CheckpointError
 from train.corpus import encoder_files
 
@@ -33,29 +31,9 @@ def share(checkpoint: Path, to: str, *, private: bool = False) -> str:
     """
     if not to.startswith(PREFIX):
         return str(write_repository(checkpoint, Path(to)))
-    repository, revision = parsed(to)
-    if offline.is_on():
-        raise UsageError(f"{to} can't be written offline: give a folder, or go online.")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = write_repository(checkpoint, Path(scratch) / "repository")
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            api = HfApi()
-            api.create_repo(repository, repo_type="model", private=private, exist_ok=True)
-            done = api.upload_folder(
-                repo_id=repository,
-                folder_path=str(folder),
-                revision=revision,
-                commit_message=f"{checkpoint.name}",
-            )
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise SetupError(
-                f"{repository} can't be written: {first_line(error)}. Log in with `hf auth login`, or set "
-                "HF_TOKEN."
-            ) from error
-    return str(done)
+    with upload(to, "model", checkpoint.name, private=private) as (folder, done):
+        write_repository(checkpoint, folder)
+    return done[0]
 
 
 def write_repository(checkpoint: Path, folder: Path) -> Path:

@@ -306,17 +306,33 @@ def finetune(
 
 @app.command()
 def share(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="REPOSITORY", help="hf:OWNER/NAME on a model hub, or a folder.")
+    what: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT|TABLE", help="A checkpoint folder, or a table of `annotate run`."),
     ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="REPOSITORY", help="hf:OWNER/NAME on a hub, or a folder.")
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Of a table's rows, such as cc-by-4.0 or other. A checkpoint's card has its own."),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository is not public.")] = False,
 ) -> None:
-    """Put a checkpoint into a model hub's repository, with its card."""
-    from train import share as sharing
+    """Put a checkpoint, or a table as a data set, into a hub's repository or a folder, with its card."""
+    from annotator.records import UsageError
 
     set_up_logging(quiet=False, verbose=False)
-    say(sharing.share(checkpoint, to, private=private))
+    if what.is_dir():
+        if licence is not None:
+            raise UsageError("A checkpoint's licence stands in its CARD.md: leave --licence out.")
+        from train.share import share as share_checkpoint
+
+        say(share_checkpoint(what, to, private=private))
+    else:
+        from annotator.dataset import share_table
+
+        say(share_table(what, to, licence, private=private))
 
 
 @app.command()

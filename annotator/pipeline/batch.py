@@ -27,6 +27,7 @@ from annotator.pipeline.outputs import (
     write_outputs,
 )
 from annotator.pipeline.profile import Profile
+from annotator.pipeline.progress import OnProgress
 from annotator.pipeline.scan import Entry
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
@@ -68,16 +69,41 @@ class RunResult:
         return 3 if self.failures else 0
 
 
-def run(inputs: Sequence[Path], out: Path, settings: RunSettings, *, progress: bool = True) -> RunResult:
+def run(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: RunSettings | None = None,
+    *,
+    progress: bool | OnProgress = True,
+) -> RunResult:
     """Annotate recordings into one table, with its failures file, its record and its work folder.
 
-    Raises: UsageError and SetupError; whatever is finished by then stays, and the same call goes on.
+    Recordings are worked on in processes of their own, which import the script that calls this: there the
+    call stands below ``if __name__ == "__main__":``. A notebook and an interactive session need no such
+    line.
+
+    Args:
+        inputs: recordings, or folders that are searched through.
+        out: the table to write, ``.parquet`` or ``.csv``.
+        settings: by default those of `annotate run` without options.
+        progress: a function that is called with a :class:`Progress` at every step, in the thread of the call
+            (what it raises ends the run); or whether to show a bar, if standard error is a terminal.
+
+    Returns: the table, failures and counts. A recording that can't be annotated is one of the failures.
+
+    Raises:
+        UsageError: an input is missing, none is a recording, or ``out`` or a setting is no good.
+        SetupError: weights are missing or damaged, the disk is full, or another run is at work there.
+
+    After an error whatever is finished stays, and the same call goes on.
     """
+    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    settings = settings or RunSettings()
     with offline.when(settings.offline):
-        return _run(inputs, out, settings, progress)
+        return _run([Path(path) for path in several], Path(out), settings, progress)
 
 
-def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool) -> RunResult:
+def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool | OnProgress) -> RunResult:
     begun = time.monotonic()
     check_out(out)
     threads.most()  # what is no number of threads is told before anything is done

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from annotator import encode, media, table, threads, weights
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.profile import Profile
+from annotator.pipeline.progress import Meter, OnProgress
 from annotator.pipeline.recordings import label
 from annotator.pipeline.scan import Entry, Scan
 from annotator.pipeline.signals import Stop
@@ -153,7 +152,7 @@ class Job:
     encoders: dict[str, dict[str, Any]]  # the checkpoint's, as far as this machine has them
     folder: Path
     work: WorkDir
-    progress: bool
+    progress: bool | OnProgress
     stop: Stop = field(default_factory=Stop)
     clock: Stopwatch = field(default_factory=lambda: Stopwatch(time.process_time))  # of all processes
     sound_s: float = 0.0  # length of the recordings that workers have prepared
@@ -186,13 +185,8 @@ class Job:
                 self.identify(entry)
 
         scan = Scan(identify)
-        bar = tqdm(
-            total=0,
-            disable=None if self.progress else True,  # None: only on a terminal
-            bar_format="{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]",
-        )
         try:
-            with self.stop.listening(), bar:
+            with self.stop.listening(), Meter(len(self.entries), self.progress) as meter:
                 while self.stop.signal is None and (todo or scans or self._tasks or self.in_hand):
                     while todo and len(scans) < SCAN_AHEAD:
                         entry = todo.popleft()
@@ -203,15 +197,15 @@ class Job:
                             break  # a large file: look whether to stop, then wait on
                         entry, future = scans.popleft()
                         future.result()
-                        bar.total += entry.duration_s
+                        meter.found(entry.duration_s)
                         if not self.admit(entry):
-                            bar.update(entry.duration_s)
-                    self.hand_out(bar)
-                    self.take_in(bar)
+                            meter.done(entry.duration_s)
+                    self.hand_out(meter)
+                    self.take_in(meter)
                     if len(self._ready) >= self.settings.batch_size:
                         self.label()
                 while self.in_hand:
-                    self.take_in(bar)
+                    self.take_in(meter)
                 self.label()
         finally:
             scan.end()
@@ -333,14 +327,14 @@ class Job:
         self._tasks.append(Task(entry.media, entry.key, file, entry.stamps))
         return True
 
-    def hand_out(self, bar: Any) -> None:
+    def hand_out(self, meter: Meter) -> None:
         """Give waiting recordings to idle workers."""
         if not self._tasks or self.stop.signal is not None:
             return
         pool = self._pool or self.get_ready()
         while self._tasks and pool.idle:
             task = self._tasks.popleft()
-            bar.set_postfix_str(media.escaped(self._by_key[task.key][0].file))
+            meter.begun(self._by_key[task.key][0].file)
             pool.submit(task)
 
     def get_ready(self) -> WorkerPool:
@@ -368,7 +362,7 @@ class Job:
             self.predictor.load()
         return self._pool
 
-    def take_in(self, bar: Any) -> None:
+    def take_in(self, meter: Meter) -> None:
         """Take in what the workers have done, waiting half a second at most."""
         if self._pool is None or not self._pool.in_hand:
             return
@@ -378,7 +372,7 @@ class Job:
         for outcome in outcomes:
             entry = self._by_key[outcome.task.key][0]
             if self.settle(outcome):
-                bar.update(entry.duration_s)
+                meter.done(entry.duration_s)
 
     def settle(self, outcome: Outcome) -> bool:
         """Note what became of a task; False when it is to be tried again.

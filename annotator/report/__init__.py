@@ -62,13 +62,15 @@ def parts_folder(out: Path) -> Path:
 
 
 def write_report(
-    table_file: Path, out: Path, media_base: Path | None = None, order: str | None = None
+    table_file: str | Path, out: str | Path, media_base: str | Path | None = None, order: str | None = None
 ) -> int:
     """Read a Parquet or CSV table and write its page to ``out``, whole or not at all.
 
     A page of many recordings has a folder of parts beside it, ``NAME.html.parts``.
 
     Args:
+        table_file: what `annotate run` wrote.
+        out: the page, ``.html``.
         media_base: the folder that the recordings' names are relative to; by default that of the page.
         order: what to look at first, a key of ``REVIEWS``.
 
@@ -77,6 +79,7 @@ def write_report(
     Raises: UsageError when the file is not a table of `annotate run`, ``out`` is no place for a page, or
     there is no such folder or order; SetupError when the page can't be written.
     """
+    table_file, out = Path(table_file), Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out} is no name for a page: let it end with .html.")
     if out.is_dir():
@@ -86,7 +89,7 @@ def write_report(
     table, facts = read_table(table_file)
     make_folder(out.parent)
     files = table["file"].unique(maintain_order=True).to_list()
-    media = beside.addresses(files, out.parent if media_base is None else media_base, out)
+    media = beside.addresses(files, out.parent if media_base is None else Path(media_base), out)
     folder = parts_folder(out)
     # A name on disk need not be text; the page is.
     title = table_file.name.encode("utf-8", "replace").decode("utf-8")

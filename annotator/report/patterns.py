@@ -47,14 +47,24 @@ def follows(table: pl.DataFrame, labels: Sequence[str]) -> tuple[dict[str, Follo
     """What follows the emotion of another speaker, of the same one, and of each of the ``SPEAKERS`` that are
     answered most (who are the same people in all recordings); and how many shuffles tell.
 
-    A count is compared with those of shuffles in which each speaker of a recording keeps the emotions, but
-    not their order. Marked are cells of which at most ``LEVEL`` are false discoveries (Benjamini and
-    Hochberg, 1995; p-values of both sides, doubled).
+    A count is compared with those of shuffles in which each speaker keeps the emotions of a conversation, but
+    not their order: a conversation that is all anger is no sign of anger that answers anger. Marked are cells
+    of which at most ``LEVEL`` are false discoveries (Benjamini and Hochberg, 1995; p-values of both sides,
+    doubled).
+
+    Args:
+        table: rows as :func:`annotator.read.read_table` gives them, sorted by file and start.
+        labels: of the table, in the order of the matrices.
     """
     n = len(labels)
     place = {label: i for i, label in enumerate(labels)}
     emotion = table["emotion"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
-    group = table.select(pl.struct("file", "speaker").rank("dense")).to_series().to_numpy().astype(np.int64)
+    group = (
+        table.select(pl.struct("file", "dialogue_id", "speaker").rank("dense"))
+        .to_series()
+        .to_numpy()
+        .astype(np.int64)
+    )
     near = table.select(
         (pl.col("file") == pl.col("file").shift()) & (pl.col("dialogue_id") == pl.col("dialogue_id").shift())
     )
