@@ -37,6 +37,8 @@ class RunSettings(BaseModel):
     batch_size: int = Field(default=32, ge=1)  # conversations a batch
     workers: int | None = Field(default=None, ge=1)  # None: as many as the processors allow, four at most
     threads: int | None = Field(default=None, ge=1)  # of a worker; None: its share of the processors
+    engine: Literal["local", "ray"] = "local"  # where the workers are
+    ray_address: str | None = None  # of a cluster that runs; None: $RAY_ADDRESS, or one for this run
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None
     fresh: bool = False
@@ -110,6 +112,12 @@ class RunSettings(BaseModel):
             raise ValueError(f"min-speakers ({low}) is above max-speakers ({high})")
         if self.speakers and (low or high):
             raise ValueError("give either speakers or min-speakers and max-speakers, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _engine(self) -> RunSettings:
+        if self.ray_address is not None and self.engine != "ray":
+            raise ValueError("ray-address is of the engine ray: add --engine ray")
         return self
 
     @property

@@ -63,6 +63,15 @@ def run(
         int | None,
         typer.Option(help="Threads of each worker, at most. [default: its share of the processors]"),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where the workers are: local, or ray (a cluster). [default: local]")
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Of a Ray cluster that runs. [default: $RAY_ADDRESS, or one of its own]"
+        ),
+    ] = None,
     shard: Annotated[str | None, typer.Option(metavar="i/N", help="Do only the i-th of N shares.")] = None,
     work_dir: Annotated[
         Path | None, typer.Option(help="Finished parts and cached features. [default: beside the table]")
@@ -113,6 +122,8 @@ def run(
         "batch_size": batch_size,
         "workers": workers,
         "threads": threads,
+        "engine": engine,
+        "ray_address": ray_address,
         "shard": shard,
         "work_dir": work_dir,
         "fresh": fresh,

@@ -31,6 +31,7 @@ from annotator.pipeline.progress import OnProgress
 from annotator.pipeline.scan import Entry
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
+from annotator.pipeline.workers import Pool, WorkerPool
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings
@@ -99,11 +100,17 @@ def run(
     """
     several = [inputs] if isinstance(inputs, str | Path) else inputs
     settings = settings or RunSettings()
-    with offline.when(settings.offline):
-        return _run([Path(path) for path in several], Path(out), settings, progress)
+    with offline.when(settings.offline), ExitStack() as around:
+        return _run([Path(path) for path in several], Path(out), settings, progress, around)
 
 
-def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: bool | OnProgress) -> RunResult:
+def _run(
+    inputs: Sequence[Path],
+    out: Path,
+    settings: RunSettings,
+    progress: bool | OnProgress,
+    around: ExitStack,
+) -> RunResult:
     begun = time.monotonic()
     check_out(out)
     threads.most()  # what is no number of threads is told before anything is done
@@ -115,9 +122,18 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
             f"Recordings are told by their ending: {' '.join(sorted(media.MEDIA_SUFFIXES))}."
         )
     folder = weights.checkpoint_folder(settings.model)
-    device = resolve_device(settings.device)
+    given = settings
+    pool: Callable[..., Pool] = WorkerPool
+    if settings.engine == "ray":
+        from annotator.pipeline import cluster
+
+        nodes = around.enter_context(cluster.connected(settings))
+        settings, device, own_device = cluster.settled(settings, nodes)
+        pool = cluster.make_pool(nodes, settings, device)
+    else:
+        device = own_device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
-    predictor = Predictor(folder, device, settings.modalities, settings.network_memory << 20)
+    predictor = Predictor(folder, own_device, settings.modalities, settings.network_memory << 20)
     encoders = encode.usable(predictor.encoders, folder, device, predictor.modalities)
     work = WorkDir(settings.work_dir or out.with_suffix(".work"), settings.shard)
     entries = [Entry(f.file, f.path, failure=f.problem) for f in found]
@@ -125,7 +141,7 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
         index, of = settings.shard
         entries = [e for e in entries if shard_of(e.file, of) == index]
     started = time.time()
-    job = Job(entries, settings, backends, predictor, encoders, folder, work, progress)
+    job = Job(entries, settings, backends, predictor, encoders, folder, work, progress, pool)
     with ExitStack() as held:
         held.callback(job.close)
         if not has_run(work, job.part_settings):
@@ -135,8 +151,8 @@ def _run(inputs: Sequence[Path], out: Path, settings: RunSettings, progress: boo
         job.run()
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
-            left_out = {"fresh", "retry_failed", "report", "profile"}
-            plain = settings.model_dump(mode="json", exclude=left_out)
+            left_out = {"fresh", "retry_failed", "report", "profile", "engine", "ray_address"}
+            plain = given.model_dump(mode="json", exclude=left_out)
             about = {
                 "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
                 "wall_seconds": round(time.time() - started, 3),

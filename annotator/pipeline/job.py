@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from annotator.pipeline.stages import (
 )
 from annotator.pipeline.timing import Shift, Spent, Stopwatch, of_thread
 from annotator.pipeline.workdir import WorkDir, hash_json
-from annotator.pipeline.workers import Outcome, WorkerPool
+from annotator.pipeline.workers import Outcome, Pool, WorkerPool
 from annotator.predict import Predictor
 from annotator.records import Prediction, RecordingError, SetupError
 from annotator.settings import RunSettings
@@ -153,6 +153,7 @@ class Job:
     folder: Path
     work: WorkDir
     progress: bool | OnProgress
+    make_pool: Callable[..., Pool] = WorkerPool  # where the workers are: on this machine, or elsewhere
     stop: Stop = field(default_factory=Stop)
     clock: Stopwatch = field(default_factory=lambda: Stopwatch(time.process_time))  # of all processes
     sound_s: float = 0.0  # length of the recordings that workers have prepared
@@ -172,7 +173,7 @@ class Job:
         self._ready: deque[Entry] = deque()  # prepared, to be labelled
         self._tasks: deque[Task] = deque()
         self._deaths: set[str] = set()  # keys of recordings under which a worker has died
-        self._pool: WorkerPool | None = None
+        self._pool: Pool | None = None
 
     def run(self) -> None:
         """Do what is left to do: every recording ends with a part or a failure, unless stopped."""
@@ -337,7 +338,7 @@ class Job:
             meter.begun(self._by_key[task.key][0].file)
             pool.submit(task)
 
-    def get_ready(self) -> WorkerPool:
+    def get_ready(self) -> Pool:
         """Start the workers, and see that the checkpoint can be used, before any recording is worked on.
 
         PyTorch and torch_geometric take seconds, in which the workers load what they need themselves.
@@ -355,7 +356,7 @@ class Job:
             scratch=self.work.scratch,
             threads=threads.of_worker(self.size, self.settings.threads),
         )
-        self._pool = WorkerPool(self.size, make_worker, setup, reading_limit_s, setup.threads)
+        self._pool = self.make_pool(self.size, make_worker, setup, reading_limit_s, setup.threads)
         self._pool.start(sum(entry.failure is None for entry in self.entries))
         with self.clock.stage("load"):
             check_encoders(self.predictor, self.encoders, self.folder)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from annotator import threads
 from annotator.awake import Awake
@@ -50,6 +50,27 @@ class Outcome:
     error: Exception | None = None
     died: bool = False  # the process ended under it
     details: str = ""  # a traceback, for the verbose log
+
+
+class Pool(Protocol):
+    """Workers wherever they are. What each method does: :class:`WorkerPool`."""
+
+    def start(self, count: int) -> None: ...
+
+    @property
+    def idle(self) -> bool: ...
+
+    @property
+    def in_hand(self) -> list[Any]: ...
+
+    @property
+    def shifts(self) -> list[Shift]: ...
+
+    def submit(self, task: Any) -> None: ...
+
+    def collect(self, timeout_s: float | None = None) -> list[Outcome]: ...
+
+    def close(self, *, kill: bool = False) -> None: ...
 
 
 @dataclass

@@ -1,0 +1,185 @@
+"""``--engine ray``: the table of a local run, whatever becomes of the workers. One Ray for all tests here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from annotator import RunSettings, SetupError, UsageError, run
+from annotator.pipeline import cluster
+from annotator.pipeline.cluster import Cluster
+from annotator.pipeline.station import SCRATCH, sweep
+from annotator.settings import load_settings
+
+from .media import subtitles, talk
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'conversation-annotator[ray]'")
+LINUX = sys.platform == "linux"
+RECORDINGS = 6
+
+
+def settings(engine: str) -> RunSettings:
+    return load_settings(None, {"engine": engine, "workers": 2, "threads": 1, "modalities": "text"})
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "1")  # whatever the user has set
+        patch.setenv(cluster.ALONE, "1")
+        with cluster.connected(settings("ray")) as found:
+            yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("videos")
+    for i in range(RECORDINGS):
+        talk(root / f"{i}.wav", 3 + 0.2 * i, seed=i)
+        subtitles(root / f"{i}.srt", [(0.2, 1.2, f"I am so happy about number {i}!"), (1.6, 2.8, "Why?")])
+    return root
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("local") / "labels.parquet"
+    assert run([folder], out, settings("local"), progress=False).exit_code == 0
+    return out
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses that processes listen on, in the kernel's hexadecimal form, IPv4 and IPv6."""
+    sockets = set()
+    for pid in pids:
+        for handle in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(handle))
+            except OSError:  # closed meanwhile
+                continue
+    found = set()
+    for table in ("tcp", "tcp6"):
+        lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        for _, address, _, state, *rest in (line.split() for line in lines):
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                found.add(address.split(":")[0])
+    return found
+
+
+def processes(word: str) -> dict[int, str]:
+    """Command lines of processes whose own has the word, by id."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in line:
+            found[int(entry.name)] = line
+    return found
+
+
+def session_folder() -> str:
+    return str(ray._private.worker._global_node.get_session_dir_path())
+
+
+@pytest.mark.skipif(not LINUX, reason="asks Linux who listens")
+def test_a_ray_of_its_own_is_alone(nodes: Cluster) -> None:
+    """It listens on the loopback only, tells nobody of itself and has no dashboard's page."""
+    daemons = processes(session_folder())
+    words = {word for line in daemons.values() for word in line.replace("/", " ").split()}
+    assert {"raylet", "gcs_server"} <= words
+    heard = listening(set(daemons))
+    assert heard and heard <= {"0100007F", "0000000000000000FFFF00000100007F"}, heard
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert not ray._private.worker._global_node.address_info.get("webui_url")
+
+
+def test_the_table_is_that_of_a_local_run_to_the_byte(
+    nodes: Cluster, folder: Path, local: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels.parquet"
+    result = run([folder], out, settings("ray"), progress=False)
+    assert result.exit_code == 0 and result.annotated == RECORDINGS
+    assert out.read_bytes() == local.read_bytes()
+    assert not list((tmp_path / "labels.work" / "scratch").glob("*"))
+    again = run([folder], out, settings("local"), progress=False)
+    assert again.annotated == 0, "finished parts are those of any engine"
+
+
+@pytest.mark.skipif(not LINUX, reason="finds the worker in /proc")
+def test_a_worker_killed_by_its_id_costs_what_it_had_in_hand(
+    nodes: Cluster, folder: Path, local: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        while not (killed or done.is_set()):
+            for pid in processes("ray::Station.work"):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    out = tmp_path / "labels.parquet"
+    try:
+        with caplog.at_level(logging.WARNING, "annotator"):
+            result = run([folder], out, settings("ray"), progress=False)
+    finally:
+        done.set()
+        killer.join()
+    assert killed and result.exit_code == 0 and result.annotated == RECORDINGS
+    assert out.read_bytes() == local.read_bytes()
+    again = [r.getMessage() for r in caplog.records if "Trying once more" in r.getMessage()]
+    assert len(again) <= len(killed), "only what was in hand is done again"
+    assert pl.read_csv(out.with_suffix(".failures.csv")).is_empty()
+
+
+def test_workers_are_placed_by_processors_and_gpus() -> None:
+    assert Cluster(64, 0).device("auto") == "cpu" and Cluster(64, 8).device("auto") == "cuda"
+    assert Cluster(64, 0).workers("cpu", 4) == 16 and Cluster(64, 8).workers("cuda", 1) == 8
+    with pytest.raises(UsageError, match="No node of the Ray cluster has a GPU"):
+        Cluster(64, 0).device("cuda")
+    with pytest.raises(UsageError, match="auto, cpu or cuda"):
+        Cluster(64, 8).device("cuda:1")
+
+
+def test_what_a_killed_worker_left_on_its_node_is_swept_away(tmp_path: Path) -> None:
+    """What is held by a living one stays."""
+    import fcntl
+
+    (tmp_path / f"{SCRATCH}dead").mkdir()
+    (tmp_path / f"{SCRATCH}dead" / "sound.pcm").write_bytes(b"0")
+    alive = tmp_path / f"{SCRATCH}alive"
+    alive.mkdir()
+    handle = os.open(alive, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [alive.name]
+    finally:
+        os.close(handle)
+
+
+def test_without_the_package_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SetupError, match=r"pip install 'conversation-annotator\[ray\]'"):
+        with cluster.connected(settings("ray")):
+            pass
+
+
+def test_an_address_without_the_engine_is_refused() -> None:
+    with pytest.raises(UsageError, match="--engine ray"):
+        load_settings(None, {"ray_address": "auto"})
