@@ -7,27 +7,6 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-# Two letters, then the three-letter codes: terminological, and bibliographic where it differs.
-_CODES = """
-aa aar ab abk ae ave af afr ak aka am amh an arg ar ara as asm av ava ay aym az aze ba bak be bel bg
-bul bi bis bm bam bn ben bo bod,tib br bre bs bos ca cat ce che ch cha co cos cr cre cs ces,cze cu
-chu cv chv cy cym,wel da dan de deu,ger dv div dz dzo ee ewe el ell,gre en eng eo epo es spa et est
-eu eus,baq fa fas,per ff ful fi fin fj fij fo fao fr fra,fre fy fry ga gle gd gla gl glg gn grn gu
-guj gv glv ha hau he heb hi hin ho hmo hr hrv ht hat hu hun hy hye,arm hz her ia ina id ind ie ile
-ig ibo ii iii ik ipk io ido is isl,ice it ita iu iku ja jpn jv jav ka kat,geo kg kon ki kik kj kua
-kk kaz kl kal km khm kn kan ko kor kr kau ks kas ku kur kv kom kw cor ky kir la lat lb ltz lg lug li
-lim ln lin lo lao lt lit lu lub lv lav mg mlg mh mah mi mri,mao mk mkd,mac ml mal mn mon mr mar ms
-msa,may mt mlt my mya,bur na nau nb nob nd nde ne nep ng ndo nl nld,dut nn nno no nor nr nbl nv nav
-ny nya oc oci oj oji om orm or ori os oss pa pan pi pli pl pol ps pus pt por qu que rm roh rn run ro
-ron,rum ru rus rw kin sa san sc srd sd snd se sme sg sag si sin sk slk,slo sl slv sm smo sn sna so
-som sq sqi,alb sr srp ss ssw st sot su sun sv swe sw swa ta tam te tel tg tgk th tha ti tir tk tuk
-tl tgl tn tsn to ton tr tur ts tso tt tat tw twi ty tah ug uig uk ukr ur urd uz uzb ve ven vi vie vo
-vol wa wln wo wol xh xho yi yid yo yor za zha zh zho,chi zu zul
-""".split()
-_TWO_LETTERS = {
-    long: short for short, longs in zip(_CODES[::2], _CODES[1::2], strict=True) for long in longs.split(",")
-}
-_KNOWN = frozenset(_CODES[::2])
 # Countries that people take for languages, where they are the code of none.
 _COUNTRIES = {"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "ua": "uk", "vn": "vi"}
 # Names in English, and in the language itself where many files have it.
@@ -129,7 +108,20 @@ def iso_639_1(tag: str | None) -> str | None:
     if not tag:
         return None
     code = tag.strip().replace("_", "-").split("-")[0].lower()
-    return code if code in _KNOWN else _TWO_LETTERS.get(code) or _COUNTRIES.get(code)
+    return _of_code(code) if re.fullmatch("[a-z]{2,3}", code, re.ASCII) else None
+
+
+@cache
+def _of_code(code: str) -> str | None:
+    """Of two or three letters. Codes of two that were withdrawn count as none: "in" is a word, too."""
+    from langcodes import standardize_tag, tag_is_valid  # needs a moment to load
+
+    current = str(standardize_tag(code))
+    if current == "fil":  # ISO 639-1 has no other code for Filipino than Tagalog's
+        return "tl"
+    if len(current) == 2 and tag_is_valid(current) and (len(code) == 3 or current == code):
+        return current
+    return _COUNTRIES.get(code)
 
 
 def named_language(name: str) -> str | None:
