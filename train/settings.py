@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from annotator.records import UsageError
+from annotator.settings import impossible, read_toml
+
+
+def changes_from(kind: type[Any], config: Path | None, **given: Any) -> dict[str, Any]:
+    """Fields of the settings ``kind`` from a TOML file, overridden by the options that are not None.
+
+    Raises: UsageError for an unknown key or an impossible value.
+    """
+    names = [field.name for field in fields(kind) if field.name != "device"]  # of this machine: --device
+    changes = read_toml(config, names) if config is not None else {}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    if changes.get("patience") == 0:  # never; TOML has no null
+        changes["patience"] = None
+    try:
+        settings = TypeAdapter(kind).validate_python(changes)
+    except ValidationError as error:
+        raise UsageError(impossible(error)) from None
+    return {name: getattr(settings, name) for name in changes}
 
 
 @dataclass(frozen=True)

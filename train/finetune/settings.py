@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from annotator.choices import Measure, TextTraining
 from annotator.records import UsageError
 
 MEASURES = ("weighted_f1", "macro_f1", "accuracy")
@@ -29,7 +30,7 @@ class FinetuneSettings:
     text_lr: float = 2e-4  # of the text encoder's adapter
     head_epochs: int = 2  # only the head is trained, where it is new
     network_epochs: int = 1  # then the network with it; after these the text encoder too
-    text: Literal["auto", "frozen", "adapter"] = "auto"  # auto: the adapter from TEXT_FROM utterances on
+    text: TextTraining = "auto"  # auto: the adapter from TEXT_FROM utterances on
     rank: int = 16  # of a new adapter; one that the start has keeps its own
     anchor: float = 1.0
     weight_decay: float = 0.01  # of what is new
@@ -38,7 +39,7 @@ class FinetuneSettings:
     warmup: float = 0.05  # share of the steps with a rising rate, before a cosine falls to 0
     clip: float = 1.0  # norm of the gradient
     patience: int | None = 5  # epochs without a better one before it stops; None: never
-    choose: Literal["weighted_f1", "macro_f1", "accuracy"] = "weighted_f1"  # on validation
+    choose: Measure = "weighted_f1"  # on validation
     seed: int = 0
     device: str = "cpu"
     autocast: bool = False  # bfloat16 in the network, where the device has it; the text encoder has it always
