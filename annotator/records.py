@@ -4,6 +4,7 @@
       UsageError       a bad option, path or key           exit 2
       SetupError       weights, disk, a missing library    exit 1
       RecordingError   one recording can't be annotated    a row in the failures file
+      Stopped          by SIGINT or SIGTERM                exit 130, 143
 
 Times are seconds from the start of the recording (presentation time 0).
 """
@@ -44,6 +45,18 @@ class SetupError(AnnotateError):
     """The machine lacks something: weights, disk space, a library."""
 
     exit_code = 1
+
+
+class Stopped(AnnotateError):
+    """A signal ended the command; its text says how to go on.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class RecordingError(AnnotateError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from annotator.choices import DEVICE, Channels, Diarizer, Engine, FaceDetector, Transcriber
 from annotator.records import DIALOGUE_GAP_S, MODALITIES, UsageError
 from annotator.threads import of_worker, processors
 
@@ -20,8 +22,8 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "starter"
-    diarizer: str = "auto"
-    transcriber: str = "auto"
+    diarizer: Diarizer = "auto"
+    transcriber: Transcriber = "auto"
     pyannote_folder: Path | None = None  # pyannote's pipeline, saved with its config.yaml
     whisper_folder: Path | None = None  # a Whisper in CTranslate2's or Hugging Face's format
     speakers: int | None = Field(default=None, ge=1)
@@ -30,14 +32,14 @@ class RunSettings(BaseModel):
     language: str | None = None
     audio_track: str | None = None  # number among the sound streams, language or title
     subtitle_track: str | None = None  # the same among the subtitle streams
-    channels: Literal["mix", "speakers"] | None = None  # None: speakers where two channels hold one each
+    channels: Channels | None = None  # None: speakers where two channels hold one each
     modalities: tuple[str, ...] = MODALITIES
     dialogue_gap: float = Field(default=DIALOGUE_GAP_S, gt=0)  # seconds
     device: str = "auto"
     batch_size: int = Field(default=32, ge=1)  # conversations a batch
     workers: int | None = Field(default=None, ge=1)  # None: as many as the processors allow, four at most
     threads: int | None = Field(default=None, ge=1)  # of a worker; None: its share of the processors
-    engine: Literal["local", "ray"] = "local"  # where the workers are
+    engine: Engine = "local"  # where the workers are
     ray_address: str | None = None  # of a cluster that runs; None: $RAY_ADDRESS, or one for this run
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None
@@ -46,7 +48,7 @@ class RunSettings(BaseModel):
     offline: bool = False
     report: Path | None = None
     profile: bool = False  # tell where the time went
-    face_detector: Literal["auto", "yunet", "centerface"] = "auto"
+    face_detector: FaceDetector = "auto"
     frame_rate: float = Field(default=8.0, gt=0, le=30)  # sampled frames a second
     link_speakers: bool = False  # one name for one person in all recordings, by voice
     link_threshold: float = Field(default=0.7, ge=-1, le=1)  # cosine of two voices that are one person's
@@ -79,7 +81,7 @@ class RunSettings(BaseModel):
     @field_validator("device")
     @classmethod
     def _device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        if not re.fullmatch(DEVICE, value):
             raise ValueError(f"{value!r} is no device: choose auto, cpu, cuda, cuda:N or mps")
         return value
 
@@ -131,32 +133,44 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> RunSettings:
 
     Raises: UsageError naming the file, the key, and the near miss of an unknown one.
     """
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            raw = tomllib.loads(config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"There is no settings file {config}: check the path of --config.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The settings file {config} can't be read: {error}.") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"The settings file {config} is not valid TOML: {error}.") from None
-        for key, value in raw.items():
-            name = key.replace("-", "_")
-            if name not in RunSettings.model_fields:
-                near = difflib.get_close_matches(name, RunSettings.model_fields, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                known = ", ".join(sorted(RunSettings.model_fields))
-                raise UsageError(f"Unknown key {key!r} in {config}.{hint} Known keys: {known}.")
-            values[name] = value
+    values = read_toml(config, RunSettings.model_fields) if config is not None else {}
     values.update({name: value for name, value in flags.items() if value is not None})
     try:
         return RunSettings(**values)
     except ValidationError as error:
-        parts = []
-        for e in error.errors():
-            where = (
-                "--" + "-".join(str(p) for p in e["loc"][:1]).replace("_", "-") if e["loc"] else "settings"
+        raise UsageError(impossible(error)) from None
+
+
+def read_toml(config: Path, known: Collection[str]) -> dict[str, Any]:
+    """Values of a TOML file by name, with ``-`` or ``_`` in the keys.
+
+    Raises: UsageError naming the file, the key, and the near miss of an unknown one.
+    """
+    try:
+        raw = tomllib.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no settings file {config}: check the path of --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file {config} can't be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The settings file {config} is not valid TOML: {error}.") from None
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"Unknown key {key!r} in {config}.{hint} Known keys: {', '.join(sorted(known))}."
             )
-            parts.append(f"{where}: {e['msg'].removeprefix('Value error, ')}")
-        raise UsageError("; ".join(parts) + ".") from None
+        values[name] = value
+    return values
+
+
+def impossible(error: ValidationError) -> str:
+    """A sentence that names every setting whose value can't be."""
+    parts = []
+    for e in error.errors():
+        where = "--" + "-".join(str(p) for p in e["loc"][:1]).replace("_", "-") if e["loc"] else "settings"
+        parts.append(f"{where}: {e['msg'].removeprefix('Value error, ')}")
+    return "; ".join(parts) + "."

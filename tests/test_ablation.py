@@ -251,7 +251,7 @@ def test_the_command_says_what_is_wrong(
     assert main([str(corpus.folder), "--out", str(tmp_path / "out"), "--seeds", "0"]) == 2
     assert "'--seeds'" in capsys.readouterr().err
     assert main([str(corpus.folder), "--out", str(tmp_path / "out"), "--device", "abacus"]) == 2
-    assert "'abacus' is no device" in capsys.readouterr().err
+    assert "'abacus' is not one of" in capsys.readouterr().err
     rows = synthetic_rows((4, 2, 0))
     write_corpus(tmp_path / "untested", rows, LABELS, synthetic_features(rows, ("text",)))
     assert main([str(tmp_path / "untested"), "--out", str(tmp_path / "out")]) == 2

@@ -343,7 +343,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
         (["{folder}", "--out", "t.xlsx"], ".parquet"),
         (["{empty}", "--out", "t.parquet"], "no recording"),
         (["{folder}", "--out", "t.parquet", "--frobnicate"], "frobnicate"),
-        (["{folder}", "--out", "t.parquet", "--diarizer", "magic"], "choose from"),
+        (["{folder}", "--out", "t.parquet", "--diarizer", "magic"], "'pyannote'"),
         (["{folder}", "--out", "t.parquet", "--model", "nowhere"], "annotate train"),
         (["{folder}", "--out", "t.parquet", "--device", "cuda:9"], "--device cpu"),
         (["{folder}", "--out", "t.parquet", "--config", "{toml}"], "batch_size"),

@@ -11,6 +11,7 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from annotator.records import UsageError
+from annotator.settings import read_toml
 from model.config import sentence
 
 CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -32,6 +33,20 @@ class Settings:
             return handler(values)
         except ValidationError as error:
             raise UsageError(f"{sentence(error, [f.name for f in dataclasses.fields(cls)])}.") from error
+
+
+def changes_from(kind: type[Settings], config: Path | None, **given: Any) -> dict[str, Any]:
+    """Fields of the settings ``kind`` from a TOML file, overridden by the options that are not None.
+
+    Raises: UsageError for an unknown key or an impossible value.
+    """
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "device"]  # that is --device
+    changes = read_toml(config, names) if config is not None else {}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    if changes.get("patience") == 0:  # never; TOML has no null
+        changes["patience"] = None
+    kind(**changes)
+    return changes
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=CHECKED)

@@ -9,14 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from annotator import check_own_packages
+import typer
 
-# Imported in the order of the help, which is that of the alphabet.
-from annotator.cli import tables, training, upkeep  # noqa: F401
+from annotator import check_own_packages
+from annotator.cli import corpora, tables, training, upkeep  # noqa: F401 - their commands
 from annotator.cli.base import app, say
 from annotator.records import AnnotateError, SetupError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
 
 
 @contextmanager
@@ -58,10 +60,15 @@ def main() -> None:
     try:
         check_own_packages("model", "train")
         with own_temporary_folder():
-            app()
+            code = app(prog_name="annotate", standalone_mode=False)
     except AnnotateError as error:
         say(f"annotate: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("annotate: stopped; the same command goes on from what is finished.", err=True)
-        sys.exit(130)
+    except typer.TyperException as error:  # an option or a value that is none
+        say(f"annotate: {error.format_message()}", err=True)
+        command = getattr(getattr(error, "ctx", None), "command_path", "annotate")
+        say(f"`{command} --help` lists the options.", err=True)
+        sys.exit(error.exit_code)
+    if code == INTERRUPTED:  # no command ends with it by itself: Typer does, for a Ctrl-C
+        say("annotate: stopped. The same command goes on from what is finished.", err=True)
+    sys.exit(code)

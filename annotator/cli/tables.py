@@ -7,102 +7,249 @@ from typing import Annotated, Any
 
 import typer
 
-from annotator.cli.base import Out, Quiet, Verbose, app, say, set_up_logging
+from annotator.choices import Channels, Diarizer, Engine, ExportFormat, ReviewOrder, Transcriber
+from annotator.cli.base import (
+    MACHINE,
+    RUN,
+    USE,
+    Config,
+    Device,
+    LogFile,
+    LogJson,
+    Out,
+    Quiet,
+    Verbose,
+    command,
+    say,
+    set_up_logging,
+    settings_of_run,
+)
+from annotator.records import Stopped
+
+MODEL, SPEECH, RESTART = "Model", "Speech and speakers", "Continue and share the work"  # of options
 
 
-@app.command()
+@command(
+    RUN,
+    "annotate run videos/ --out labels.parquet",
+    "annotate run call.m4a -o call.csv --speakers 2 --language en",
+    "annotate run videos/ -o labels.parquet --report labels.html -q",
+)
 def run(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Recordings, or folders of them (searched through)."),
+        typer.Argument(metavar="INPUT", help="Recordings, or folders to search for recordings."),
     ],
     out: Out,
-    model: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'starter'.")] = None,
-    diarizer: Annotated[str | None, typer.Option(help="auto, pyannote or embedded.")] = None,
-    transcriber: Annotated[str | None, typer.Option(help="auto, subtitles, whisper or none.")] = None,
-    pyannote_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="pyannote's pipeline in a folder of your own.")
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page to read and correct in a browser."),
     ] = None,
-    whisper_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A Whisper (safetensors) in a folder of your own.")
+    profile: Annotated[
+        bool | None,
+        typer.Option("--profile", metavar="", help="Show the time each stage took, and what limits the run."),
     ] = None,
-    speakers: Annotated[int | None, typer.Option(help="Number of speakers, when known.")] = None,
-    min_speakers: Annotated[int | None, typer.Option(help="At least this many speakers.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(help="At most this many speakers.")] = None,
-    language: Annotated[str | None, typer.Option(help="Language spoken, ISO 639-1, such as en.")] = None,
-    audio_track: Annotated[
-        str | None,
-        typer.Option(metavar="TRACK", help="Of several sound tracks: its number, language or title."),
-    ] = None,
-    subtitle_track: Annotated[
-        str | None,
-        typer.Option(metavar="TRACK", help="Of several subtitle tracks: its number, language or title."),
-    ] = None,
-    channels: Annotated[
+    model: Annotated[
         str | None,
         typer.Option(
-            help="mix, or speakers: each channel is one. [default: mix, unless two channels hold one each]"
+            metavar="CHECKPOINT",
+            help="A checkpoint folder, hf:OWNER/NAME on a model hub, or the starter that is installed.",
+            show_default="starter",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     modalities: Annotated[
-        str | None, typer.Option(help="Which of text,audio,face to use. [default: all three]")
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="What the labels are based on: text, audio, face, joined by commas.",
+            show_default="text,audio,face",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    diarizer: Annotated[
+        Diarizer | None,
+        typer.Option(
+            help="What finds who speaks when. auto: a .rttm file beside the recording, else the best "
+            "installed.",
+            show_default="auto",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    transcriber: Annotated[
+        Transcriber | None,
+        typer.Option(
+            help="Where the words come from. auto: subtitles if there are any, else recognition.",
+            show_default="auto",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="Language spoken, ISO 639-1, such as en. Without it, it is detected.",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    speakers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of speakers, if you know it.", rich_help_panel=SPEECH),
+    ] = None,
+    min_speakers: Annotated[
+        int | None, typer.Option(metavar="N", help="Fewest speakers.", rich_help_panel=SPEECH)
+    ] = None,
+    max_speakers: Annotated[
+        int | None, typer.Option(metavar="N", help="Most speakers.", rich_help_panel=SPEECH)
+    ] = None,
+    link_speakers: Annotated[
+        bool | None,
+        typer.Option(
+            "--link-speakers",
+            metavar="",
+            help="Give one person the same name in all recordings, by voice. This is biometric "
+            "identification.",
+            rich_help_panel=SPEECH,
+        ),
     ] = None,
     dialogue_gap: Annotated[
         float | None,
-        typer.Option(help="Seconds without speech after which a new conversation starts. [default: 60]"),
+        typer.Option(
+            metavar="SECONDS",
+            help="A pause this long starts a new conversation.",
+            show_default="60",
+            rich_help_panel=SPEECH,
+        ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]")
+    channels: Annotated[
+        Channels | None,
+        typer.Option(
+            help="mix: mix the channels. speakers: each channel is one speaker.",
+            show_default="mix, unless each of two channels holds one speaker",
+            rich_help_panel=SPEECH,
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Conversations a batch. [default: 32]")] = None,
+    audio_track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRACK",
+            help="Which of several sound tracks: its number, language or title.",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    subtitle_track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRACK",
+            help="Which of several subtitle tracks: its number, language or title.",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    pyannote_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Your own copy of pyannote's diarization pipeline.", rich_help_panel=SPEECH
+        ),
+    ] = None,
+    whisper_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Your own Whisper model (CTranslate2 or safetensors).",
+            rich_help_panel=SPEECH,
+        ),
+    ] = None,
+    device: Device = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Recordings side by side. [default: what the processors allow, 4 at most]"),
+        typer.Option(
+            metavar="N",
+            help="Recordings to work on at the same time.",
+            show_default="by the processors, 4 at most",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(help="Threads of each worker, at most. [default: its share of the processors]"),
+        typer.Option(
+            metavar="N",
+            help="Most threads of each worker.",
+            show_default="its share of the processors",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Conversations the network labels at the same time.",
+            show_default="32",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    offline: Annotated[
+        bool | None,
+        typer.Option("--offline", metavar="", help="Never use the network.", rich_help_panel=MACHINE),
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for finished parts and features. A run goes on from there.",
+            show_default="beside the table",
+            rich_help_panel=RESTART,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool | None,
+        typer.Option("--fresh", metavar="", help="Annotate everything again.", rich_help_panel=RESTART),
+    ] = None,
+    retry_failed: Annotated[
+        bool | None,
+        typer.Option(
+            "--retry-failed",
+            metavar="",
+            help="Try the recordings that failed again.",
+            rich_help_panel=RESTART,
+        ),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where the workers are: local, or ray (a cluster). [default: local]")
+        Engine | None,
+        typer.Option(
+            help="Where the workers are: on this machine, or on a Ray cluster.",
+            show_default="local",
+            rich_help_panel=RESTART,
+        ),
     ] = None,
     ray_address: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Of a Ray cluster that runs. [default: $RAY_ADDRESS, or one of its own]"
+            metavar="ADDRESS",
+            help="Address of a running Ray cluster.",
+            show_default="$RAY_ADDRESS, else one is started here",
+            rich_help_panel=RESTART,
         ),
     ] = None,
-    shard: Annotated[str | None, typer.Option(metavar="i/N", help="Do only the i-th of N shares.")] = None,
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Finished parts and cached features. [default: beside the table]")
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/N",
+            help="Work on share i of N only, counted from 0. See `annotate merge`.",
+            rich_help_panel=RESTART,
+        ),
     ] = None,
-    fresh: Annotated[bool | None, typer.Option("--fresh", help="Ignore earlier parts.")] = None,
-    retry_failed: Annotated[
-        bool | None, typer.Option("--retry-failed", help="Try recordings again that failed earlier.")
-    ] = None,
-    offline: Annotated[
-        bool | None, typer.Option("--offline", help="Use only what is on this machine.")
-    ] = None,
-    link_speakers: Annotated[
-        bool | None,
-        typer.Option("--link-speakers", help="Link people across recordings by voice: biometric."),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")
-    ] = None,
-    profile: Annotated[
-        bool | None, typer.Option("--profile", help="Tell where the time went, and which stage limits.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Settings; flags go before.")
-    ] = None,
+    config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Annotate recordings: one labelled transcript table for all of them."""
-    from annotator.settings import load_settings
+    """Annotate recordings: find who says what, and label each utterance with an emotion.
 
-    set_up_logging(quiet, verbose)
+    The result is one table for all recordings, with a row per utterance. A run that was stopped goes on
+    where it was when you give the same command again.
+    """
+    set_up_logging(quiet, verbose, log_file, log_json)
     flags: dict[str, Any] = {
         "model": model,
         "diarizer": diarizer,
@@ -133,17 +280,11 @@ def run(
         "report": report,
         "profile": profile,
     }
-    settings = load_settings(config, flags)
-    if settings.offline:
-        from annotator.offline import enforce
-
-        enforce()  # before the hub's libraries are imported
+    settings = settings_of_run(config, flags)
     from annotator import pipeline
 
     result = pipeline.run(inputs, out, settings, progress=not quiet)
-    if result.table is None:
-        say("Stopped. The same command goes on from here.", err=True)
-    else:
+    if result.table is not None:
         files = result.table["file"].n_unique()
         say(f"{len(result.table)} utterances of {files} recordings: {out}")
         if result.failures:
@@ -160,62 +301,85 @@ def run(
             say(f"{settings.report}")
     if result.profile is not None:
         say("\n".join(result.profile.lines()))
+    if result.stopped_by is not None:
+        raise Stopped(result.stopped_by, "Stopped. The same command goes on from here.")
     raise typer.Exit(result.exit_code)
 
 
-@app.command()
+@command(
+    RUN,
+    "annotate run videos/ -o s0.parquet --shard 0/2     # on one machine",
+    "annotate run videos/ -o s1.parquet --shard 1/2     # on another",
+    "annotate merge labels.parquet --from s0.work s1.work",
+)
 def merge(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet or .csv.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Table to write: .parquet or .csv.")],
     folders: Annotated[
-        list[Path], typer.Option("--from", metavar="WORKDIR...", help="Work folders of shards.")
+        list[Path], typer.Option("--from", metavar="WORKDIR...", help="Work folders of the shards.")
     ],
-    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="WORKDIR", hidden=True)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Merge the parts of many shards into one table: annotate merge OUT --from WORKDIR..."""
+    """Merge the shards of a run into one table."""
     # The option takes the first folder; those that follow it arrive as arguments.
     from annotator import pipeline
 
-    set_up_logging(quiet=False, verbose=False)
+    set_up_logging(quiet, verbose, log_file, log_json)
     whole, failures = pipeline.merge_work_folders(out, [*folders, *(more or [])])
     say(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
     raise typer.Exit(3 if failures else 0)
 
 
-@app.command()
+@command(
+    USE,
+    "annotate report labels.parquet --out labels.html",
+    "annotate report labels.parquet -o labels.html --media-base videos/",
+)
 def report(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page to write.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table that `annotate run` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Page to write.")],
     media_base: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="The folder of the recordings, to play them. [default: that of the page]"
+            metavar="DIR",
+            help="Folder of the recordings, so that the page can play them.",
+            show_default="the page's folder",
         ),
     ] = None,
     review: Annotated[
-        str | None,
-        typer.Option(metavar="ORDER", help="uncertain: first what teaches the model most when corrected."),
+        ReviewOrder | None,
+        typer.Option(help="Order the utterances to correct. uncertain: most useful to the model first."),
     ] = None,
 ) -> None:
-    """Make a page to look at, listen to and correct in."""
+    """Make a page to read, listen to and correct the labels in a browser."""
     from annotator.report import write_report
 
+    set_up_logging()
     if not write_report(table, out, media_base, review):
-        say("The page plays none of the recordings: give --media-base the folder that they lie in.")
+        say("The page can't find the recordings to play: give their folder with --media-base.")
     say(f"{out}")
 
 
-@app.command()
+@command(
+    USE,
+    "annotate agree anna.csv ben.csv",
+    "annotate agree labels.parquet corrections.csv -o differences.csv",
+)
 def agree(
-    one: Annotated[Path, typer.Argument(metavar="A", help="A table, or corrections: .csv or .parquet.")],
-    other: Annotated[Path, typer.Argument(metavar="B", help="Another of the same recordings.")],
+    one: Annotated[Path, typer.Argument(metavar="A", help="Table, or corrections: .csv or .parquet.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same recordings.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.csv", help="Write the rows that differ. [default: show some]"),
+        typer.Option("--out", "-o", metavar="FILE.csv", help="Write all rows that differ, not just some."),
     ] = None,
 ) -> None:
-    """How far two labellings agree: kappa, alpha, confusion, and the rows they differ in."""
+    """Measure how far two labellings agree: kappa, alpha, confusion, and the rows that differ."""
     from annotator.agreement import compare, described, differences, write_differences
 
+    set_up_logging()
     found = compare(one, other)
     for line in described(found):
         say(line)
@@ -229,45 +393,52 @@ def agree(
             say(line)
 
 
-@app.command()
+@command(
+    USE,
+    "annotate export labels.parquet --to srt --out subtitles/",
+    "annotate export labels.parquet --to label-studio -o review/",
+)
 def export(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table that `annotate run` wrote.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="FORMAT",
-            help="srt, vtt, rttm, textgrid, eaf, chat, label-studio, audformat, lhotse or meld-csv.",
-        ),
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table that `annotate run` wrote.")],
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write. It must be new or empty.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],
 ) -> None:
-    """Write a table in the format of another tool: subtitles, tiers for annotation, a corpus."""
+    """Write a table in the format of another tool: subtitles, ELAN, Praat, Label Studio and others."""
     from annotator.export import export as write
 
+    set_up_logging()
     files = write(table, to, out)
     say(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {out}")
 
 
-@app.command()
+@command(
+    USE,
+    "annotate faces talk.mp4 --out faces/ --table labels.parquet",
+)
 def faces(
-    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="One recording with pictures.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write, new or empty.")],
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="A video.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write. It must be new or empty.")
+    ],
     table: Annotated[
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="A table of a run over the recording, whose utterances are taken. [default: find them anew]",
+            help="Table of a run over the recording. Without it, the utterances are found again.",
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Settings of the run, in a file.")
-    ] = None,
+    config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Show which face each utterance got: frames with boxes, the speaker's in green, and faces.csv."""
+    """Show which face was used for each utterance: video frames with boxes, and faces.csv."""
+    set_up_logging(quiet, verbose, log_file, log_json)
+    settings = settings_of_run(config, {})
     from annotator.pipeline.shown import show_faces
-    from annotator.settings import load_settings
 
-    set_up_logging(quiet=False, verbose=False)
-    count = show_faces(recording, out, load_settings(config, {}), table)
+    count = show_faces(recording, out, settings, table)
     say(f"{count} {'frame' if count == 1 else 'frames'} and faces.csv in {out}")

@@ -1,4 +1,4 @@
-"""Commands for corpora and checkpoints."""
+"""Commands that train a network."""
 
 from __future__ import annotations
 
@@ -7,267 +7,242 @@ from typing import Annotated, Any
 
 import typer
 
-from annotator.cli.base import Quiet, app, say, set_up_logging
+from annotator.choices import Measure, Preset, TextTraining
+from annotator.cli.base import (
+    TRAIN,
+    Config,
+    CorpusIn,
+    Device,
+    LogFile,
+    LogJson,
+    Quiet,
+    Verbose,
+    command,
+    say,
+    set_up_logging,
+)
+
+SCHEDULE, RATES, LABELS = "Length of the training", "Learning", "Labels and evaluation"  # panels of options
+
+CheckpointOut = Annotated[
+    Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="Checkpoint folder to write.")
+]
 
 
-@app.command()
-def prepare(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="meld, mmeld, emorynlp, iemocap, features, table, label-studio, eaf, textgrid or chat.",
-        ),
-    ],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The source's folder or file.")],
-    out: Annotated[Path, typer.Option("--out", metavar="CORPUS", help="The corpus folder to write.")],
-    media: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The recordings of the source: voice, face and text."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint whose encoders make the features. [with --media: starter]"),
-    ] = None,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODALITY=NAME",
-            help="Another encoder, such as audio=compare2016; with its own settings after commas; "
-            "none leaves the modality out.",
-        ),
-    ] = None,
-    prosody: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Voice measurements of meld's clips, where there are no clips."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MEANING=NAME",
-            help="Which column, tier or field means what, such as label=Mood; sentiment= for none.",
-        ),
-    ] = None,
-    split_by: Annotated[
-        str | None, typer.Option(help="What made splits keep apart: speaker or dialogue.")
-    ] = None,
-    shared_speakers: Annotated[
-        bool, typer.Option("--shared-speakers", help="A table's own splits may share speakers.")
-    ] = False,
-    skip_faulty: Annotated[
-        bool, typer.Option("--skip-faulty", help="Leave out faulty rows of a table, and list them.")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of made splits. [default: 0]")] = None,
-    transcriber: Annotated[
-        str | None, typer.Option(help="For utterances without text: auto, subtitles, whisper or none.")
-    ] = None,
-    language: Annotated[str | None, typer.Option(help="Language spoken, ISO 639-1, such as en.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Recordings side by side. [default: one a core, 4 at most]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    quiet: Quiet = False,
-) -> None:
-    """Make a corpus for training: from a known data set, or from any table of labelled utterances."""
-    from tqdm import tqdm
-
-    from annotator.device import resolve_device
-    from annotator.records import UsageError
-    from annotator.settings import load_settings
-    from train.options import encoders_from
-    from train.prepare import prepare as make
-    from train.prepare import table_options, unused_file
-    from train.prepare.describe import described
-
-    set_up_logging(quiet, verbose=False)
-    options = table_options(source, column or [], split_by, shared_speakers, skip_faulty, seed)
-    if prosody is not None:
-        if source != "meld":
-            raise UsageError(f"Only meld has --prosody; leave it out for {source}.")
-        options["prosody"] = prosody
-    given = {"transcriber": transcriber, "language": language, "workers": workers, "device": device}
-    with tqdm(unit="utterance", disable=True if quiet else None) as bar:
-
-        def on_progress(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        corpus = make(
-            source,
-            path,
-            out,
-            media=media,
-            model=model,
-            encoders=encoders_from(encoder or []),
-            settings=load_settings(None, given),
-            device=resolve_device(device),
-            on_progress=on_progress,
-            **options,
-        )
-    for line in described(corpus):
-        say(line)
-    say(f"{out}")
-    raise typer.Exit(3 if unused_file(out).exists() else 0)
-
-
-@app.command()
-def train(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
-    preset: Annotated[str, typer.Option(help="default, or paper for exactly arXiv 2501.15063.")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the corpus at most.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Dialogues a batch.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    modalities: Annotated[
-        str | None, typer.Option(help="Which of the corpus' to use. [default: all]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also log there.")] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Train a network from scratch; the same command goes on after a stop."""
-    from annotator.device import resolve_device
-    from annotator.records import UsageError
-    from train.loop import train_corpus
-    from train.settings import TrainSettings
-
-    set_up_logging(quiet, verbose=False)
-    if preset not in ("default", "paper"):
-        raise UsageError(f"Unknown preset {preset!r}: choose default or paper.")
-    given = {
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "seed": seed,
-        "device": resolve_device(device),
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = TrainSettings.paper(**changes) if preset == "paper" else TrainSettings(**changes)
-    trained = train_corpus(
-        corpus,
-        out,
-        preset="paper" if preset == "paper" else "default",
-        settings=settings,
-        modalities=modalities.split(",") if modalities else None,
-        progress=not quiet,
-        tensorboard=tensorboard,
-    )
-    best = trained.best
-    say(
-        f"epoch {best.number} was best on validation: weighted F1 {100 * best.weighted_f1:.1f} %, "
-        f"accuracy {100 * best.accuracy:.1f} %"
-    )
-    say(f"{out}")
-
-
-@app.command()
-def ablation(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="For runs, tables and curves.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each experiment.")] = 5,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Experiments or tables, with commas; what they compare with comes too."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of every training, instead of the preset's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="One seed, two epochs, few experiments.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train variants of the network, several seeds each, and compare them; goes on after a stop."""
-    from annotator.device import resolve_device
-    from train.ablation import ablate
-
-    set_up_logging(quiet, verbose=False)
-    ablate(
-        corpus,
-        out,
-        seeds=seeds,
-        only=[name.strip() for name in only.split(",")] if only else None,
-        quick=quick,
-        epochs=epochs,
-        device=resolve_device(device),
-        progress=not quiet,
-    )
-    say(f"{out / 'ablation.md'}")
-
-
-@app.command()
+@command(
+    TRAIN,
+    "annotate finetune corpus --from starter --out my.ckpt",
+    "annotate finetune corpus -o my.ckpt --sentiment weary=negative --folds 5",
+)
 def finetune(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="CHECKPOINT", help="The checkpoint folder to write.")],
+    corpus: CorpusIn,
+    out: CheckpointOut,
     start: Annotated[
         str,
-        typer.Option("--from", metavar="CHECKPOINT", help="Checkpoint folder, 'starter' or hf:OWNER/NAME."),
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Model to start from: a checkpoint folder, starter or hf:OWNER/NAME.",
+        ),
     ] = "starter",
-    sentiment: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL=SENTIMENT", help="positive, neutral, negative, or none for either."),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(help="Text encoder: frozen, adapter, or auto: adapter from 1000 utterances on."),
-    ] = None,
-    rank: Annotated[int | None, typer.Option(help="Of a new text adapter.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the corpus at most.")] = None,
-    head_epochs: Annotated[int | None, typer.Option(help="Passes that train a new head alone.")] = None,
-    network_epochs: Annotated[
-        int | None, typer.Option(help="Passes then before the text encoder is trained too.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Dialogues at once.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches of which one step is made.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate of the inherited network.")] = None,
-    head_lr: Annotated[float | None, typer.Option(help="Of a new head.")] = None,
-    text_lr: Annotated[float | None, typer.Option(help="Of the text adapter.")] = None,
-    anchor: Annotated[float | None, typer.Option(help="Pull of the weights towards the start.")] = None,
-    average: Annotated[
-        float | None, typer.Option(help="Decay of the running average of the weights. 0: none.")
-    ] = None,
-    balance: Annotated[
-        float | None, typer.Option(help="0: labels as frequent as they are; 1: all labels alike.")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Passes without a better one before it stops. 0: never stops.")
-    ] = None,
-    choose: Annotated[
-        str | None, typer.Option(help="Best pass by weighted_f1, macro_f1 or accuracy on validation.")
-    ] = None,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="bfloat16 in the network as well, on devices that have it.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     renew: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODALITY",
-            help="audio or face: the corpus has another encoder than the start; learn its part anew.",
+            help="audio or face: learn this part again, because the corpus has another encoder than the "
+            "starting model. May be repeated.",
+        ),
+    ] = None,
+    sentiment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=SENTIMENT",
+            help="Sentiment of a new label: positive, neutral, negative, or none if it can be any. May be "
+            "repeated.",
+            rich_help_panel=LABELS,
+        ),
+    ] = None,
+    balance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="0 keeps labels as frequent as they are; 1 counts all labels alike.",
+            show_default="0",
+            rich_help_panel=LABELS,
+        ),
+    ] = None,
+    choose: Annotated[
+        Measure | None,
+        typer.Option(
+            help="Score on validation that decides which epoch is kept.",
+            show_default="weighted_f1",
+            rich_help_panel=LABELS,
         ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Also fine-tune once on each part of this many, and test on all dialogues so."),
+        typer.Option(
+            metavar="N",
+            help="Also cross-validate: fine-tune N more times and test on all dialogues.",
+            rich_help_panel=LABELS,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the model. [default: that of the folder]")] = None,
-    licence: Annotated[str, typer.Option(help="Of the result, for its card.")] = "other",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model.", show_default="that of the folder", rich_help_panel=LABELS),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(help="Licence of the model, for its card.", rich_help_panel=LABELS)
+    ] = "other",
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most epochs.", show_default="20", rich_help_panel=SCHEDULE),
+    ] = None,
+    head_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Epochs that train a new head only.",
+            show_default="2",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    network_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Epochs after that, before the text encoder is trained too.",
+            show_default="1",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Stop after this many epochs without improvement. 0: never.",
+            show_default="5",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Dialogues in a batch.", show_default="16", rich_help_panel=RATES),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Batches whose gradients are added up for one step.",
+            show_default="1",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate of the inherited network.",
+            show_default="0.0003",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    head_lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate of a new head.",
+            show_default="0.002",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    text_lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate of the text adapter.",
+            show_default="0.0002",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    text: Annotated[
+        TextTraining | None,
+        typer.Option(
+            help="Keep the text encoder frozen, or train a low-rank adapter on it. auto: an adapter from "
+            "1000 utterances on.",
+            show_default="auto",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Rank of a new text adapter.", show_default="16", rich_help_panel=RATES
+        ),
+    ] = None,
+    anchor: Annotated[
+        float | None,
+        typer.Option(
+            metavar="WEIGHT",
+            help="Pull of the weights towards the starting model. The fewer labels you have, the closer it "
+            "stays.",
+            show_default="1",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY",
+            help="Decay of the running average of the weights. 0: no average.",
+            show_default="0.99",
+            rich_help_panel=RATES,
+        ),
+    ] = None,
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            metavar="",
+            help="Use bfloat16 in the network, if the device has it.",
+            rich_help_panel=RATES,
+        ),
+    ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Another field of the network, such as dropout."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field of the network, such as dropout=0.5. May be repeated.",
+            rich_help_panel=RATES,
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Random seed.", show_default="0", rich_help_panel=RATES),
+    ] = None,
+    device: Device = None,
+    config: Config = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Fine-tune a checkpoint on a corpus, also one with other labels; goes on after a stop."""
+    """Fine-tune a model on your corpus, which may have other labels.
+
+    It prints what it inherits and what it changes. The best epoch on validation is kept: the starting model
+    itself, if nothing is clearly better. A training that was stopped goes on when you give the same command
+    again.
+    """
+    set_up_logging(quiet, verbose, log_file, log_json)
     from annotator.device import resolve_device
     from train.finetune import finetune as tune
     from train.finetune import settings_from
     from train.finetune.folds import check_folds, cross_validate
     from train.options import fields_from, named_values
 
-    set_up_logging(quiet, verbose=False)
     settings = settings_from(
+        config,
         text=text,
         rank=rank,
         epochs=epochs,
@@ -285,7 +260,7 @@ def finetune(
         choose=choose,
         autocast=mixed or None,
         seed=seed,
-        device=resolve_device(device),
+        device=resolve_device(device or "auto"),
     )
     given: dict[str, Any] = {
         "sentiments": named_values(sentiment or [], "--sentiment"),
@@ -304,74 +279,128 @@ def finetune(
         say(f"{out}")
 
 
-@app.command()
-def share(
-    what: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT|TABLE", help="A checkpoint folder, or a table of `annotate run`."),
-    ],
-    to: Annotated[
-        str, typer.Option("--to", metavar="REPOSITORY", help="hf:OWNER/NAME on a hub, or a folder.")
-    ],
-    licence: Annotated[
+@command(
+    TRAIN,
+    "annotate train corpus --out my.ckpt",
+    "annotate train corpus -o paper.ckpt --preset paper --device cuda",
+)
+def train(
+    corpus: CorpusIn,
+    out: CheckpointOut,
+    preset: Annotated[
+        Preset, typer.Option(help="Settings to begin with. paper: exactly those of arXiv 2501.15063.")
+    ] = "default",
+    modalities: Annotated[
         str | None,
-        typer.Option(help="Of a table's rows, such as cc-by-4.0 or other. A checkpoint's card has its own."),
+        typer.Option(
+            metavar="LIST",
+            help="Modalities to learn from, joined by commas.",
+            show_default="all of the corpus",
+        ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository is not public.")] = False,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Most epochs.", show_default="by the preset")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Learning rate.", show_default="by the preset")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Dialogues in a batch.", show_default="32")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.", show_default="0")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write a TensorBoard log into this folder.")
+    ] = None,
+    device: Device = None,
+    config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Put a checkpoint, or a table as a data set, into a hub's repository or a folder, with its card."""
-    from annotator.records import UsageError
+    """Train a network from scratch.
 
-    set_up_logging(quiet=False, verbose=False)
-    if what.is_dir():
-        if licence is not None:
-            raise UsageError("A checkpoint's licence stands in its CARD.md: leave --licence out.")
-        from train.share import share as share_checkpoint
-
-        say(share_checkpoint(what, to, private=private))
-    else:
-        from annotator.dataset import share_table
-
-        say(share_table(what, to, licence, private=private))
-
-
-@app.command()
-def evaluate(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A folder that `annotate prepare` wrote.")],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for figures, tables and pictures.")
-    ],
-    model: Annotated[str, typer.Option(help="Checkpoint folder, 'starter' or hf:OWNER/NAME.")] = "starter",
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    against: Annotated[
-        str | None, typer.Option(metavar="CHECKPOINT", help="Compare with another one.")
-    ] = None,
-    media: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also run the recordings through the tool: its true figure."),
-    ] = None,
-    diarizer: Annotated[str | None, typer.Option(help="Of that run, as in `annotate run`.")] = None,
-    transcriber: Annotated[str | None, typer.Option(help="Of that run, as in `annotate run`.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-) -> None:
-    """Measure a checkpoint: accuracy, F1, per class, confusion, calibration, subsets of modalities."""
+    A training that was stopped goes on when you give the same command again.
+    """
+    set_up_logging(quiet, verbose, log_file, log_json)
     from annotator.device import resolve_device
-    from annotator.settings import load_settings
-    from train.evaluate import evaluate as measure
-    from train.evaluate.report import headline
+    from train.loop import train_corpus
+    from train.settings import TrainSettings, changes_from
 
-    set_up_logging(quiet=False, verbose=False)
-    given = {"diarizer": diarizer, "transcriber": transcriber, "device": device}
-    metrics = measure(
-        corpus,
-        model,
-        split,
-        out,
-        against=against,
-        device=resolve_device(device),
-        media=media,
-        run_settings=load_settings(None, given),
+    changes = changes_from(
+        TrainSettings,
+        config,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=resolve_device(device or "auto"),
     )
-    for line in headline(metrics):
-        say(line)
+    settings = TrainSettings.paper(**changes) if preset == "paper" else TrainSettings(**changes)
+    trained = train_corpus(
+        corpus,
+        out,
+        preset=preset,
+        settings=settings,
+        modalities=modalities.split(",") if modalities else None,
+        progress=not quiet,
+        tensorboard=tensorboard,
+    )
+    best = trained.best
+    say(
+        f"epoch {best.number} was best on validation: weighted F1 {100 * best.weighted_f1:.1f} %, "
+        f"accuracy {100 * best.accuracy:.1f} %"
+    )
     say(f"{out}")
+
+
+@command(
+    TRAIN,
+    "annotate ablation corpus --out ablation --quick",
+    "annotate ablation corpus -o ablation --seeds 3",
+)
+def ablation(
+    corpus: CorpusIn,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for trainings, tables and curves.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Trainings of each variant.")] = 5,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Variants or tables to train, joined by commas, and those they are compared with.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Epochs of each training.", show_default="by the preset"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="Try it out: one seed, two epochs, few variants.")
+    ] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
+) -> None:
+    """Train variants of the network with several seeds each, and compare them.
+
+    It goes on where it was when you give the same command again.
+    """
+    set_up_logging(quiet, verbose, log_file, log_json)
+    from annotator.device import resolve_device
+    from train.ablation import ablate
+
+    ablate(
+        corpus,
+        out,
+        seeds=seeds,
+        only=[name.strip() for name in only.split(",")] if only else None,
+        quick=quick,
+        epochs=epochs,
+        device=resolve_device(device or "auto"),
+        progress=not quiet,
+    )
+    say(f"{out / 'ablation.md'}")

@@ -3,41 +3,70 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from annotator.cli.base import app, say, set_up_logging
+from annotator.choices import Part
+from annotator.cli.base import (
+    INSTALLATION,
+    Device,
+    LogFile,
+    LogJson,
+    Quiet,
+    Verbose,
+    command,
+    say,
+    set_up_logging,
+)
 
 
-@app.command()
+@command(
+    INSTALLATION,
+    "annotate download",
+    "annotate download whisper --device cuda",
+)
 def download(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PART...]", help="yunet, whisper or pyannote. [default: all that can be had]"
+            metavar="PART",
+            help="yunet, whisper or pyannote.",
+            show_default="all",
+            autocompletion=lambda: list(get_args(Part)),
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="For which device: cpu takes a smaller one than cuda.")
-    ] = "auto",
+    device: Device = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+    log_json: LogJson = False,
 ) -> None:
-    """Fetch pretrained parts once, so that later runs work with --offline."""
+    """Download the optional models that improve results. Later runs need no network.
+
+    With --device cpu the Whisper model is smaller than with --device cuda.
+    """
     from annotator import download as fetching
 
-    set_up_logging(quiet=False, verbose=False)
-    for line in fetching.download(parts or [], device):
+    set_up_logging(quiet, verbose, log_file, log_json)
+    for line in fetching.download(parts or [], device or "auto", progress=not quiet):
         say(line)
 
 
-@app.command()
+@command(
+    INSTALLATION,
+    "annotate doctor",
+    "annotate doctor --json",
+)
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON object, for programs.")
+    ] = False,
 ) -> None:
-    """Try out what a run needs, show what each stage would use, and name what would improve it most.
+    """Check the installation, show which models a run would use, and what would improve it most.
 
-    Imports, folders, GPU, and four seconds of speech through a whole run; nothing is fetched.
-    Exit code 1 where a run would not work.
+    It tries imports, folders, the GPU, and four seconds of speech through a whole run. It downloads nothing.
+    The exit code is 1 if a run would not work.
     """
     from annotator import doctor as examination
 

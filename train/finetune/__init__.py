@@ -43,6 +43,7 @@ from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan,
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
 from train.finetune.text import TrainableText, is_read_by_second, text_languages, utterances_of
 from train.prepare.reencode import fitting_text
+from train.settings import changes_from
 
 __all__ = ["FinetuneSettings", "Finetuned", "Override", "Plan", "Step", "finetune", "settings_from"]
 
@@ -187,16 +188,13 @@ def finetune(
     return Finetuned(out, plan, tuple(tuning.history), tuning.best, figures)
 
 
-def settings_from(*, patience: int | None = None, **given: Any) -> FinetuneSettings:
-    """Settings from options; those that are None keep their defaults, and a patience of 0 means never.
+def settings_from(config: Path | None = None, **given: Any) -> FinetuneSettings:
+    """Settings from a TOML file and the options that are not None; a patience of 0 means never.
 
     Raises:
-        UsageError: a value that can't be.
+        UsageError: an unknown key, or a value that can't be.
     """
-    changes = {name: value for name, value in given.items() if value is not None}
-    if patience is not None:
-        changes["patience"] = None if patience == 0 else patience
-    return FinetuneSettings(**changes)
+    return FinetuneSettings(**changes_from(FinetuneSettings, config, **given))
 
 
 def _finish(

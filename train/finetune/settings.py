@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pydantic.dataclasses
 
+from annotator.choices import Measure, TextTraining
 from train.settings import CHECKED, Count, Passes, Rate, Settings, Share, Weight
 
 
@@ -29,7 +30,7 @@ class FinetuneSettings(Settings):
     text_lr: Rate = 2e-4  # of the text encoder's adapter
     head_epochs: Passes = 2  # only the head is trained, where it is new
     network_epochs: Passes = 1  # then the network with it; after these the text encoder too
-    text: Literal["auto", "frozen", "adapter"] = "auto"  # auto: the adapter from TEXT_FROM utterances on
+    text: TextTraining = "auto"  # auto: the adapter from TEXT_FROM utterances on
     rank: Count = 16  # of a new adapter; one that the start has keeps its own
     anchor: Weight = 1.0
     weight_decay: Weight = 0.01  # of what is new
@@ -38,7 +39,7 @@ class FinetuneSettings(Settings):
     warmup: Share = 0.05  # share of the steps with a rising rate, before a cosine falls to 0
     clip: Rate = 1.0  # norm of the gradient
     patience: Count | None = 5  # epochs without a better one before it stops; None: never
-    choose: Literal["weighted_f1", "macro_f1", "accuracy"] = "weighted_f1"  # on validation
+    choose: Measure = "weighted_f1"  # on validation
     seed: int = 0
     device: str = "cpu"
     autocast: bool = False  # bfloat16 in the network, where the device has it; the text encoder has it always
