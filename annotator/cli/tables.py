@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from annotator.cli.base import Out, Quiet, Verbose, app, say, set_up_logging
+from annotator.terminal import counted
 
 
 @app.command()
@@ -134,7 +135,7 @@ def run(
         say("Stopped. The same command goes on from here.", err=True)
     else:
         files = result.table["file"].n_unique()
-        say(f"{len(result.table)} utterances of {files} recordings: {out}")
+        say(f"{counted(len(result.table), 'utterance')} of {counted(files, 'recording')}: {out}")
         if result.failures:
             failures = out.with_suffix(".failures.csv")
             what = "of the inputs failed, or went on without their transcript"
@@ -166,7 +167,8 @@ def merge(
 
     set_up_logging(quiet=False, verbose=False)
     whole, failures = pipeline.merge_work_folders(out, [*folders, *(more or [])])
-    say(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
+    files = whole["file"].n_unique()
+    say(f"{counted(len(whole), 'utterance')} of {counted(files, 'recording')}: {out}")
     raise typer.Exit(3 if failures else 0)
 
 
@@ -209,7 +211,8 @@ def agree(
     for line in described(found):
         say(line)
     say("")
-    say(f"{len(found.differing)} rows differ in emotion, speaker or text")
+    count = len(found.differing)
+    say(f"{counted(count, 'row')} {'differs' if count == 1 else 'differ'} in emotion, speaker or text")
     if out is not None:
         write_differences(found, out)
         say(f"{out}")
