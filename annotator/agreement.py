@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from annotator.files import write_text
 from annotator.records import UsageError
 from annotator.spreadsheet import for_spreadsheet, from_spreadsheet
+from annotator.terminal import counted
 
 KEY = ("file", "start", "end")  # by which an utterance of one table is that of the other; times to the ms
 SHOWN = 20  # differing rows on the terminal
@@ -153,7 +154,7 @@ def described(found: Agreement) -> list[str]:
 
     one, other = found.only
     lines = [
-        f"{found.matched} utterances in both, {one} only in the first, {other} only in the second",
+        f"{counted(found.matched, 'utterance')} in both, {one} only in the first, {other} only in the second",
         f"{found.both} labelled in both: {found.same} alike"
         + (f" ({found.same / found.both:.1%})" if found.both else ""),
     ]

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from annotator import diarize, faces, media, transcribe, weights, whisper_files
+from annotator import diarize, faces, media, threads, transcribe, weights, whisper_files
 from annotator.device import resolve_device
 from annotator.pipeline.stages import diarizer_settings, transcriber_settings
 from annotator.records import AnnotateError
 from annotator.settings import RunSettings
+from annotator.terminal import counted
 
 # A sentence out of examples/recordings/tv_clip.mkv; its README says how it was cut.
 SAMPLE = Path(__file__).with_name("sample.mp4")
@@ -111,7 +112,7 @@ class Examination:
         s = self.system
         lines = [
             f"annotate {self.version}",
-            f"Python {s['python']}, {s['platform']}, {s['cores']} cores",
+            f"Python {s['python']}, {s['platform']}, {counted(s['processors'], 'processor')}",
             ", ".join(f"{name} {found}" for name, found in s["libraries"].items()),
             "",
             "Tried",
@@ -147,9 +148,10 @@ def examine() -> Examination:
     if checks[0].state == "failed":
         # Nothing else can be asked without them.
         return Examination(_version(), system(), checks, [], advice(checks, [], "cpu"))
-    checks += [folders(), decoder(), *graphics()]
+    checks += [thread_count(), folders(), decoder(), *graphics()]
     device = "cpu" if any(c.name == "GPU" and c.state == "failed" for c in checks) else _device()
-    checks.append(recording(SAMPLE, device))
+    if checks[1].state != "failed":  # else no run begins
+        checks.append(recording(SAMPLE, device))
     found = backends(device)
     return Examination(_version(), system(), checks, found, advice(checks, found, device))
 
@@ -161,9 +163,17 @@ def system() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "processors": threads.processors(),
         "libraries": installed(SHOWN),
     }
+
+
+def thread_count() -> Check:
+    """What a process of a run may have of the processors."""
+    try:
+        return Check("threads", "ok", f"{threads.most()} at most in one process")
+    except AnnotateError as error:
+        return Check("threads", "failed", str(error), f"unset {threads.OPENMP}")
 
 
 def libraries(needed: Iterable[str] = OF_A_RUN, later: Iterable[str] = OF_OTHER_COMMANDS) -> Check:

@@ -11,6 +11,15 @@ from pathlib import Path
 from annotator.records import UsageError
 
 
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """A number of things in words of the right number.
+
+    >>> counted(1, "recording"), counted(2, "recording"), counted(0, "person", "people")
+    ('1 recording', '2 recordings', '0 people')
+    """
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 def escaped(text: str, keep: str = "") -> str:
     """``text`` with control characters and lone surrogates shown as escapes.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_OPENMP = "OMP_NUM_THREADS"
+OPENMP = "OMP_NUM_THREADS"
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -81,11 +81,11 @@ def most() -> int:
 
     Raises: UsageError when that is no number.
     """
-    told = os.environ.get(_OPENMP, "").partition(",")[0].strip()  # further numbers are of nested regions
+    told = os.environ.get(OPENMP, "").partition(",")[0].strip()  # further numbers are of nested regions
     if not told:
         return processors()
     if not told.isdigit() or int(told) == 0:
-        raise UsageError(f"{_OPENMP} is {told!r}, which is no number of threads: set it to one or unset it.")
+        raise UsageError(f"{OPENMP} is {told!r}, which is no number of threads: set it to one or unset it.")
     return min(processors(), int(told))
 
 
@@ -106,7 +106,7 @@ def environment(threads: int) -> dict[str, str]:
     of this stays.
     """
     counts = {
-        _OPENMP: str(threads),
+        OPENMP: str(threads),
         "MKL_NUM_THREADS": str(threads),
         "POLARS_MAX_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": "1",  # NumPy's and SciPy's products: see above

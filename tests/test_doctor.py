@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.doctor import Backend, Check, advice, folders, libraries, recording, small_batch
+from annotator.doctor import Backend, Check, advice, folders, libraries, recording, small_batch, thread_count
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_a_whole_installation_passes_and_programs_can_read_it(tmp_path: Path) ->
     found = json.loads(done.stdout)
     assert found["works"]
     checks = {check["name"]: check for check in found["checks"]}
-    assert set(checks) == {"libraries", "disk", "ffmpeg", "GPU", "recording"}
+    assert set(checks) == {"libraries", "threads", "disk", "ffmpeg", "GPU", "recording"}
     assert checks["recording"]["state"] == "ok"
     assert "wonderful" in checks["recording"]["message"]  # what is said in it
     assert {"decode", "diarize", "transcribe", "faces", "encode_text"} <= set(checks["recording"]["figures"])
@@ -60,6 +60,15 @@ def test_folders_are_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     check = folders()
     assert check.state == "failed" and "TMPDIR" in str(check.remedy)
+
+
+def test_a_number_of_threads_that_is_none_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert thread_count().state == "ok"
+    monkeypatch.setenv("OMP_NUM_THREADS", "bogus")
+    check = thread_count()
+    assert check.state == "failed" and "'bogus'" in check.message
+    told = advice([check], [], "cpu")
+    assert told is not None and told.command == "unset OMP_NUM_THREADS"
 
 
 def test_a_device_is_worked_on() -> None:

@@ -526,6 +526,19 @@ def test_recordings_are_found_by_any_unique_name(tmp_path: Path) -> None:
     assert "can't be used: It is a link to a place outside" in str(index.look_up("secret"))
 
 
+def test_spaces_around_a_recordings_name_may_be_of_it(tmp_path: Path) -> None:
+    for name in ("  take.wav", "plain.wav"):
+        talk(tmp_path / name, 3)
+    rows = [
+        f"{name},{start},{start + 0.9},{who},{label},{split}"
+        for name, who, split in (("  take.wav", "Ana", "train"), (" plain.wav ", "Ben", "test"))
+        for start, label in ((0.0, "joy"), (1.0, "anger"))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,start,end,speaker,label,split", *rows, ""]))
+    found = table.read(tmp_path / "labels.csv", media=tmp_path)
+    assert found.table["recording"].unique().sort().to_list() == ["  take.wav", "plain.wav"]
+
+
 def test_made_splits_keep_people_apart_where_they_can() -> None:
     dialogues = [f"d{i // 4}" for i in range(80)]
     people = [f"p{i // 8}-{i % 2}" for i in range(80)]  # two dialogues share two people

@@ -25,6 +25,7 @@ from annotator.cli.base import (
     settings_of_run,
 )
 from annotator.records import Stopped
+from annotator.terminal import counted
 
 MODEL, SPEECH, RESTART = "Model", "Speech and speakers", "Continue and share the work"  # of options
 
@@ -286,7 +287,7 @@ def run(
     result = pipeline.run(inputs, out, settings, progress=not quiet)
     if result.table is not None:
         files = result.table["file"].n_unique()
-        say(f"{len(result.table)} utterances of {files} recordings: {out}")
+        say(f"{counted(len(result.table), 'utterance')} of {counted(files, 'recording')}: {out}")
         if result.failures:
             failures = out.with_suffix(".failures.csv")
             what = "of the inputs failed, or went on without their transcript"
@@ -329,7 +330,8 @@ def merge(
 
     set_up_logging(quiet, verbose, log_file, log_json)
     whole, failures = pipeline.merge_work_folders(out, [*folders, *(more or [])])
-    say(f"{len(whole)} utterances of {whole['file'].n_unique()} recordings: {out}")
+    files = whole["file"].n_unique()
+    say(f"{counted(len(whole), 'utterance')} of {counted(files, 'recording')}: {out}")
     raise typer.Exit(3 if failures else 0)
 
 
@@ -384,7 +386,8 @@ def agree(
     for line in described(found):
         say(line)
     say("")
-    say(f"{len(found.differing)} rows differ in emotion, speaker or text")
+    count = len(found.differing)
+    say(f"{counted(count, 'row')} {'differs' if count == 1 else 'differ'} in emotion, speaker or text")
     if out is not None:
         write_differences(found, out)
         say(f"{out}")

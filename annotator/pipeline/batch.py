@@ -35,6 +35,7 @@ from annotator.pipeline.workers import Pool, WorkerPool
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings
+from annotator.terminal import counted
 
 log = logging.getLogger("annotator")
 
@@ -219,7 +220,8 @@ def without_words(rows: pl.DataFrame, transcriber: str) -> str | None:
     if transcriber != "whisper":
         why = f"they have no transcript, and the transcriber is {transcriber}"
         remedy = "`--transcriber auto` recognises them; or put subtitles of the same name beside them"
-    return f"{silent} of {rows['file'].n_unique()} recordings have no words: {why}. {remedy}."
+    have = "has" if silent == 1 else "have"
+    return f"{silent} of {counted(rows['file'].n_unique(), 'recording')} {have} no words: {why}. {remedy}."
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from annotator.pipeline.timing import Shift, Spent
+from annotator.terminal import counted
 
 # In the order of a recording's way. What a worker does for each, and the rest.
 PREPARING = {
@@ -122,15 +123,15 @@ class Profile:
         for number, worker in enumerate(self.workers, start=1):
             lines.append(
                 f"worker {number}: loaded {worker.loading.wall:.1f} s, busy {worker.busy.wall:.1f} s with "
-                f"{worker.recordings} recording{'' if worker.recordings == 1 else 's'}, waited "
+                f"{counted(worker.recordings, 'recording')}, waited "
                 f"{worker.waited_s:.1f} s for the next"
             )
         busy, waited = self.labelling_s, self.network_waited_s
         lines.append(f"network: busy {busy:.1f} s with its writing, waited {waited:.1f} s for workers")
         lines.append(
             f"{self.sound_s:.1f} s of sound in {self.wall_s:.1f} s: {self.speed:.2f} s a second, with "
-            f"{self.threads} thread{'' if self.threads == 1 else 's'} a worker and {self.processors} "
-            f"processor{'' if self.processors == 1 else 's'}"
+            f"{counted(self.threads, 'thread')} a worker and "
+            f"{counted(self.processors, 'processor')}"
         )
         return [*lines, self.limits]
 

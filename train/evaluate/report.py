@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from annotator.terminal import counted
 from train.evaluate.bootstrap import LEAST_DIALOGUES, TOO_FEW, Comparison, Interval
 from train.evaluate.metrics import ECE_BINS
 
@@ -36,7 +37,7 @@ def resting_on(metrics: Mapping[str, Any]) -> str:
     >>> resting_on({"n": 5, "dialogues": 3})
     '5 labelled utterances in 3 dialogues'
     """
-    return f"{metrics['n']} labelled utterances in {metrics['dialogues']} dialogues"
+    return f"{counted(metrics['n'], 'labelled utterance')} in {counted(metrics['dialogues'], 'dialogue')}"
 
 
 def headline(metrics: Mapping[str, Any]) -> list[str]:

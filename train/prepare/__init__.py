@@ -22,6 +22,7 @@ from annotator.files import written_whole
 from annotator.folders import claim
 from annotator.records import Evidence, Features, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
+from annotator.terminal import counted
 from annotator.weights import STARTER, checkpoint_folder
 from model import CheckpointError, describe_checkpoint
 from train.corpus import Corpus, checked, write_corpus
@@ -285,7 +286,7 @@ def _write_unused(out: Path, rows: pl.DataFrame | None) -> None:
     if rows is not None:
         with written_whole(file) as temporary:
             rows.write_csv(temporary)
-        log.warning("%d rows are not used, or without their recording: %s", rows.height, file)
+        log.warning("%s not used, or without a recording: %s", counted(rows.height, "row"), file)
 
 
 def encode_text(

@@ -102,7 +102,7 @@ def find_recordings(rows: Sequence[Row], root: Path, whole: bool, faults: Faults
         if row.recording is None:
             faults.add("the recording is empty", [row.number])
             continue
-        found = index.look_up(row.recording)
+        found = index.look_up(row.recording_cell or row.recording)
         if isinstance(found, str):
             faults.add(found, [row.number])
             continue

@@ -44,12 +44,8 @@ class Index:
 
     def look_up(self, cell: str) -> media.Found | str:
         """The recording that a cell names, or what is wrong with it."""
-        name = cell.strip().replace("\\", "/").removeprefix("./")
-        if os.path.isabs(name):
-            name = os.path.relpath(name, os.path.abspath(self.root))
-        whole = re.sub(r"^(\d+)\.0$", r"\1", name)  # a number that a program made of a name
-        tried = (name, PurePosixPath(name).name, whole)
-        found = next((hits for n in tried if (hits := self.by_name.get(folded(n)))), [])
+        name = next((n for n in map(self._relative, (cell, cell.strip())) if self._hits(n)), cell.strip())
+        found = self._hits(name)
         exact = (
             [entry for entry in found if entry.file == name]
             or [entry for entry in found if folded(entry.file) == folded(name)]
@@ -62,6 +58,16 @@ class Index:
         if exact[0].problem is not None:
             return f"the recording {cell!r} can't be used: {exact[0].problem.message}"
         return exact[0]
+
+    def _relative(self, cell: str) -> str:
+        name = cell.replace("\\", "/").removeprefix("./")
+        return os.path.relpath(name, os.path.abspath(self.root)) if os.path.isabs(name) else name
+
+    def _hits(self, name: str) -> list[media.Found]:
+        """The recordings that may be meant."""
+        whole = re.sub(r"^(\d+)\.0$", r"\1", name)  # a number that a program made of a name
+        tried = (name, PurePosixPath(name).name, whole)
+        return next((hits for n in tried if (hits := self.by_name.get(folded(n)))), [])
 
 
 def probed(paths: Mapping[str, Path]) -> dict[str, Media | RecordingError]:

@@ -29,6 +29,7 @@ class Row:
     text: str | None
     sentiment: str | None
     recording: str | None = None  # as the folder names it, or without a folder as the table does
+    recording_cell: str | None = None  # with the spaces around, which may be of a file's name
     dialogue: str | None = None
     utterance: int | None = None
     start: float | None = None
@@ -54,6 +55,7 @@ def read_cells(
     sentiments = {name: name for name in SENTIMENTS}
     rows = []
     columns = {meaning: column(meaning) for meaning in NAMES}
+    whole_names = values.get("recording", empty)
     for number in range(1, height + 1):
         cell = {meaning: found[number - 1] for meaning, found in columns.items()}
         if not any(cell.values()):
@@ -76,6 +78,7 @@ def read_cells(
             if "sentiment" in values
             else sentiment_of(known or ""),
             recording=cell["recording"],
+            recording_cell=cell["recording"] and _unescaped(whole_names[number - 1], is_csv),
             dialogue=_id(cell["dialogue"]),
             utterance=_whole_number(cell["utterance"], number, "utterance" in values, faults),
             start=_time(cell["start"], "start", number, faults),
@@ -88,8 +91,11 @@ def read_cells(
 
 def _plain(cell: str | None, is_csv: bool) -> str | None:
     """What a cell says: without spaces around, and without apostrophes before a formula; None if nothing."""
-    text = (cell or "").strip()
-    return (unescaped_text(text) if is_csv and "'" in text else text) or None
+    return _unescaped((cell or "").strip(), is_csv) or None
+
+
+def _unescaped(cell: str | None, is_csv: bool) -> str | None:
+    return unescaped_text(cell) if cell and is_csv and "'" in cell else cell
 
 
 def _spellings(cells: Cells, labels: Sequence[str] | None) -> dict[str, str]:
