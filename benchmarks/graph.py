@@ -9,7 +9,8 @@ more it is the wall's. Contenders take turns, figures are medians.
 The convolution, which weighs messages (with a gradient for the weights) and drops their elements, is compared
 with two RGCNConv layers of the same widths on the same edges between utterances, which do neither. Judged at
 the paper's relations, eight for two known speakers; shown too at the four of same and other speaker, where
-RGCNConv has half the products to do. Exits 1 when a limit is missed.
+RGCNConv has half the products to do. Then the starter's whole network, from features to logits: utterances a
+second, all dialogues in a batch and one dialogue after the other. Exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from model import Graph, ModelConfig, build_graph
+from annotator.records import Conversation, Features
+from annotator.weights import checkpoint_folder
+from model import Graph, ModelConfig, build_graph, collate, load_checkpoint
 from model.gcn import SpeakerEncoder
 
 with warnings.catch_warnings():
@@ -42,6 +46,7 @@ LIMITS = {
     "construction_vs_tensor_an_edge": 100.0,  # times faster
     "construction_vs_python_loop": 15.0,
     "convolution_vs_rgcn": 1.0,
+    "utterances_a_second": 5000.0,  # of the whole network, batched
     "time_per_edge_growth": 1.5,  # longest dialogue over the shortest
     "memory_per_edge_growth": 1.5,
 }
@@ -141,6 +146,59 @@ def scaling(clock: Callable[[], float]) -> list[tuple[int, int, float, float]]:
     return rows
 
 
+def conversations(widths: Mapping[str, int], dialogues: int, length: int) -> list[Conversation]:
+    """Dialogues of two with all modalities, of random features."""
+    rng = np.random.default_rng(0)
+    return [
+        Conversation(
+            rng.integers(0, 2, length),
+            {
+                m: Features(
+                    rng.standard_normal((length, width)).astype(np.float32), np.ones(length, np.bool_)
+                )
+                for m, width in widths.items()
+            },
+        )
+        for _ in range(dialogues)
+    ]
+
+
+def utterances_a_second(
+    device: str,
+    precision: torch.dtype,
+    dialogues: int,
+    length: int,
+    batch: int,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Utterances a second of the starter's network, from features in memory to logits in memory.
+
+    Args:
+        batch: dialogues that go through it together.
+        precision: of weights and features; bfloat16 is by autocast, over single precision.
+    """
+    checkpoint = load_checkpoint(checkpoint_folder("starter"))
+    half = precision is torch.bfloat16
+    own = torch.float32 if half else precision
+    network = checkpoint.network.to(device, own).eval()
+    config = checkpoint.config
+    given = conversations(config.input_dims, dialogues, length)
+    batches = []
+    for first in range(0, dialogues, batch):
+        made = collate(given[first : first + batch], config.modalities)
+        made.features = {m: f.to(own) for m, f in made.features.items()}
+        batches.append(made)
+
+    def through() -> None:
+        with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+            for one in batches:
+                network(one.to(device)).fine.cpu()
+
+    (ms,) = medians_ms(rounds, clock, through)
+    return dialogues * length / (ms / 1e3)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
@@ -195,6 +253,16 @@ def main() -> int:
         }
         figures[f"{name}_vs_rgcn"] = theirs_ms / ours_ms
         print(f"  {relations:<24} {ours_ms:>11.1f} {whole_ms:>16.1f} {theirs_ms:>14.1f}")
+
+    print("\nwhole network, utterances a second      a batch of all      one at a time")
+    for precision, name in ((torch.float64, "double, as in a run"), (torch.float32, "single")):
+        whole, single = (
+            utterances_a_second("cpu", precision, DIALOGUES, LENGTH, many, max(3, options.rounds // 3), clock)
+            for many in (DIALOGUES, 1)
+        )
+        kind = "" if precision is torch.float64 else "_single"
+        figures |= {f"utterances_a_second{kind}": whole, f"utterances_a_second_one{kind}": single}
+        print(f"  {name:<34} {whole:>16,.0f} {single:>18,.0f}")
 
     short = []
     print(f"\n{'':<34} {'measured':>9} {'limit':>9}")

@@ -1,6 +1,6 @@
 """Ten thousand hours on a cluster, simulated: makespan, idle shares and work done again.
 
-    python -m benchmarks.scale [--hours 10000] [--workers 16 64 256 1024] [--cost 430]
+    python -m benchmarks.scale [--hours 10000] [--workers 16 64 256 1024] [--cost 263]
 
 Not a run: events in time (simpy), of which every rule is one of this tool's. A worker takes one recording at
 a time. A lost node costs what its workers had in hand, and is replaced after a while.
@@ -37,7 +37,7 @@ class Scenario:
     hours: float = 10_000.0
     mean_length: float = 1.0  # of a recording; lengths are log-normal
     spread: float = 0.8  # standard deviation of a length's logarithm: one in a hundred is longer than 4.7 h
-    cost: float = 430.0  # core seconds an hour of recording
+    cost: float = 263.0  # core seconds an hour of recording
     workers: int = 64
     workers_a_node: int = 16
     load: float = 20.0  # of a worker, before its first recording

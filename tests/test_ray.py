@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,9 +17,16 @@ import pytest
 
 from annotator import RunSettings, SetupError, UsageError, run
 from annotator.pipeline import cluster
+from annotator.pipeline.batch import choose_backends
 from annotator.pipeline.cluster import Cluster
-from annotator.pipeline.station import SCRATCH, sweep
+from annotator.pipeline.job import shaped_by
+from annotator.pipeline.stages import Task, WorkerSetup
+from annotator.pipeline.station import SCRATCH, Station, sweep
+from annotator.pipeline.workers import Allow, Do
+from annotator.predict import Predictor
+from annotator.records import Media
 from annotator.settings import load_settings
+from annotator.weights import checkpoint_folder
 
 from .media import subtitles, talk
 
@@ -171,6 +179,43 @@ def test_what_a_killed_worker_left_on_its_node_is_swept_away(tmp_path: Path) -> 
         assert [path.name for path in tmp_path.iterdir()] == [alive.name]
     finally:
         os.close(handle)
+
+
+def make_copier(setup: WorkerSetup) -> Do:
+    def do(task: Task, allow: Allow) -> None:
+        task.out.write_bytes(task.media.path.read_bytes() if task.media.path.exists() else b"")
+
+    return do
+
+
+def test_a_node_that_differs_or_lacks_the_recording_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A station without Ray around it."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)  # put back at the end
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    asked = settings("local")
+    folder = checkpoint_folder("starter")
+    predictor = Predictor(folder, "cpu", asked.modalities)
+    setup = WorkerSetup(asked, choose_backends(asked, "cpu"), predictor.encoders, folder, tmp_path, 1)
+    shaping = shaped_by(asked, setup.backends, setup.encoders, folder)
+    station = Station(make_copier, setup, lambda task: 600.0, shaping, {})
+    try:
+        assert station.lacks() is None
+        there = tmp_path / "talk.wav"
+        there.write_bytes(b"sound")
+        for path, saw in ((there, True), (tmp_path / "elsewhere.wav", False)):
+            media = Media(path, None, True, False)
+            told = station.work(Task(media, "key", tmp_path / "prepared" / "key.safetensors", {}))
+            assert told.outcome.error is None and told.saw is saw
+            assert told.prepared == (b"sound" if saw else b"")
+        station._shaping = {**shaping, "encoder_files": {}}
+        assert "differs from this machine in encoder files" in str(station.lacks())
+        station._setup = replace(setup, model_folder=tmp_path / "absent")
+        assert "has no" in str(station.lacks())
+    finally:
+        station.leave()
+    assert not list(tmp_path.glob(f"{SCRATCH}*")), "it leaves nothing behind"
 
 
 def test_without_the_package_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
