@@ -9,6 +9,14 @@ import typer
 
 from annotator.cli.base import Quiet, app, say, set_up_logging
 
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND=PLACE",
+        help="Also tell the figures of each epoch to tensorboard=FOLDER, wandb=PROJECT or mlflow=EXPERIMENT.",
+    ),
+]
+
 
 @app.command()
 def prepare(
@@ -123,12 +131,13 @@ def train(
         str | None, typer.Option(help="Which of the corpus' to use. [default: all]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also log there.")] = None,
+    log: Log = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a network from scratch; the same command goes on after a stop."""
     from annotator.device import resolve_device
     from annotator.records import UsageError
+    from train.logs import logged
     from train.loop import train_corpus
     from train.settings import TrainSettings
 
@@ -151,7 +160,7 @@ def train(
         settings=settings,
         modalities=modalities.split(",") if modalities else None,
         progress=not quiet,
-        tensorboard=tensorboard,
+        on_epoch=logged(log or [], out),
     )
     best = trained.best
     say(
@@ -257,6 +266,7 @@ def finetune(
         typer.Option("--set", metavar="FIELD=VALUE", help="Another field of the network, such as dropout."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    log: Log = None,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a checkpoint on a corpus, also one with other labels; goes on after a stop."""
@@ -264,6 +274,7 @@ def finetune(
     from train.finetune import finetune as tune
     from train.finetune import settings_from
     from train.finetune.folds import check_folds, cross_validate
+    from train.logs import logged
     from train.options import fields_from, named_values
 
     set_up_logging(quiet, verbose=False)
@@ -295,7 +306,8 @@ def finetune(
     }
     if folds is not None:
         check_folds(corpus, folds, settings.seed)  # before the hours of the training itself
-    tuned = tune(corpus, start, out, settings, name=name, licence=licence, **given)
+    on_epoch = logged(log or [], out)
+    tuned = tune(corpus, start, out, settings, name=name, licence=licence, on_epoch=on_epoch, **given)
     if tuned.figures is not None:
         for line in tuned.summary():
             say(line)
