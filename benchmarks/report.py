@@ -2,7 +2,8 @@
 
 python -m benchmarks.report
 
-Opening needs a Chromium; without one its figures are null. Exits 1 when a limit is passed.
+Opening needs a Chromium; without one its figures are null. Exits 1 when a limit is passed; for writing it is
+one of the processor's seconds, because other work on the machine lengthens the wall time beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.browser import Browser
 from tests.tables import LABELS, table_of, utterance
 
 RECORDINGS, ROWS = 1_000, 100
-WRITE_LIMIT_S, OPEN_LIMIT_S = 30.0, 2.0
+WRITE_LIMIT_S, OPEN_LIMIT_S = 30.0, 2.0  # of a processor, on the wall
 WORDS = 12  # an utterance
 SAMPLE = 20  # recordings that are looked for by a word that only they have
 
@@ -87,23 +88,28 @@ def searched(browser: Browser, field: str, value: str) -> str:
     return told
 
 
+def written(folder: Path, page: Path, order: str | None) -> tuple[float, float]:
+    """Seconds to write a page: on the wall, and of processors."""
+    wall, busy = time.perf_counter(), time.process_time()
+    write_report(folder / "labels.parquet", page, order=order)
+    return time.perf_counter() - wall, time.process_time() - busy
+
+
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="report-"))
     try:
         write_table(table(), folder / "labels.parquet", {})
         page = folder / "labels.html"
-        start = time.perf_counter()
-        write_report(folder / "labels.parquet", page, order=None)
-        write_s = time.perf_counter() - start
-        start = time.perf_counter()
-        write_report(folder / "labels.parquet", folder / "review.html", order="uncertain")
-        review_s = time.perf_counter() - start
+        write_s, write_cpu_s = written(folder, page, None)
+        review_s, review_cpu_s = written(folder, folder / "review.html", "uncertain")
         parts = list(parts_folder(page).glob("part-*"))
         figures: dict[str, object] = {
             "rows": RECORDINGS * ROWS,
             "recordings": RECORDINGS,
             "write_s": round(write_s, 2),
+            "write_cpu_s": round(write_cpu_s, 2),
             "write_review_s": round(review_s, 2),
+            "write_review_cpu_s": round(review_cpu_s, 2),
             "page_mb": round(page.stat().st_size / 1e6, 2),
             "parts": len(parts),
             "parts_mb": round(sum(p.stat().st_size for p in parts) / 1e6, 1),
@@ -111,7 +117,7 @@ def main() -> int:
             "first_search_s": None,
             "recordings_found": None,
         }
-        failed = write_s > WRITE_LIMIT_S
+        failed = max(write_cpu_s, review_cpu_s) > WRITE_LIMIT_S
         if shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"):
             with Browser(folder / "browser") as browser:
                 start = time.perf_counter()

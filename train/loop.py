@@ -52,7 +52,6 @@ def train_corpus(
     name: str | None = None,
     oracle: bool = False,
     progress: bool = True,
-    tensorboard: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Trained:
     """Train on a corpus' train split, choose on its validation split, write the checkpoint folder ``out``.
@@ -90,7 +89,6 @@ def train_corpus(
         },
         oracle=corpus.conversations("test") if oracle else None,
         progress=progress,
-        tensorboard=tensorboard,
         on_epoch=on_epoch,
     )
 
@@ -141,7 +139,6 @@ def train(
     start: Network | None = None,
     oracle: Sequence[LabelledConversation] | None = None,
     progress: bool = True,
-    tensorboard: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Trained:
     """Train a network and write its checkpoint to the folder ``out``.
@@ -242,8 +239,6 @@ def train(
             run.keep(epoch)
             bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{100 * epoch.weighted_f1:.1f} %")
             if workers.first:
-                if tensorboard is not None:
-                    _log(tensorboard, epoch)
                 if on_epoch is not None:
                     on_epoch(epoch)
         bar.close()
@@ -359,12 +354,3 @@ def statistics(
         square = np.sum([((r - mean) ** 2).sum(axis=0) for r in rows], axis=0) / n
         found[modality] = (mean, np.sqrt(square))
     return found
-
-
-def _log(folder: Path, epoch: Epoch) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for key, value in dataclasses.asdict(epoch).items():
-            if key != "number" and value is not None:
-                writer.add_scalar(key, value, epoch.number)

@@ -27,6 +27,14 @@ SCHEDULE, RATES, LABELS = "Length of the training", "Learning", "Labels and eval
 CheckpointOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="CHECKPOINT", help="Checkpoint folder to write.")
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND=PLACE",
+        help="Also log the figures of each epoch: tensorboard=FOLDER, wandb=PROJECT or mlflow=EXPERIMENT. "
+        "May be repeated.",
+    ),
+]
 
 
 @command(
@@ -221,6 +229,7 @@ def finetune(
         int | None,
         typer.Option(metavar="N", help="Random seed.", show_default="0", rich_help_panel=RATES),
     ] = None,
+    log: Log = None,
     device: Device = None,
     config: Config = None,
     quiet: Quiet = False,
@@ -239,6 +248,7 @@ def finetune(
     from train.finetune import finetune as tune
     from train.finetune import settings_from
     from train.finetune.folds import check_folds, cross_validate
+    from train.logs import logged
     from train.options import fields_from, named_values
 
     settings = settings_from(
@@ -270,7 +280,8 @@ def finetune(
     }
     if folds is not None:
         check_folds(corpus, folds, settings.seed)  # before the hours of the training itself
-    tuned = tune(corpus, start, out, settings, name=name, licence=licence, **given)
+    on_epoch = logged(log or [], out)
+    tuned = tune(corpus, start, out, settings, name=name, licence=licence, on_epoch=on_epoch, **given)
     if tuned.figures is not None:
         for line in tuned.summary():
             say(line)
@@ -308,9 +319,7 @@ def train(
         int | None, typer.Option(metavar="N", help="Dialogues in a batch.", show_default="32")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.", show_default="0")] = None,
-    tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write a TensorBoard log into this folder.")
-    ] = None,
+    log: Log = None,
     device: Device = None,
     config: Config = None,
     quiet: Quiet = False,
@@ -324,6 +333,7 @@ def train(
     """
     set_up_logging(quiet, verbose, log_file, log_json)
     from annotator.device import resolve_device
+    from train.logs import logged
     from train.loop import train_corpus
     from train.settings import TrainSettings, changes_from
 
@@ -344,7 +354,7 @@ def train(
         settings=settings,
         modalities=modalities.split(",") if modalities else None,
         progress=not quiet,
-        tensorboard=tensorboard,
+        on_epoch=logged(log or [], out),
     )
     best = trained.best
     say(

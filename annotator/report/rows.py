@@ -10,6 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from annotator.bounds import LATEST_S
+from annotator.read import BESIDE
 from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS
 from annotator.report.content import NAME_CHARACTERS, TEXT_CHARACTERS, encoded, visible
 
@@ -33,7 +34,8 @@ def recordings(table: pl.DataFrame, sizes: Sequence[int], labels: Sequence[str])
     of_label = {label: place for place, label in enumerate(labels)}
     of_sentiment = {sentiment: place for place, sentiment in enumerate(SENTIMENTS)}
     shares = table.select((pl.col(f"p_{label}") * 100).round().cast(pl.Int64) for label in labels)
-    every = zip(table.iter_rows(named=True), shares.iter_rows(), strict=True)
+    shown = table.drop(*BESIDE, *(f"p_{label}" for label in labels), strict=False)
+    every = zip(shown.iter_rows(named=True), shares.iter_rows(), strict=True)
     for size in sizes:
         # Places of speakers (in order of appearance) and flags in the recording's own lists.
         speakers: dict[str, int] = {}
@@ -63,11 +65,11 @@ def recordings(table: pl.DataFrame, sizes: Sequence[int], labels: Sequence[str])
             elif words is not None:
                 line.append(words)
             lines.append(line)
-        shown = [visible(s, NAME_CHARACTERS) for s in speakers]
-        raw = {place: name for place, name in enumerate(speakers) if name != shown[place]}
+        names = [visible(s, NAME_CHARACTERS) for s in speakers]
+        raw = {place: name for place, name in enumerate(speakers) if name != names[place]}
         yield encoded(
             {
-                "speakers": shown,
+                "speakers": names,
                 **({"raw": raw} if raw else {}),
                 "flags": [visible(f, NAME_CHARACTERS) for f in flags],
                 "rows": lines,
