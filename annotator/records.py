@@ -118,6 +118,7 @@ class Media:
     frame_rate: float | None = None  # pictures a second
     subtitles: tuple[SubtitleStream, ...] = ()
     sidecars: tuple[Path, ...] = ()  # transcript and speaker files that lie beside it
+    picture: int | None = None  # ffmpeg's index of the moving pictures, among all streams
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from mmap import mmap
 from pathlib import Path
 
 KEY = "seal"  # in a file's metadata
@@ -40,8 +41,9 @@ def close(path: Path, blank: str) -> None:
         file.write(digest)
 
 
-def is_whole(content: bytes) -> bool:
+def is_whole(whole: bytes | mmap) -> bool:
     """Whether a sealed file is as it was written."""
+    content = memoryview(whole)
     found = list(_SEAL.finditer(content))
     for match in found if len(found) <= 2 * _NEAR_THE_ENDS else _ends(found):
         digest = hashlib.sha256(content[: match.start(1)])

@@ -80,6 +80,7 @@ class Utterance:
     start: float
     end: float
     who: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,9 @@ def _talk(
         for i, who in enumerate(order)
     ]
     spoken = [item for item in perform(lines, _voices(), start=0.6) if item.end < seconds]
-    return spoken, [Utterance(item.start, item.end, int(item.line.speaker)) for item in spoken]
+    return spoken, [
+        Utterance(item.start, item.end, int(item.line.speaker), item.line.text) for item in spoken
+    ]
 
 
 def _direct(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from annotator import media
 from annotator.languages import iso_639_1
 from annotator.media import child, sandbox
-from annotator.media.decode import first_frames
+from annotator.media.decode import first_frame_s
 from annotator.media.find import _label
 from annotator.media.sound import Sound
 from annotator.pipeline.stages import Task, reading_limit_s, working_limit_s
@@ -382,25 +382,19 @@ def test_film_without_sound(tmp_path: Path) -> None:
     assert media.decode(media.probe(film), tmp_path / "sound.raw", None).audio is None
 
 
-def test_first_frames_are_told_apart_also_in_one_line() -> None:
-    """Threads of ffmpeg write their lines in pieces: one goes on where the other has not ended."""
-    picture = (
-        "n:   0 pts:      0 pts_time:0       duration:      1 duration_time:0.04    fmt:rgb24 cl:left sar:0/1"
-    )
-    older_picture = "n:   0 pts:      3 pts_time:0.12    pos:      48 fmt:rgb24 sar:0/1 s:640x360"
-    sound = "n:0 pts:72000 pts_time:1.5 fmt:fltp channels:1 chlayout:mono rate:48000"
+def test_the_time_of_a_first_frame_is_read_as_old_and_new_ffmpegs_write_it() -> None:
+    picture = "n:   0 pts:      0 pts_time:0       duration:      1 fmt:rgb24 checksum:FF96925C mean"
+    older = "n:   0 pts:      3 pts_time:0.12    pos:      48 fmt:rgb24"
+    sound = "n:0 pts:72000 pts_time:1.5 fmt:fltp channels:1 checksum:00000000 plane_checksums: [ 00000000 ]"
     older_sound = "n:0 pts:336 pts_time:0.007 pos:13803 fmt:fltp channels:1 chlayout:mono rate:48000"
-    name = "[Parsed_showinfo_1 @ 0x7f4a] "
-    assert list(first_frames(name + picture)) == [(False, 0.0)]
-    assert list(first_frames(name + older_picture)) == [(False, 0.12)]
-    for line, time_s in ((sound, 1.5), (older_sound, 0.007)):
-        assert list(first_frames("[Parsed_ashowinfo_1 @ 0x7f4b] " + line)) == [(True, time_s)]
-        assert list(first_frames(name + picture + line)) == [(False, 0.0), (True, time_s)]
-        assert list(first_frames(name + older_picture + line)) == [(False, 0.12), (True, time_s)]
-        assert not list(first_frames("    title           : " + line)), "what a file says of itself"
-        assert not list(first_frames(name + line.replace("n:0", "n:10")))
-    missing = sound.replace("72000", "NOPTS").replace("1.5", "NOPTS")
-    assert list(first_frames("[Parsed_ashowinfo_1 @ 0x7f4b] " + missing)) == [(True, 0.0)]
+    of_pictures, of_sound = "[Parsed_showinfo_1 @ 0x7f4a] ", "[Parsed_ashowinfo_1 @ 0x7f4b] "
+    assert first_frame_s(of_pictures + picture) == 0.0
+    assert first_frame_s(of_pictures + older) == 0.12
+    assert first_frame_s(of_sound + sound) == 1.5
+    assert first_frame_s(of_sound + older_sound) == 0.007
+    assert first_frame_s(of_sound + "n:0 pts:NOPTS pts_time:NOPTS fmt:s16") == 0.0
+    assert first_frame_s("    title           : " + of_sound + sound) is None, "what a file says of itself"
+    assert first_frame_s(of_sound + sound.replace("n:0", "n:10")) is None
 
 
 def test_late_sound_stays_late(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, Evidence, Features, UsageError, Utterance
-from annotator.threads import one_thread
+from annotator.threads import one_thread, side_by_side
 
 from .voice import load_voice_scores
 from .whisper import (
@@ -197,13 +197,19 @@ class AudioEncoder:
         present = np.zeros(len(utterances), np.bool_)
         seconds = np.zeros(len(utterances))
         audio = evidence.audio
-        for i, utterance in enumerate(utterances):
-            if audio is None:
-                break
+
+        def voice(utterance: Utterance) -> tuple[NDArray[np.float32] | None, float]:
+            assert audio is not None
             samples = trimmed(audio.window(utterance.start, utterance.end))
-            found = self.features(samples)
-            if found is not None:
-                values[i], present[i], seconds[i] = found, True, len(samples) / RATE_HZ
+            return self.features(samples), len(samples) / RATE_HZ
+
+        if audio is not None and len(utterances):
+            if self._whisper is not None:
+                _ = self._states  # before threads ask for it
+            voices = side_by_side(voice, utterances, self.device)
+            for i, (found, length_s) in enumerate(voices):
+                if found is not None:
+                    values[i], present[i], seconds[i] = found, True, length_s
         speakers = [u.speaker for u in utterances]
         if self.scores is not None:
             values = self.scores(values, seconds, present, speakers)

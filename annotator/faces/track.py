@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from annotator.records import FaceTracks
 
 from .cuts import CutDetector
-from .detect import Face, FaceSettings, make_detector
+from .detect import Detector, Face, FaceSettings, make_detector
 from .persons import join_tracks
 from .picture import COLOURS, CROP_PX, face_crop, likeness, surroundings, thumbnail
 
@@ -40,6 +43,15 @@ class _Track:
     time_s: float  # when,
     crop: NDArray[np.uint8]  # and what it showed
     missed: int = 0  # detections since then
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A frame to go through, or faces that a detector finds on it."""
+
+    time_s: float
+    frame: NDArray[np.uint8]
+    faces: Future[list[Face]] | None = None
 
 
 class _Store:
@@ -96,15 +108,27 @@ class FaceTracker:
 
     Memory: 2.5 kB an observation (one face in one frame), so 71 MB an hour for one face
     always in view at eight frames a second. Of the frames themselves, only those since the
-    oldest detection that still waits for its next: 1.5 s at most.
+    oldest detection that still waits for its next, 1.5 s at most, and those that wait for a
+    detector, half a second for each of ``2 * threads``.
+
+    Args:
+        threads: detectors at work side by side. When to look is told by the pictures alone, so
+            the result does not depend on it.
 
     Raises: as ``make_detector``.
     """
 
-    def __init__(self, settings: FaceSettings | None = None) -> None:
+    def __init__(self, settings: FaceSettings | None = None, threads: int = 1) -> None:
         self.settings = settings or FaceSettings()
         self.cuts = CutDetector()  # to be given thumbnails; without any, all is one shot
-        self._detector = make_detector(self.settings)
+        self._idle: SimpleQueue[Detector] = SimpleQueue()  # a detector holds the picture that it looks at
+        for _ in range(threads):
+            self._idle.put(make_detector(self.settings))
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._most = 2 * threads if threads > 1 else 0  # detections that may wait
+        self._waiting: deque[_Step] = deque()  # frames, and detections before them, in order
+        self._looks = 0  # detections among them
+        self._before: tuple[float, NDArray[np.uint8]] | None = None  # the frame before
         self._store = _Store()
         self._alive: list[_Track] = []
         self._times: list[float] = []
@@ -112,11 +136,6 @@ class FaceTracker:
         self._last: NDArray[np.int16] | None = None  # thumbnail of the frame before
         self._looked_s = -math.inf  # time of the last detection
         self._next = 0  # number of the next track
-
-    @property
-    def detector(self) -> str:
-        """Name of the detector in use."""
-        return self._detector.name
 
     def add(self, time_s: float, frame: NDArray[np.uint8]) -> None:
         """Look at the next frame.
@@ -137,16 +156,18 @@ class FaceTracker:
         if changed:
             self._look_back()
         if changed or time_s - self._looked_s >= self.settings.detect_every_s - 0.01:
-            self._detect(time_s, frame)
-        self._held.append((time_s, frame))
-        oldest = min((track.time_s for track in self._alive), default=time_s)
-        self._held = [held for held in self._held if held[0] > oldest or held[0] == time_s]
+            self._look(time_s, frame)
+        self._waiting.append(_Step(time_s, frame))
+        self._before = time_s, frame
+        self._go_through(self._most)
 
     def finish(self) -> FaceTracks:
         """Everything seen, with tracks ended at the cuts and joined into persons."""
         cuts = np.asarray(self.cuts.cuts(), np.float64)
         self._look_back()
-        self._alive, self._held = [], []
+        self._go_through(0, to_the_end=True)
+        self.close()
+        self._alive, self._held, self._before = [], [], None
         times, tracks, boxes, crops, colours = self._store.columns()
         shots = np.searchsorted(cuts, times, "right")
         _, pieces = np.unique(np.stack([tracks, shots]), axis=1, return_inverse=True)
@@ -163,14 +184,52 @@ class FaceTracker:
             persons=join_tracks(times, tracks, crops, dict(enumerate(summed))),
         )
 
-    def _look_back(self) -> None:
-        """Detect on the last frame of what may be a shot, if that was not done."""
-        if self._held and self._held[-1][0] > self._looked_s:
-            self._detect(*self._held[-1])
+    def close(self) -> None:
+        """End the threads of a tracker that is given up; :meth:`finish` does so by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
-    def _detect(self, time_s: float, frame: NDArray[np.uint8]) -> None:
+    def _look_back(self) -> None:
+        """Look for faces on the last frame of what may be a shot, if that was not done."""
+        if self._before is not None and self._before[0] > self._looked_s:
+            self._look(*self._before)
+
+    def _look(self, time_s: float, frame: NDArray[np.uint8]) -> None:
+        """Have a detector look at a frame."""
         self._looked_s = time_s
-        faces = [face for face in self._detector(frame) if face.side >= self.settings.min_face_px]
+        self._looks += 1
+        faces: Future[list[Face]]
+        if self._pool is not None:
+            faces = self._pool.submit(self._faces, frame)
+        else:
+            faces = Future()
+            faces.set_result(self._faces(frame))
+        self._waiting.append(_Step(time_s, frame, faces))
+
+    def _faces(self, frame: NDArray[np.uint8]) -> list[Face]:
+        detector = self._idle.get()
+        try:
+            return detector(frame)
+        finally:
+            self._idle.put(detector)
+
+    def _go_through(self, most: int, to_the_end: bool = False) -> None:
+        """Follow faces as far as detectors have looked, and further where more than ``most`` would wait."""
+        while self._waiting:
+            step = self._waiting[0]
+            if step.faces is not None and not (to_the_end or self._looks > most or step.faces.done()):
+                return
+            self._waiting.popleft()
+            if step.faces is not None:
+                self._looks -= 1
+                self._detected(step.time_s, step.frame, step.faces.result())
+                continue
+            self._held.append((step.time_s, step.frame))
+            oldest = min((track.time_s for track in self._alive), default=step.time_s)
+            self._held = [held for held in self._held if held[0] > oldest or held[0] == step.time_s]
+
+    def _detected(self, time_s: float, frame: NDArray[np.uint8], found: Sequence[Face]) -> None:
+        faces = [face for face in found if face.side >= self.settings.min_face_px]
         faces = sorted(faces, key=lambda face: -face.side)[: self.settings.max_faces]
         pairs = sorted(
             (

@@ -2,15 +2,24 @@
 
 find.py       recordings in files and folders, their names in the table, what lies beside them
 probe.py      what is in a recording
-decode.py     one pass: sound to a file, pictures to a function; subtitle streams
+decode.py     a pass each: sound to a file, pictures to a function; subtitle streams
 sound.py      float samples to 16-bit mono, and what is wrong with them
 child.py      the ffmpeg process: which, with what limits, how its pipes are read
 sandbox.py    the launcher that gives up its rights and becomes ffmpeg
 streams.py    which sound stream is heard
 """
 
-from annotator.media.child import Limits, ffmpeg_path, ffmpeg_version, sandbox_lacks
-from annotator.media.decode import Decoded, decode, extract_subtitles
+from annotator.media.child import Ended, Limits, ffmpeg_path, ffmpeg_version, sandbox_lacks
+from annotator.media.decode import (
+    Decoded,
+    Heard,
+    Watched,
+    decode,
+    extract_subtitles,
+    hear,
+    together,
+    watch,
+)
 from annotator.media.find import (
     MEDIA_SUFFIXES,
     Found,
@@ -26,15 +35,18 @@ from annotator.media.find import (
 )
 from annotator.media.probe import probe
 from annotator.media.sandbox import landlock_abi
-from annotator.media.streams import described
+from annotator.media.streams import described, in_order
 from annotator.terminal import escaped
 
 __all__ = [
     "MEDIA_SUFFIXES",
     "Decoded",
+    "Ended",
     "Found",
+    "Heard",
     "Limits",
     "PassedOver",
+    "Watched",
     "content_hash",
     "decode",
     "described",
@@ -44,6 +56,8 @@ __all__ = [
     "ffmpeg_version",
     "common_folder",
     "find",
+    "hear",
+    "in_order",
     "landlock_abi",
     "look_through",
     "printable",
@@ -52,4 +66,6 @@ __all__ = [
     "sandbox_lacks",
     "sidecars",
     "stamps",
+    "together",
+    "watch",
 ]

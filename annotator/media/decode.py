@@ -1,4 +1,6 @@
-"""Decode a recording in one sequential pass: sound to a file, pictures to a function, both at their times.
+"""Decode a recording in two sequential passes: sound to a file, pictures to a function, both at their times.
+
+The two passes may go on side by side, in processes of their own: what is said does not wait for the pictures.
 
 Times are presentation times, and 0 is where the first of the recording's streams starts. How they are kept:
 
@@ -9,16 +11,14 @@ Times are presentation times, and 0 is where the first of the recording's stream
   whatever the frame rate or its changes. ffmpeg fills the time before a late start with copies of the first
   frame; these are left out.
 
-Both need the time of the first frame of each stream, which two small extra outputs log (``showinfo``). All
-outputs have filters of their own: in one filter graph, ffmpeg would hold all pictures in memory until the
-sound starts.
+Both need the time of the first frame of their stream, which a small extra output logs (``showinfo``).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,7 @@ THUMBNAIL_PX = (64, 36)  # width, height of the pictures in which cuts are looke
 MIN_THUMBNAIL_RATE_HZ = 12.0  # at least: between two pictures closer than that, people hardly move
 OnFrame = Callable[[float, NDArray[np.uint8]], None]
 
-# ffmpeg 4 to 6 tell the place in the file behind the time, 7 and later the duration of a picture; only sound
-# has channels.
-_FIRST_FRAME = re.compile(
-    r"n: *0 pts: *\S+ +pts_time:(\S+)(?: +pos: *\S+)?(?: +duration: *\S+)?(?: +duration_time: *\S+)?"
-    r" +fmt:\w+( +channels:)?"
-)
+_FIRST_FRAME = re.compile(r"^\[Parsed_a?showinfo_\d+ @ [^]]*\] n: *0 pts: *\S+ +pts_time:(\S+)")
 _LATE_S = 0.04  # a start within one frame of film is no late start
 _HELD_BYTES = 256 << 20  # of pictures, before it is known when they start
 _MISSING_S, _MISSING_SHARE = 1.0, 0.005  # less than declared by both: the file was cut off
@@ -70,6 +65,28 @@ _SUBTITLE_FORMS = {
     **dict.fromkeys(("subrip", "srt"), ("srt", True)),
 }
 _TURNS = {0: "", 1: ",transpose=clock", 2: ",hflip,vflip", 3: ",transpose=cclock"}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The sound of a recording. ``flags``, as they apply: ``no_audio``, ``other_audio_track`` (the one to be
+    heard can't be decoded), ``phase_inverted``, ``silent``, ``clipped``, ``bad_samples``.
+    """
+
+    audio: Audio | None
+    flags: tuple[str, ...]
+    ended: Ended
+    track: AudioStream | None = None  # the sound stream that was heard
+    levels: ChannelLevels | None = None  # of the stream's own channels, where they were decoded as they are
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The pictures of a recording, which were handed on as they came."""
+
+    end_s: float  # of the last one; 0 where there was none
+    count: int
+    ended: Ended
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,142 @@ class Decoded:
     levels: ChannelLevels | None = None  # of the stream's own channels, where they were decoded as they are
 
 
+def hear(
+    media: Media,
+    audio_file: Path,
+    *,
+    language: str | None = None,
+    audio_track: str | None = None,
+    apart: bool = False,
+    watched: bool = False,
+    limits: Limits | None = None,
+) -> Heard:
+    """Decode the sound to ``audio_file``.
+
+    Args:
+        media: as probed.
+        audio_file: gets 16-bit mono at 16 kHz, headerless; the result maps it, so it must stay in place.
+        language, audio_track: which sound stream is wanted, see ``streams.in_order``.
+        apart: average the channels as they are, whatever their layout, and tell their levels. A layout that
+            the file states is mixed as it says otherwise, with the centre before the rest.
+        watched: whether the pictures are decoded as well, by :func:`watch`: one time is 0 for both.
+
+    Raises: as :func:`decode`, but for ``nothing_decoded``.
+    """
+    limits = limits or Limits()
+    wanted = preferred(media.audio, language, audio_track)
+    beside = media.picture if watched else None
+    sound: Sound | None = None
+    ended = Ended(0, ())
+    for track in in_order(media.audio, language, audio_track):
+        sound, ended = _sound(media, audio_file, track, apart, None, beside, limits)
+        if sound.audio() is None:
+            continue
+        flags = [] if track == wanted else ["other_audio_track"]
+        if sound.better_channel is not None:
+            sound, _ = _sound(media, audio_file, track, apart, sound.better_channel, beside, limits)
+            flags.append("phase_inverted")
+        own_channels = _apart(track, apart) or track.layout == "stereo"
+        return Heard(
+            sound.audio(),
+            (*flags, *sound.flags),
+            ended,
+            track,
+            sound.levels() if own_channels else None,
+        )
+    return Heard(None, ("no_audio", *(sound.flags if sound is not None else ())), ended)
+
+
+def watch(
+    media: Media,
+    on_frame: OnFrame,
+    *,
+    frame_rate_hz: float = 8.0,
+    max_width: int = 960,
+    language: str | None = None,
+    audio_track: str | None = None,
+    on_thumbnail: OnFrame | None = None,
+    limits: Limits | None = None,
+) -> Watched:
+    """Hand the pictures to ``on_frame`` as they come, one at a time.
+
+    Args:
+        media: as probed.
+        on_frame: called with a time in seconds and an upright RGB picture (h, w, 3) that it may keep. When it
+            raises, ffmpeg is killed and the exception goes on.
+        frame_rate_hz: pictures a second, at times 0, 1 / rate, 2 / rate ...
+        max_width: wider pictures are scaled down to it; none is scaled up.
+        language, audio_track: of the sound that is heard beside them: one time is 0 for both.
+        on_thumbnail: called with a time in seconds and the whole picture at (36, 64, 3), at the times of
+            ``on_frame`` and evenly between them, 12 a second or more. The two are not called in step: one may
+            be ahead of the other.
+
+    Raises: as :func:`decode`, but for ``nothing_decoded``.
+    """
+    limits = limits or Limits()
+    picture = describe(media.path, limits).picture if media.has_video else None
+    if picture is None:
+        return Watched(0.0, 0, Ended(0, ()))
+    longest_s = limits.longest_s
+    frames = [_Frames(picture, on_frame, frame_rate_hz, _fitted(picture, max_width), longest_s)]
+    if on_thumbnail is not None:
+        steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
+        frames.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX, longest_s))
+    heard = next(iter(in_order(media.audio, language, audio_track)), None)
+    source = _source(media.path, limits, pictures=True)
+    stream = source[str(picture.index)]
+    log = _null(stream, vf="trim=end_frame=1,showinfo")
+    outputs = [dict(format="rawvideo", pix_fmt="rgb24", vf=f.filters) for f in frames]
+    passing = [] if heard is None else [_passed_on(source, heard.index)]
+
+    def starts(time_s: float) -> None:
+        for each in frames:
+            each.starts(time_s)
+
+    ended = _pass(media, log, stream, outputs, passing, [f.feed for f in frames], starts, limits)
+    for each in frames:
+        each.finish()
+    if not frames[0].count:
+        return Watched(0.0, 0, ended)
+    return Watched(frames[0].end_s(media.duration_s), frames[0].count, ended)
+
+
+def together(media: Media, heard: Heard, watched: Watched | None, limits: Limits | None = None) -> Decoded:
+    """What came out of a recording by both its passes, or its sound alone.
+
+    Raises: RecordingError (``nothing_decoded``).
+    """
+    limits = limits or Limits()
+    there = in_order(media.audio) or (watched is not None and media.has_video)
+    if not there:
+        flags = [f for f, has in (("no_audio", media.has_audio), ("no_video", media.has_video)) if not has]
+        return Decoded(None, min(media.duration_s or 0.0, limits.longest_s), tuple(flags))
+    passes = [heard.ended, *([watched.ended] if watched is not None else [])]
+    if heard.audio is None and not (watched and watched.count):
+        complaining = next((e for e in passes if e.status or e.log), passes[0])
+        raise RecordingError(
+            "decode",
+            "nothing_decoded",
+            f"Nothing in this recording can be decoded: {_why_nothing(complaining, media.path)}.",
+        )
+    flags = [*heard.flags, *([] if media.has_video else ["no_video"])]
+    heard_s = heard.audio.duration_s if heard.audio is not None else 0.0
+    duration_s = max(heard_s, watched.end_s if watched is not None else 0.0)
+    if media.duration_s is not None:
+        missing_s = media.duration_s - duration_s
+        if missing_s > max(_MISSING_S, _MISSING_SHARE * media.duration_s):
+            flags.append("truncated_media")
+    if any(ended.status != 0 for ended in passes):
+        flags.append("damaged_media")
+    return Decoded(
+        heard.audio,
+        duration_s,
+        tuple(sorted(flags, key=lambda f: _ORDER.index(f) if f in _ORDER else len(_ORDER))),
+        heard.track,
+        heard.levels,
+    )
+
+
 def decode(
     media: Media,
     audio_file: Path,
@@ -99,86 +252,28 @@ def decode(
     on_thumbnail: OnFrame | None = None,
     limits: Limits | None = None,
 ) -> Decoded:
-    """Decode sound to ``audio_file`` and hand pictures to ``on_frame`` as they come, one at a time.
+    """Decode sound to ``audio_file``, then hand pictures to ``on_frame``: see :func:`hear` and :func:`watch`.
 
     Args:
-        media: as probed.
-        audio_file: gets 16-bit mono at 16 kHz, headerless; the result maps it, so it must stay in place.
-        on_frame: called with a time in seconds and an upright RGB picture (h, w, 3) that it may keep. When it
-            raises, ffmpeg is killed and the exception goes on. None leaves the pictures undecoded.
-        frame_rate_hz: pictures a second, at times 0, 1 / rate, 2 / rate ...
-        max_width: wider pictures are scaled down to it; none is scaled up.
-        language, audio_track: which sound stream is wanted, see ``streams.in_order``.
-        apart: average the channels as they are, whatever their layout, and tell their levels. A layout that
-            the file states is mixed as it says otherwise, with the centre before the rest.
-        on_thumbnail: called with a time in seconds and the whole picture at (36, 64, 3), at the times of
-            ``on_frame`` and evenly between them, 12 a second or more. The two are not called in step: one may
-            be ahead of the other.
+        on_frame: None leaves the pictures undecoded.
 
     Raises:
         RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``, ``no_such_track``.
         SetupError: the disk is full, or ffmpeg is missing.
     """
-    limits = limits or Limits()
-    picture = describe(media.path, limits).picture if on_frame is not None and media.has_video else None
-    flags = [
-        flag for flag, there in (("no_audio", media.has_audio), ("no_video", media.has_video)) if not there
-    ]
-    tracks = in_order(media.audio, language, audio_track)
-    if not tracks and picture is None:
-        return Decoded(None, min(media.duration_s or 0.0, limits.longest_s), tuple(flags))
-    sound: Sound | None = None
-    pictures: list[_Frames] = []  # those that were handed over
-    track: AudioStream | None = None
-    ended = Ended(0, ())
-    for track in [*tracks, None]:  # None: the pictures alone
-        if track is None and (picture is None or pictures):
-            break
-        tried: list[_Frames] = []
-        if picture is not None and on_frame is not None and not pictures:
-            fitted, longest_s = _fitted(picture, max_width), limits.longest_s
-            tried.append(_Frames(picture, on_frame, frame_rate_hz, fitted, longest_s))
-            if on_thumbnail is not None:
-                steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
-                tried.append(_Frames(picture, on_thumbnail, frame_rate_hz * steps, THUMBNAIL_PX, longest_s))
-        sound, ended = _pass(media, audio_file, tried, track, apart, None, limits)
-        if tried and tried[0].count:
-            pictures = tried
-        if sound is not None and sound.audio() is not None:
-            break
-    if sound is not None and sound.better_channel is not None:
-        sound, _ = _pass(media, audio_file, [], track, apart, sound.better_channel, limits)
-        flags.append("phase_inverted")
-    audio = sound.audio() if sound is not None else None
-    if audio is None and not pictures:
-        raise RecordingError(
-            "decode",
-            "nothing_decoded",
-            f"Nothing in this recording can be decoded: {_why_nothing(ended, media.path)}.",
+    chosen: dict[str, Any] = {"language": language, "audio_track": audio_track, "limits": limits}
+    heard = hear(media, audio_file, apart=apart, watched=on_frame is not None, **chosen)
+    watched = None
+    if on_frame is not None:
+        watched = watch(
+            media,
+            on_frame,
+            frame_rate_hz=frame_rate_hz,
+            max_width=max_width,
+            on_thumbnail=on_thumbnail,
+            **chosen,
         )
-    if audio is None:
-        track = None
-        if media.has_audio:
-            flags.insert(0, "no_audio")
-    elif track != preferred(media.audio, language, audio_track):
-        flags.append("other_audio_track")
-    shown_s = pictures[0].end_s(media.duration_s) if pictures else 0.0
-    duration_s = max(audio.duration_s if audio is not None else 0.0, shown_s)
-    if media.duration_s is not None:
-        missing_s = media.duration_s - duration_s
-        if missing_s > max(_MISSING_S, _MISSING_SHARE * media.duration_s):
-            flags.append("truncated_media")
-    if ended.status != 0:
-        flags.append("damaged_media")
-    flags.extend(sound.flags if sound is not None else ())
-    own_channels = track is not None and (_apart(track, apart) or track.layout == "stereo")
-    return Decoded(
-        audio,
-        duration_s,
-        tuple(sorted(flags, key=lambda f: _ORDER.index(f) if f in _ORDER else len(_ORDER))),
-        track,
-        sound.levels() if sound is not None and own_channels else None,
-    )
+    return together(media, heard, watched, limits)
 
 
 def extract_subtitles(media: Media, stream: SubtitleStream, limits: Limits | None = None) -> bytes:
@@ -233,69 +328,73 @@ def _why_nothing(ended: Ended, path: Path) -> str:
     return reason(ended.log, path)
 
 
-def first_frames(line: str) -> Iterator[tuple[bool, float]]:
-    """What a line of ffmpeg's log tells of first frames: whether it is one of sound, and its time in seconds.
+def first_frame_s(line: str) -> float | None:
+    """The time of the first frame in seconds, where a line of ffmpeg's log tells it."""
+    match = _FIRST_FRAME.search(line)
+    if match is None:
+        return None
+    return 0.0 if match[1] == "NOPTS" else float(match[1])
 
-    Two at once may share a line: ffmpeg's threads write theirs in pieces, and the second has no name then.
-    """
-    if line.startswith("[Parsed_"):
-        for match in _FIRST_FRAME.finditer(line):
-            yield match[2] is not None, 0.0 if match[1] == "NOPTS" else float(match[1])
+
+def _sound(
+    media: Media,
+    audio_file: Path,
+    track: AudioStream,
+    apart: bool,
+    channel: int | None,
+    beside: int | None,
+    limits: Limits,
+) -> tuple[Sound, Ended]:
+    """One pass over the recording, for one sound stream; the stream ``beside`` it counts for the times."""
+    sound = Sound(audio_file, limits.audio_bytes, channel)
+    source = _source(media.path, limits, pictures=False)
+    stream = source[str(track.index)]
+    log = _null(stream, af="atrim=end_sample=1,ashowinfo")
+    outputs = [dict(format="au", acodec="pcm_f32be", af=_heard(track, apart))]
+    passing = [] if beside is None else [_passed_on(source, beside)]
+
+    with sound:
+        ended = _pass(media, log, stream, outputs, passing, [sound.feed], sound.starts, limits)
+        sound.finish()
+    return sound, ended
 
 
 def _pass(
     media: Media,
-    audio_file: Path,
-    pictures: Sequence[_Frames],
-    track: AudioStream | None,
-    apart: bool,
-    channel: int | None,
+    log: Any,
+    stream: Any,
+    outputs: Sequence[dict[str, Any]],
+    passing: Sequence[Any],
+    sinks: Sequence[Callable[[bytes], None]],
+    starts: Callable[[float], None],
     limits: Limits,
-) -> tuple[Sound | None, Ended]:
-    """One run of ffmpeg over the recording, for one sound stream and the pictures that are wanted."""
-    sound = Sound(audio_file, limits.audio_bytes, channel) if track is not None else None
-    sinks = [*([sound.feed] if sound is not None else []), *(frames.feed for frames in pictures)]
+) -> Ended:
+    """One run of ffmpeg over the recording, for one of its streams. What only logs comes first: times must be
+    known before samples and frames.
+    """
+    import ffmpeg
 
     def on_line(line: str) -> None:
-        for of_sound, time_s in first_frames(line):
-            if of_sound and sound is not None:
-                sound.starts(time_s)
-            elif not of_sound:
-                for frames in pictures:
-                    frames.starts(time_s)
+        if (time_s := first_frame_s(line)) is not None:
+            starts(time_s)
 
-    def read() -> Ended:
-        return run(
-            lambda urls: _command(media.path, urls, track, apart, pictures, limits),
-            sinks,
-            read=media.path,
-            wall_s=_wall_s(media, limits),
-            limits=limits,
-            stage="decode",
-            on_line=on_line,
-            stall_s=limits.stall_s,
-        )
+    def command(urls: Sequence[str]) -> list[str]:
+        made = [ffmpeg.output(stream, url, **form) for url, form in zip(urls, outputs, strict=True)]
+        return _words(ffmpeg.merge_outputs(log, *made, *passing))
 
-    if sound is None:
-        ended = read()
-    else:
-        with sound:
-            ended = read()
-            sound.finish()
-    for frames in pictures:
-        frames.finish()
-    return sound, ended
+    return run(
+        command,
+        sinks,
+        read=media.path,
+        wall_s=_wall_s(media, limits),
+        limits=limits,
+        stage="decode",
+        on_line=on_line,
+        stall_s=limits.stall_s,
+    )
 
 
-def _command(
-    path: Path,
-    urls: Sequence[str],
-    track: AudioStream | None,
-    apart: bool,
-    pictures: Sequence[_Frames],
-    limits: Limits,
-) -> list[str]:
-    """ffmpeg's arguments. The outputs that only log come first: times must be known before frames."""
+def _source(path: Path, limits: Limits, *, pictures: bool) -> Any:
     import ffmpeg
 
     options: dict[str, Any] = {**input_options(limits), "threads": DECODE_THREADS}
@@ -303,23 +402,23 @@ def _command(
         # Turning happens after scaling, on a size that can't change: a stream may change its size midway, and
         # new filters at that point would put the time before them in a second time.
         options |= {"noautorotate": None, "reinit_filter:v": 0}
-    source = ffmpeg.input(input_url(path), **options)
-    logs, outputs = [], []
-    waiting = list(urls)
-    if track is not None:
-        stream = source[str(track.index)]
-        logs.append(ffmpeg.output(stream, "-", format="null", af="atrim=end_sample=1,ashowinfo"))
-        outputs.append(
-            ffmpeg.output(stream, waiting.pop(0), format="au", acodec="pcm_f32be", af=_heard(track, apart))
-        )
-    for frames in pictures:
-        stream = source[str(frames.picture.index)]
-        if frames is pictures[0]:
-            logs.append(ffmpeg.output(stream, "-", format="null", vf="trim=end_frame=1,showinfo"))
-        outputs.append(
-            ffmpeg.output(stream, waiting.pop(0), format="rawvideo", pix_fmt="rgb24", vf=frames.filters)
-        )
-    return _words(ffmpeg.merge_outputs(*logs, *outputs))
+    return ffmpeg.input(input_url(path), **options)
+
+
+def _null(stream: Any, **options: Any) -> Any:
+    """An output that goes nowhere."""
+    import ffmpeg
+
+    return ffmpeg.output(stream, "-", format="null", **options)
+
+
+def _passed_on(source: Any, index: int) -> Any:
+    """A stream that is read and not decoded.
+
+    Of a broadcast, ffmpeg counts time from the first of the streams that are used, and mends leaps by what it
+    sees in any of them: both passes have to see the same.
+    """
+    return _null(source[str(index)], c="copy")
 
 
 def _apart(track: AudioStream, apart: bool) -> bool:

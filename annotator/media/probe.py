@@ -96,6 +96,7 @@ def probe(path: Path, limits: Limits | None = None) -> Media:
         frame_rate=seen.picture.frame_rate if seen.picture is not None else None,
         subtitles=seen.subtitles,
         sidecars=sidecars(path),
+        picture=seen.picture.index if seen.picture is not None else None,
     )
 
 

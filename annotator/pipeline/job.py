@@ -24,7 +24,6 @@ from annotator.pipeline.stages import (
     Backends,
     Task,
     WorkerSetup,
-    decoded_file,
     make_worker,
     reading_limit_s,
 )
@@ -84,29 +83,61 @@ def shaped_by(
     folder: Path,
     text_languages: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """All that decides what is prepared of a recording, beside the recording itself, as JSON values."""
-    encoder_files = [p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"]
-    return {
-        "format": PREPARED_FORMAT,
-        "versions": installed(SHAPING_LIBRARIES) | encode.versions(encoders),
-        "backends": [b.diarizer, b.transcriber, b.face_detector],
+    """By stage, all that decides what it gives, beside the recording itself, as JSON values: see kept.py.
+
+    The whole decides what is prepared of a recording.
+    """
+    made_by = {"format": PREPARED_FORMAT, "versions": installed(SHAPING_LIBRARIES)}
+    look = made_by | {
+        "face_detector": b.face_detector,
         "yunet": media.content_hash(b.yunet_file) if b.yunet_file else None,
+        "frame_rate": s.frame_rate,
+    }
+    turns = made_by | {
+        "diarizer": b.diarizer,
         "pyannote_folder": weights.tree_hash(s.pyannote_folder) if b.diarizer == "pyannote" else None,
+        "speakers": [s.speakers, s.min_speakers, s.max_speakers],
+        "channels": s.channels,
+        "watched": "face" in s.modalities and "face" in encoders,  # it shares its time with the pictures
+    }
+    found = {
+        "look": look,
+        "turns": turns,
+        "transcriber": b.transcriber,
         "whisper": b.whisper.fingerprint if b.whisper else None,
         "link_speakers": s.link_speakers,
         "sidecars": [b.take_sidecar_turns, b.take_subtitles],
-        "speakers": [s.speakers, s.min_speakers, s.max_speakers],
         "language": s.language,
         "audio_track": s.audio_track,
         "subtitle_track": s.subtitle_track,
-        "channels": s.channels,
         "dialogue_gap": s.dialogue_gap,
-        "frame_rate": s.frame_rate,
         "modalities": s.modalities,
-        "encoders": encoders,
-        "text_languages": text_languages,
-        "encoder_files": {p.name: media.content_hash(p) for p in encoder_files},
     }
+    files = {p.name: p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"}
+    return {
+        "look": look,
+        "turns": turns,
+        "found": found,
+        **{
+            modality: {
+                "found": found,
+                "encoder": spec,
+                "versions": encode.versions({modality: spec}),
+                "files": {
+                    name: media.content_hash(files[name]) for name in sorted(named_in(spec) & set(files))
+                },
+                "languages": text_languages if modality == "text" else None,
+            }
+            for modality, spec in encoders.items()
+        },
+    }
+
+
+def named_in(spec: Any) -> set[str]:
+    """All texts in an encoder's description; names of files beside the checkpoint are among them."""
+    if isinstance(spec, Mapping):
+        return {name for value in spec.values() for name in named_in(value)}
+    return {spec} if isinstance(spec, str) else set()
 
 
 def check_encoders(predictor: Predictor, encoders: Mapping[str, Any], folder: Path) -> None:
@@ -167,6 +198,7 @@ class Job:
         shaping = shaped_by(
             self.settings, self.backends, self.encoders, self.folder, predictor.text_languages
         )
+        self.shaping = shaping
         self.prepared_settings = hash_json(shaping)
         self.part_settings = hash_json([self.prepared_settings, weights.folder_hash(self.folder)])
         self._by_key: dict[str, list[Entry]] = {}  # all inputs that share a prepared form
@@ -282,6 +314,7 @@ class Job:
             entry.failure = RecordingError("find", "changed", message)
             return
         assert entry.file_id is not None
+        entry.beside = beside
         entry.key = hash_json([entry.file_id, beside, self.prepared_settings])
         entry.part = hash_json([entry.file_id, beside, self.part_settings])
         if not self.settings.fresh:
@@ -325,7 +358,10 @@ class Job:
                 self._ready.append(entry)
                 return False
             tell_if_damaged(file)
-        self._tasks.append(Task(entry.media, entry.key, file, entry.stamps))
+        task = Task(
+            entry.media, entry.key, file, entry.stamps, content=entry.file_id, beside=tuple(entry.beside)
+        )
+        self._tasks.append(task)
         return True
 
     def hand_out(self, meter: Meter) -> None:
@@ -355,6 +391,8 @@ class Job:
             model_folder=self.folder,
             scratch=self.work.scratch,
             threads=threads.of_worker(self.size, self.settings.threads),
+            shaping=self.shaping,
+            stages=self.work.stages,
         )
         self._pool = self.make_pool(self.size, make_worker, setup, reading_limit_s, setup.threads)
         self._pool.start(sum(entry.failure is None for entry in self.entries))
@@ -392,7 +430,8 @@ class Job:
         if not isinstance(outcome.error, RecordingError):
             raise outcome.error
         if outcome.error.stage == "worker":  # killed, it has not cleaned up after itself
-            decoded_file(self.work.scratch, task.key).unlink(missing_ok=True)
+            for left in self.work.scratch.glob(f"*{task.key}*"):
+                left.unlink(missing_ok=True)
         if outcome.died and task.key not in self._deaths:
             self._deaths.add(task.key)
             log.warning("%s: %s Trying once more.", media.escaped(copies[0].file), outcome.error.message)

@@ -1,22 +1,71 @@
-"""A recording ready for the network: what a worker leaves, on disk whole or not at all."""
+"""A recording ready for the network: what a worker leaves, on disk whole or not at all.
+
+What single stages give on the way is kept in files of the same form, see :func:`save_sealed`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import save_file
 
 from annotator import media, plain_json, seal
 from annotator.files import written_whole
 from annotator.pipeline.recordings import label
 from annotator.records import Conversation, Features, Utterance, Word
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+Arrays = Mapping[str, NDArray[Any]]
+Kind = TypeVar("Kind")
+
+
+def save_sealed(path: Path, scratch: Path, plain: Any, arrays: Arrays) -> None:
+    """Write JSON values and arrays whole or not at all, with the hash of all of it and the file's own key.
+
+    Raises: SetupError when the disk is full or the folder can't be written.
+    """
+    sealed = seal.blank()
+    metadata = {seal.KEY: sealed, "key": path.stem, "recording": json.dumps(plain, allow_nan=False)}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with written_whole(path, scratch) as temporary:
+        save_file(contiguous, temporary, metadata=metadata)
+        seal.close(temporary, sealed)
+
+
+def of_sealed(path: Path, make: Callable[[Any, Arrays], Kind], *, mapped: bool = False) -> Kind | None:
+    """What ``make`` gives of the values and arrays in a file; None where it is not whole or not in its place,
+    or ``make`` can't do with it.
+
+    Args:
+        mapped: leave the arrays on the disk, read-only. Only for files that nobody writes in place.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = mmap(file.fileno(), 0, access=ACCESS_READ) if mapped else file.read()
+        if not seal.is_whole(content):
+            return None
+        size = int.from_bytes(content[:8], "little")
+        header = plain_json.loads(content[8 : 8 + size])
+        metadata = header.pop("__metadata__")
+        if metadata["key"] != path.stem:
+            return None
+        arrays = {name: _array(content, 8 + size, **about) for name, about in header.items()}
+        return make(plain_json.loads(metadata["recording"]), arrays)
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _array(content: bytes | mmap, base: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Any:
+    first, last = data_offsets
+    kind = np.dtype(DTYPES[dtype])
+    return np.frombuffer(content, kind, (last - first) // kind.itemsize, base + first).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -77,33 +126,19 @@ class Prepared:
         """Write it whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {}
         for modality, f in self.features.items():
-            arrays[f"{modality}.values"] = np.ascontiguousarray(f.values)
-            arrays[f"{modality}.present"] = np.ascontiguousarray(f.present)
+            arrays[f"{modality}.values"] = f.values
+            arrays[f"{modality}.present"] = f.present
         plain = asdict(self)
         del plain["features"]
-        sealed = seal.blank()
-        metadata = {seal.KEY: sealed, "key": path.stem, "recording": json.dumps(plain, allow_nan=False)}
-        with written_whole(path, scratch) as temporary:
-            save_file(arrays, temporary, metadata=metadata)
-            seal.close(temporary, sealed)
+        save_sealed(path, scratch, plain, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Prepared | None:
         """What was saved; None where there is no file that is whole and in its place. It is made anew."""
-        try:
-            content = path.read_bytes()
-            if not seal.is_whole(content):
-                return None
-            size = int.from_bytes(content[:8], "little")
-            metadata = plain_json.loads(content[8 : 8 + size])["__metadata__"]
-            if metadata["key"] != path.stem:
-                return None
-            return cls._of(plain_json.loads(metadata["recording"]), load(content))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return None
+        return of_sealed(path, cls._of)
 
     @classmethod
-    def _of(cls, plain: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Prepared:
+    def _of(cls, plain: dict[str, Any], arrays: Arrays) -> Prepared:
         modalities = [name.removesuffix(".values") for name in arrays if name.endswith(".values")]
         plain["utterances"] = tuple(
             Utterance(**{**u, "flags": tuple(u["flags"]), "words": tuple(Word(**w) for w in u["words"])})

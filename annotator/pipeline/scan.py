@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from annotator.records import Media, RecordingError
 
@@ -23,6 +24,7 @@ class Entry:
     file_id: str | None = None
     key: str = ""  # of its prepared form
     part: str = ""  # of its rows
+    beside: list[Any] = field(default_factory=list)  # what of the files beside it shapes its rows
     media: Media | None = None  # None also when the part is there already
     stamps: Mapping[Path, Sequence[int]] = field(default_factory=dict)  # when it was hashed, see media.stamps
     duration_s: float = 0.0  # as declared; 0 when unknown

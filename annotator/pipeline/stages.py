@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annotator import diarize, encode, faces, media, threads, transcribe, utterances
 from annotator.languages import iso_639_1
 from annotator.levels import CLIPPED_SHARE, sound_levels
 from annotator.pipeline.given import completed, turns_of
+from annotator.pipeline.kept import (
+    Kept,
+    Shaping,
+    load_features,
+    load_turns,
+    save_features,
+    save_turns,
+    sound_order,
+)
+from annotator.pipeline.looking import Look, Looker, LookSetup, Seen
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.timing import Stopwatch
 from annotator.records import (
     Audio,
-    ChannelLevels,
     Evidence,
+    Features,
     Media,
     RecordingError,
     Transcript,
@@ -62,6 +72,8 @@ class WorkerSetup:
     scratch: Path
     threads: int
     text_languages: Sequence[str] | None = None  # of its text, where the checkpoint says
+    shaping: Shaping | None = None  # what shapes each stage; without it only the whole is kept
+    stages: Path | None = None  # where what single stages give is kept
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class Task:
     out: Path
     stamps: Mapping[Path, Sequence[int]]  # of it and the files beside it, when they were hashed
     given: tuple[Utterance, ...] | None = None  # of a labelled corpus, in the place of turns and words found
+    content: str | None = None  # SHA-256 of the recording
+    beside: Sequence[Any] = ()  # the same of the files beside it, with what their names say
 
 
 def reading_limit_s(task: Task) -> float:
@@ -91,185 +105,345 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
     It is given a task, and a function that takes how many seconds the rest of it may take.
     """
     threads.use(setup.threads)
-    settings, backends = setup.settings, setup.backends
-    wanted = [m for m in settings.modalities if m in setup.encoders]
-    encoders = {
-        m: encode.make_encoder(m, dict(setup.encoders[m]), setup.model_folder, backends.device)
-        for m in wanted
-    }
-    diarizer: diarize.Diarizer | None = None
-    subtitles = transcribe.make_transcriber("subtitles", transcriber_settings(settings, backends.device))
-    transcriber: transcribe.Transcriber | None = None
-    voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
-    face_settings = faces.FaceSettings(backends.face_detector or "auto", backends.yunet_file)
+    tools = _Tools(setup)
+    return lambda task, allow: _InHand(tools, task, allow).prepare()
 
-    def diarized(audio: Audio, levels: ChannelLevels | None) -> list[Turn]:
-        nonlocal diarizer
-        if diarizer is None:
-            diarizer = diarize.make_diarizer(backends.diarizer, diarizer_settings(settings, backends.device))
-        turns = diarizer(audio)
-        if levels is None or settings.channels == "mix":
-            return turns
-        if settings.channels is None and not diarize.one_speaker_a_channel(levels):
-            return turns
-        return diarize.by_channel(turns, levels)
 
-    def subtitled(recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
-        return subtitles(recording, audio, turns) if backends.take_subtitles else Transcript()
+class _Tools:
+    """What a worker needs for its recordings. What a recording may do without is loaded for the first that
+    needs it.
+    """
 
-    def transcribed(
-        recording: Media, audio: Audio | None, turns: Sequence[Turn], earlier: Transcript
-    ) -> Transcript:
-        nonlocal transcriber
-        if recording.subtitles:  # forced lines may be enough of what is spoken, which is known now
-            earlier = subtitled(recording, audio, turns)
-            if earlier.source is not None:
-                return earlier
-        if transcriber is None:
-            transcriber = transcribe.make_transcriber(
-                backends.transcriber, transcriber_settings(settings, backends.device, setup.threads)
-            )
-        return transcribe.after(transcriber(recording, audio, turns), earlier)
+    def __init__(self, setup: WorkerSetup) -> None:
+        settings, backends = setup.settings, setup.backends
+        self.setup, self.settings, self.backends = setup, settings, backends
+        self.encoders = {
+            m: encode.make_encoder(m, dict(setup.encoders[m]), setup.model_folder, backends.device)
+            for m in settings.modalities
+            if m in setup.encoders
+        }
+        self.subtitles = transcribe.make_transcriber("subtitles", self.for_words)
+        self.voices_of = diarize.make_voices(backends.device) if settings.link_speakers else None
+        face_settings = faces.FaceSettings(backends.face_detector or "auto", backends.yunet_file)
+        self.looker = Looker(LookSetup(face_settings, settings.frame_rate, setup.threads, setup.scratch))
 
-    def prepare(task: Task, allow: Callable[[float], None]) -> dict[str, Any]:
-        recording = task.media
-        clock = Stopwatch()
-        beside: dict[str, str] = {}
-        with_faces = "face" in encoders and recording.has_video
-        audio_file = decoded_file(setup.scratch, task.key)
-        told = task.given is not None and all(u.text is not None for u in task.given)
-        tracker = faces.FaceTracker(face_settings) if with_faces else None
+    @property
+    def for_words(self) -> transcribe.TranscriberSettings:
+        return transcriber_settings(self.settings, self.backends.device, self.setup.threads)
 
-        def follow(time_s: float, frame: NDArray[np.uint8]) -> None:
-            assert tracker is not None
-            with clock.stage("faces"):
-                tracker.add(time_s, frame)
+    @cached_property
+    def diarizer(self) -> diarize.Diarizer:
+        for_turns = diarizer_settings(self.settings, self.backends.device)
+        return diarize.make_diarizer(self.backends.diarizer, for_turns)
 
+    @cached_property
+    def transcriber(self) -> transcribe.Transcriber:
+        return transcribe.make_transcriber(self.backends.transcriber, self.for_words)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is known of a recording by its sound and the files beside it."""
+
+    utterances: list[Utterance]
+    transcript: Transcript
+    flags: tuple[str, ...]  # of the diarizer
+    beside: Mapping[str, str]  # files read, by what they gave
+    voices: Mapping[str, str]
+    language: str | None
+
+
+class _InHand:
+    """A recording on its way through the stages.
+
+    Its pictures are followed in another process while its sound is listened to. Only what needs them waits
+    for them: the choice of faces, and where something is told after the end of the sound.
+    """
+
+    def __init__(self, tools: _Tools, task: Task, allow: Callable[[float], None]) -> None:
+        self.tools, self.task, self.allow = tools, task, allow
+        self.settings, self.backends, self.scratch = tools.settings, tools.backends, tools.setup.scratch
+        self.recording = task.media
+        self.clock = Stopwatch()
+        self.has_pictures = "face" in tools.encoders and self.recording.has_video
+        self.told = task.given is not None and all(u.text is not None for u in task.given)
+        self.audio_file = decoded_file(self.scratch, task.key)
+        self.look_file = self.scratch / f"{task.key}.look.safetensors"
+        self.looks = False  # the other process has its pictures in hand
+        self.kept = Kept(None, None, None, (), (), False)
+
+    def prepare(self) -> dict[str, Any]:
+        """All stages; what they give is written where the task says."""
+        task, tools = self.task, self.tools
         try:
-            with clock.stage("decode"):
-                decoded = media.decode(
-                    recording,
-                    audio_file,
-                    follow if tracker else None,
-                    frame_rate_hz=settings.frame_rate,
-                    language=settings.language,
-                    audio_track=settings.audio_track,
-                    apart=settings.channels == "speakers",
-                    on_thumbnail=tracker.cuts.add if tracker else None,
-                )
-            allow(working_limit_s(decoded.duration_s))
-            audio = decoded.audio
-            with clock.stage("transcribe"):
-                heard = replace(recording, audio=(decoded.track,)) if decoded.track else recording
-                # As long as nobody knows who speaks when, somebody may always.
-                ever = [Turn(0.0, audio.duration_s, "")] if audio is not None else []
-                transcript = Transcript() if told else subtitled(heard, audio, ever)
-            with clock.stage("diarize"):
-                turns = given = turns_of(task.given) if task.given is not None else None
-                rttm = speaker_file(recording) if backends.take_sidecar_turns and turns is None else None
-                if rttm is not None and audio is not None:
-                    turns = given = diarize.read_rttm(rttm, recording.path.stem)
-                    beside |= {"speakers": rttm.name}
-                # Whoever asks for a diarizer by name has it, for the overlap.
-                if turns is None and not (transcript.names_speakers and backends.take_sidecar_turns):
-                    turns = diarized(audio, decoded.levels) if audio is not None else []
-            with clock.stage("transcribe"):
-                if transcript.source is None and not told:
-                    transcript = transcribed(heard, audio, turns or (), transcript)
-                transcript = transcribe.cut_at_end(transcript, decoded.duration_s)
-                if transcript.source == "sidecar" and transcript.origin is not None:
-                    beside["transcript"] = transcript.origin
-            # A corpus is not made without words that somebody meant to be in it.
-            if transcript.problems and not transcript.words and (audio is None or task.given is not None):
-                raise transcript.problems[0]
-            if audio is None and not transcript.words and given is None:
-                raise RecordingError(
-                    "diarize",
-                    "no_sound",
-                    "There is neither sound nor a transcript, so there are no utterances to label. "
-                    "Put a subtitle file of the same name beside it.",
-                )
-            with clock.stage("utterances"):
-                build = utterances.UtteranceSettings(dialogue_gap_s=settings.dialogue_gap)
-                if task.given is not None:
-                    built = completed(task.given, transcript, decoded.duration_s)
-                else:
-                    built = utterances.build(
-                        turns,
-                        transcript,
-                        decoded.duration_s,
-                        build,
-                        turns.alone if isinstance(turns, diarize.Diarized) else None,
-                        given=given is not None,
-                        levels=sound_levels(audio) if audio is not None else None,
-                    )
-                built = [with_sound_flags(u, audio) for u in built]
-            voices = {}
-            if voices_of is not None and audio is not None:
-                with clock.stage("voices"):
-                    voices = {who: packed(voice) for who, voice in voices_of(audio, built).items()}
-            crops = coverage = None
-            with clock.stage("faces"):
-                if tracker is not None:
-                    tracks = tracker.finish()
-                    shown = faces.choose(tracks, built, audio)
-                    crops, coverage = tuple(tracks.crops[rows] for rows in shown.rows), shown.coverage
-                    built = [
-                        replace(u, flags=(*u.flags, "face_ambiguous")) if ambiguous else u
-                        for u, ambiguous in zip(built, shown.ambiguous, strict=True)
-                    ]
-            language = transcript.language or iso_639_1(settings.language)
-            built = encode.with_languages(built, language)
-            if "text" in encoders:
-                built = encode.as_read(built, setup.encoders["text"], setup.text_languages)
-            evidence = Evidence(audio, crops, coverage)
-            features = {}
-            for modality, encoder in encoders.items():
-                with clock.stage(f"encode_{modality}"):
-                    features[modality] = encoder(evidence, built)
-            files = {path.name for path in recording.sidecars}
-            prepared = Prepared(
-                utterances=tuple(built),
-                features=features,
-                face_coverage=coverage if coverage is not None else (None,) * len(built),
-                text_source=transcript.source,
-                language=language,
-                flags=tuple(
-                    dict.fromkeys(
-                        (
-                            *decoded.flags,
-                            *transcript.flags,
-                            *(turns.flags if isinstance(turns, diarize.Diarized) else ()),
-                        )
-                    )
-                ),
-                duration_s=decoded.duration_s,
-                streams={
-                    "audio": media.described(decoded.track) if decoded.track else None,
-                    "subtitles": transcript.origin if transcript.source == "embedded" else None,
-                },
-                rate_hz=decoded.track.rate_hz if decoded.track else None,
-                channels=decoded.track.channels if decoded.track else None,
-                beside=beside,
-                seconds=clock.wall,
-                voices=voices,
-                problems=tuple(
-                    {"stage": p.stage, "error": p.error, "message": p.message} for p in transcript.problems
-                ),
-                streams_not_used={name: why for name, why in transcript.unused if name not in files},
-                not_used={name: why for name, why in transcript.unused if name in files},
+            self.kept = Kept(
+                tools.setup.shaping,
+                tools.setup.stages,
+                task.content,
+                task.beside,
+                sound_order(self.recording, self.settings.language, self.settings.audio_track),
+                self.settings.fresh,
             )
-            with clock.stage("write"):
-                check_unchanged(task, beside=not told)
-                prepared.save(task.out, setup.scratch)
+            self.look_file = self.kept.file("look") or self.look_file
+            found = self.kept.load("found", Prepared.load)
+            said = self.listen() if found is None else None
+            utterances = said.utterances if said is not None else list(found.utterances) if found else []
+            features = {
+                m: self.features(m, self.read(utterances)) for m in tools.encoders if m in ("text", "audio")
+            }
+            if found is None:
+                assert said is not None
+                found = self.found(said)
+                self.kept.save("found", lambda file: found.save(file, self.scratch))
+            if "face" in tools.encoders:
+                features["face"] = self.features("face", found.utterances)
+            prepared = replace(
+                found,
+                utterances=tuple(self.read(found.utterances)),
+                features={m: features[m] for m in tools.encoders},
+                seconds=self.clock.wall,
+            )
+            with self.clock.stage("write"):
+                check_unchanged(task, beside=not self.told)
+                prepared.save(task.out, self.scratch)
         except RecordingError:
-            check_unchanged(task, beside=not told)  # then what is wrong is of neither the old nor the new
+            check_unchanged(
+                task, beside=not self.told
+            )  # what is wrong then is of neither the old nor the new
             raise
         finally:
-            audio_file.unlink(missing_ok=True)
-        return {"duration_s": decoded.duration_s, "spent": clock.spent}
+            if self.looks:  # something else went wrong: nobody waits for the pictures
+                tools.looker.close()
+            self.audio_file.unlink(missing_ok=True)
+            if self.kept.file("look") is None:
+                self.look_file.unlink(missing_ok=True)
+        return {"duration_s": found.duration_s, "spent": self.clock.spent}
 
-    return prepare
+    @cached_property
+    def heard(self) -> media.Heard:
+        """The sound, decoded."""
+        with self.clock.stage("decode"):
+            heard = media.hear(
+                self.recording,
+                self.audio_file,
+                language=self.settings.language,
+                audio_track=self.settings.audio_track,
+                apart=self.settings.channels == "speakers",
+                watched=self.has_pictures,
+            )
+        if heard.audio is not None:
+            self.allow(working_limit_s(heard.audio.duration_s))
+        return heard
+
+    @cached_property
+    def seen(self) -> Seen | None:
+        """What the pictures show, once all are looked at; None without pictures."""
+        if not self.has_pictures:
+            return None
+        self.look()
+        if self.looks:
+            self.allow(reading_limit_s(self.task))
+            spent = self.tools.looker.spent()
+            self.looks = False
+            self.clock.add(spent)
+        seen = Seen.load(self.look_file)
+        if seen is None:
+            raise RecordingError("worker", "damaged", "What was seen of it was damaged: run again.")
+        self.allow(working_limit_s(seen.watched.end_s))
+        return seen
+
+    def look(self) -> None:
+        """Have the pictures looked at in the other process, if nobody has."""
+        if self.looks or not self.has_pictures or self.kept.load("look", Seen.load) is not None:
+            return
+        settings = self.settings
+        look = Look(self.recording, self.look_file, settings.language, settings.audio_track)
+        self.tools.looker.start(look)
+        self.looks = True
+
+    @cached_property
+    def decoded(self) -> media.Decoded:
+        """What came out of the recording; waits for the pictures."""
+        return media.together(self.recording, self.heard, self.seen.watched if self.seen else None)
+
+    def duration_s(self, ends: Iterable[float]) -> float:
+        """How long the recording is, or its sound where that makes no difference to what ends then."""
+        audio = self.heard.audio
+        if audio is None or max(ends, default=0.0) > audio.duration_s:
+            return self.decoded.duration_s
+        return audio.duration_s
+
+    def listen(self) -> _Said:
+        """Who says what when, by the sound and the files beside it."""
+        task, tools, clock = self.task, self.tools, self.clock
+        self.look()
+        audio = self.heard.audio
+        if audio is None:
+            _ = self.decoded  # a recording without anything says so before anything else is said of it
+        track = self.heard.track
+        recording = replace(self.recording, audio=(track,)) if track else self.recording
+        beside: dict[str, str] = {}
+        with clock.stage("transcribe"):
+            # As long as nobody knows who speaks when, somebody may always.
+            ever = [Turn(0.0, audio.duration_s, "")] if audio is not None else []
+            transcript = Transcript() if self.told else self.subtitled(recording, audio, ever)
+        with clock.stage("diarize"):
+            turns: list[Turn] | None = turns_of(task.given) if task.given is not None else None
+            given = turns
+            rttm = speaker_file(recording) if self.backends.take_sidecar_turns and turns is None else None
+            if rttm is not None and audio is not None:
+                turns = given = diarize.read_rttm(rttm, recording.path.stem)
+                beside |= {"speakers": rttm.name}
+            # Whoever asks for a diarizer by name has it, for the overlap.
+            if turns is None and not (transcript.names_speakers and self.backends.take_sidecar_turns):
+                turns = self.diarized(audio) if audio is not None else []
+        with clock.stage("transcribe"):
+            if transcript.source is None and not self.told:
+                transcript = self.transcribed(recording, audio, turns or (), transcript)
+            if transcript.source == "sidecar" and transcript.origin is not None:
+                beside["transcript"] = transcript.origin
+        duration_s = self.duration_s(
+            end
+            for ends in (
+                (word.end for word in transcript.words),
+                (turn.end for turn in turns or ()),
+                (u.end for u in task.given or ()),
+            )
+            for end in ends
+        )
+        transcript = transcribe.cut_at_end(transcript, duration_s)
+        # A corpus is not made without words that somebody meant to be in it.
+        if transcript.problems and not transcript.words and (audio is None or task.given is not None):
+            raise transcript.problems[0]
+        if audio is None and not transcript.words and given is None:
+            raise RecordingError(
+                "diarize",
+                "no_sound",
+                "There is neither sound nor a transcript, so there are no utterances to label. "
+                "Put a subtitle file of the same name beside it.",
+            )
+        diarized = turns if isinstance(turns, diarize.Diarized) else None
+        with clock.stage("utterances"):
+            if task.given is not None:
+                built = completed(task.given, transcript, duration_s)
+            else:
+                built = utterances.build(
+                    turns,
+                    transcript,
+                    duration_s,
+                    utterances.UtteranceSettings(dialogue_gap_s=self.settings.dialogue_gap),
+                    diarized.alone if diarized is not None else None,
+                    given=given is not None,
+                    levels=sound_levels(audio) if audio is not None else None,
+                )
+            built = [with_sound_flags(u, audio) for u in built]
+        voices = {}
+        if tools.voices_of is not None and audio is not None:
+            with clock.stage("voices"):
+                voices = {who: packed(voice) for who, voice in tools.voices_of(audio, built).items()}
+        language = transcript.language or iso_639_1(self.settings.language)
+        return _Said(
+            encode.with_languages(built, language),
+            transcript,
+            diarized.flags if diarized is not None else (),
+            beside,
+            voices,
+            language,
+        )
+
+    def subtitled(self, recording: Media, audio: Audio | None, turns: Sequence[Turn]) -> Transcript:
+        take = self.backends.take_subtitles
+        return self.tools.subtitles(recording, audio, turns) if take else Transcript()
+
+    def transcribed(
+        self, recording: Media, audio: Audio | None, turns: Sequence[Turn], earlier: Transcript
+    ) -> Transcript:
+        if recording.subtitles:  # forced lines may be enough of what is spoken, which is known now
+            earlier = self.subtitled(recording, audio, turns)
+            if earlier.source is not None:
+                return earlier
+        return transcribe.after(self.tools.transcriber(recording, audio, turns), earlier)
+
+    def diarized(self, audio: Audio) -> list[Turn]:
+        """Who speaks when, by the diarizer."""
+        earlier = self.kept.load("turns", load_turns)
+        if earlier is not None:
+            return earlier
+        turns, levels = self.tools.diarizer(audio), self.heard.levels
+        apart = self.settings.channels == "speakers"
+        if levels is not None and self.settings.channels != "mix":
+            if apart or diarize.one_speaker_a_channel(levels):
+                turns = diarize.by_channel(turns, levels)
+        self.kept.save("turns", lambda file: save_turns(turns, file, self.scratch))
+        return turns
+
+    def found(self, said: _Said) -> Prepared:
+        """All that is known of the recording before anything is encoded."""
+        built, transcript, decoded = said.utterances, said.transcript, self.decoded
+        coverage: tuple[float | None, ...] = (None,) * len(built)
+        if self.has_pictures:
+            shown = self.shown(built)
+            coverage = shown.coverage
+            built = [
+                replace(u, flags=(*u.flags, "face_ambiguous")) if ambiguous else u
+                for u, ambiguous in zip(built, shown.ambiguous, strict=True)
+            ]
+        names = {path.name for path in self.recording.sidecars}
+        return Prepared(
+            utterances=tuple(built),
+            features={},
+            face_coverage=coverage,
+            text_source=transcript.source,
+            language=said.language,
+            flags=tuple(dict.fromkeys((*decoded.flags, *transcript.flags, *said.flags))),
+            duration_s=decoded.duration_s,
+            streams={
+                "audio": media.described(decoded.track) if decoded.track else None,
+                "subtitles": transcript.origin if transcript.source == "embedded" else None,
+            },
+            rate_hz=decoded.track.rate_hz if decoded.track else None,
+            channels=decoded.track.channels if decoded.track else None,
+            beside=said.beside,
+            voices=said.voices,
+            problems=tuple(
+                {"stage": p.stage, "error": p.error, "message": p.message} for p in transcript.problems
+            ),
+            streams_not_used={name: why for name, why in transcript.unused if name not in names},
+            not_used={name: why for name, why in transcript.unused if name in names},
+        )
+
+    def shown(self, built: Sequence[Utterance]) -> faces.SpeakerFaces:
+        """The speakers' faces, chosen once."""
+        if self._shown is None:
+            assert self.seen is not None
+            with self.clock.stage("faces"):
+                self._shown = faces.choose(self.seen.tracks, built, self.heard.audio)
+        return self._shown
+
+    _shown: faces.SpeakerFaces | None = None
+
+    def read(self, built: Sequence[Utterance]) -> list[Utterance]:
+        """The utterances with what the text encoder makes of their languages."""
+        if "text" not in self.tools.encoders:
+            return list(built)
+        return encode.as_read(built, self.tools.setup.encoders["text"], self.tools.setup.text_languages)
+
+    def features(self, modality: str, built: Sequence[Utterance]) -> Features:
+        """What an encoder gives, or gave in an earlier run."""
+        earlier = self.kept.load(modality, lambda file: load_features(file, len(built)))
+        if earlier is not None:
+            return earlier
+        audio = crops = None
+        if modality == "audio":
+            audio = self.heard.audio
+        elif modality == "face" and self.has_pictures:
+            shown = self.shown(built)
+            assert self.seen is not None
+            crops = tuple(self.seen.tracks.crops[rows] for rows in shown.rows)
+        with self.clock.stage(f"encode_{modality}"):
+            features = self.tools.encoders[modality](Evidence(audio, crops), built)
+        self.kept.save(modality, lambda file: save_features(features, file, self.scratch))
+        return features
 
 
 def check_unchanged(task: Task, *, beside: bool) -> None:

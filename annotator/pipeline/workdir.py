@@ -3,6 +3,7 @@
 labels.work/
   lock, lock.shard-i-of-N      there while a run works here
   inputs.json                  content hashes by path, size, times and inode
+  stages/<key>.safetensors     what single stages gave for a recording, see kept.py
   prepared/<key>.safetensors   utterances and features of a recording, before the network
   parts/<key>.parquet          rows of a recording
   failures/<key>.json          why a recording failed, and how often it was tried
@@ -86,6 +87,10 @@ class WorkDir:
     @property
     def _all_scratch(self) -> Path:
         return self.root / "scratch"
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
 
     def prepared_file(self, key: str) -> Path:
         return self.root / "prepared" / f"{key}.safetensors"

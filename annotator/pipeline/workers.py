@@ -148,6 +148,11 @@ class WorkerPool:
     def in_hand(self) -> list[Any]:
         return [w.task for w in self._workers if w.task is not None]
 
+    @property
+    def processes(self) -> list[int]:
+        """Ids of those that are started."""
+        return [w.process.pid for w in self._workers if w.process.pid is not None]
+
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
         self._hand(next((w for w in self._workers if w.task is None), None) or self._start(), task)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, SetupError, UsageError
+from annotator.threads import processors
 from annotator.whisper_files import MODEL, VOCABULARIES, WhisperFiles
 
 from .heard import Piece, Said
@@ -45,7 +46,7 @@ class Engine:
         """Load a model: 8-bit integers on a CPU, half precision on a GPU.
 
         Args:
-            threads: of a CPU; 0 for as many as there are cores.
+            threads: of a CPU, that many batches side by side; 0 for as many as there are processors.
 
         Raises: SetupError if the files are not those of a Whisper.
         """
@@ -215,7 +216,8 @@ def _model(files: WhisperFiles, device: str, threads: int) -> Any:
     kind, _, number = device.partition(":")
     if kind == "auto":
         kind = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-    options: dict[str, Any] = {"inter_threads": 1, "intra_threads": threads}
+    # A batch in one thread: two on one wait for each other at each of many small steps.
+    options: dict[str, Any] = {"inter_threads": threads or processors(), "intra_threads": 1}
     folder = files.whole()
     if folder is None:
         content = {name: files.read(name) for name in (MODEL, "config.json", *VOCABULARIES)}

@@ -9,14 +9,16 @@ runs in a loop.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from annotator import whisper_files
 from annotator.languages import iso_639_1
 from annotator.records import Audio, Media, Transcript, Turn, Word
+from annotator.threads import side_by_side
 from annotator.whisper_files import WhisperFiles
 
 from .engine import STATE_S, Engine, States
@@ -31,6 +33,9 @@ from .heard import (
     words_of,
 )
 from .stretches import Span, Stretch, by_language, stretches
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_BATCH = 4  # more gains nothing on a CPU and costs memory
 # A stretch's own language counts with this probability in this much speech; a language that is spoken less
@@ -60,6 +65,23 @@ class _Heard:
     flags: frozenset[str]
     language: str
     again: tuple[tuple[Span, ...], ...]
+
+
+@dataclass(frozen=True)
+class _First:
+    """What is told of a batch of stretches before the main language is known.
+
+    Args:
+        guesses: the likeliest language of each and its probability.
+        parts: of each, by language where it holds several.
+        understood: what is said in those that are whole and whose language is clear.
+        unclear: states (1, T, d) of those that are whole and whose language is not.
+    """
+
+    guesses: Sequence[tuple[str, float]]
+    parts: Sequence[Mapping[str, Stretch]]
+    understood: Sequence[_Heard]
+    unclear: Mapping[Stretch, States]
 
 
 class Whisper:
@@ -126,30 +148,25 @@ class Whisper:
         expected: dict[Stretch, str] = {}  # the language of each of those
         confirmed: set[Stretch] = set()
         whole: list[Stretch] = []
-        # The second begins when the first has ended, and all parts are there.
-        for batch in chain(_batches(speech, self.batch_size), _batches(parted, self.batch_size)):
-            states = self._states(batch, audio)
-            guesses = self.engine.languages(states)
-            clear: list[int] = []
-            for i, (stretch, (language, probability)) in enumerate(zip(batch, guesses, strict=True)):
-                parts = {} if stretch in expected else self._by_language(stretch, states[i : i + 1], language)
-                if len(parts) > 1:
-                    parted += parts.values()
-                    expected |= {part: name for name, part in parts.items()}
-                    continue
-                whole.append(stretch)
-                seconds[language] += stretch.speech_s * probability
-                if probability >= SURE and stretch.speech_s >= SURE_S:
-                    clear.append(i)
-                    if expected.get(stretch) == language:
+        for phase in (speech, parted):  # the second is there when the first has ended
+            batches = list(_batches(phase, self.batch_size))
+            first = partial(self._first, audio=audio, may_part=phase is not parted)
+            for batch, told in zip(batches, side_by_side(first, batches, self._device), strict=True):
+                for stretch, (language, probability), parts in zip(
+                    batch, told.guesses, told.parts, strict=True
+                ):
+                    if len(parts) > 1:
+                        parted += parts.values()
+                        expected |= {part: name for name, part in parts.items()}
+                        continue
+                    whole.append(stretch)
+                    seconds[language] += stretch.speech_s * probability
+                    if stretch in told.unclear:
+                        if len(kept) < KEPT:
+                            kept[stretch] = told.unclear[stretch]
+                    elif expected.get(stretch) == language:
                         confirmed.add(stretch)
-                elif len(kept) < KEPT:
-                    kept[stretch] = states[i : i + 1].copy()  # a view would keep the whole batch
-            if clear:
-                understood = self._understood(
-                    [batch[i] for i in clear], states[clear], [guesses[i][0] for i in clear]
-                )
-                heard |= {part.stretch: part for part in understood}
+                heard |= {part.stretch: part for part in told.understood}
         main = max(seconds, key=lambda name: seconds[name])
         least = max(CHANGE_S, CHANGE_SHARE * sum(seconds.values()))
         again = [
@@ -166,6 +183,27 @@ class Whisper:
         in_main = sum(part.stretch.speech_s for part in in_order if part.language == main)
         return in_order, main, seconds[main] / in_main
 
+    def _first(self, batch: Sequence[Stretch], audio: Audio, may_part: bool) -> _First:
+        """What a batch tells before the main language is known; its stretches may be of several languages, or
+        are parts of such.
+        """
+        states = self._states(batch, audio)
+        guesses = self.engine.languages(states)
+        parts = [
+            self._by_language(stretch, states[i : i + 1], language) if may_part else {}
+            for i, (stretch, (language, _)) in enumerate(zip(batch, guesses, strict=True))
+        ]
+        whole = [i for i in range(len(batch)) if len(parts[i]) <= 1]
+        clear = [i for i in whole if guesses[i][1] >= SURE and batch[i].speech_s >= SURE_S]
+        understood = (
+            self._understood([batch[i] for i in clear], states[clear], [guesses[i][0] for i in clear])
+            if clear
+            else []
+        )
+        # Copies: a view would keep the whole batch.
+        unclear = {batch[i]: states[i : i + 1].copy() for i in whole if i not in clear}
+        return _First(guesses, parts, understood, unclear)
+
     def _by_language(self, stretch: Stretch, states: States, language: str) -> dict[str, Stretch]:
         """Stretches of one language each, out of one with its states (1, T, d)."""
 
@@ -178,11 +216,18 @@ class Whisper:
 
     def _listen(self, speech: Sequence[Stretch], audio: Audio, language: str) -> list[_Heard]:
         """What is said in stretches, in one language."""
-        return [
-            part
-            for batch in _batches(speech, self.batch_size)
-            for part in self._understood(batch, self._states(batch, audio), [language] * len(batch))
-        ]
+
+        def said(batch: Sequence[Stretch]) -> list[_Heard]:
+            return self._understood(batch, self._states(batch, audio), [language] * len(batch))
+
+        batches = list(_batches(speech, self.batch_size))
+        return [part for parts in side_by_side(said, batches, self._device) for part in parts]
+
+    @cached_property
+    def _device(self) -> torch.device:
+        import torch
+
+        return torch.device("cpu" if self.engine.on_cpu else "cuda")
 
     def _states(self, batch: Sequence[Stretch], audio: Audio) -> States:
         """The encoder's states of stretches: (B, T, d)."""
