@@ -6,6 +6,9 @@
     F = [U^T; U^A; U^V; E_TA; E_AT; E_AV; E_VA; E_TV; E_VT]
 
 The paper gives what F joins but not the order; the order only permutes the next layer's weights.
+
+Letters of shapes: B dialogues, N utterances of the longest (shorter ones are padded), H heads, d the width of
+a vector. Equations are those of arXiv 2501.15063.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ def attend(
     dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Scaled dot-product attention over those utterances that may be keys. A query without any gets zeros.
+    """softmax(scale Q K^T) V  (Vaswani et al. 2017), over those utterances that may be keys.
+
+    A query without any gets zeros.
 
     Args:
         query, key, value: (B, H, N, d).
@@ -88,7 +93,10 @@ def positions(n: int, width: int, like: Tensor) -> Tensor:
 
 
 class CoAttentionBlock(nn.Module):
-    """One direction: a modality queries, another is key and value.
+    """z = q + MHA(LN q, LN kv, LN kv);  E = z + FFN(LN z)  (equations 5-7)
+
+    One direction: a modality queries (q), another is key and value (kv). What stands inside the block the
+    paper leaves open.
 
     Shapes:
         query (B, N, co_width), other (B, N, co_width), keys (B, N) bool -> (B, N, co_width)
@@ -130,7 +138,9 @@ class CoAttentionBlock(nn.Module):
 
 
 class Alignment(nn.Module):
-    """All directions between the modalities of a config, and their join F (equation 8).
+    """F = [U^T; U^A; U^V; E_TA; E_AT; E_AV; E_VA; E_TV; E_VT]  (equation 8)
+
+    All directions between the modalities of a config, and their join.
 
     Shapes:
         unimodal {m: (B, N, width of m)}, keys {m: (B, N) bool} -> (B, N, fused_width)

@@ -132,8 +132,8 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         _compare(about.shapes, wanted, folder / WEIGHTS)
         network = Network(about.config)
     tensors = _read_tensors(folder / WEIGHTS)
-    said = {key: value for key, value in about.header.items() if key != "fingerprint"}
-    if _fingerprint(said, tensors) != about.fingerprint:
+    described = {key: value for key, value in about.header.items() if key != "fingerprint"}
+    if _fingerprint(described, tensors) != about.fingerprint:
         raise CheckpointError(
             f"{folder}: what {HEADER} and {WEIGHTS} hold is not what was saved (its fingerprint differs); "
             "copy both again from where they came"
@@ -210,16 +210,16 @@ def plausible_sets(
         fine: (V, C) calibrated probabilities.
         present: (V, M) bool; ``modalities`` names its columns.
     """
-    found = np.zeros(fine.shape, np.bool_)
+    plausible = np.zeros(fine.shape, np.bool_)
     subsets, rows = np.unique(present, axis=0, return_inverse=True)
     for number, subset in enumerate(subsets):
         entry = calibration.get(subset_key(subset.tolist(), modalities), {}).get("fine", {})
         if "plausible_from" in entry:
             of = np.flatnonzero(rows.ravel() == number)
             # The number is one of such probabilities, and single precision must not part equal ones.
-            found[of] = fine[of] >= entry["plausible_from"] * (1 - TIE)
-            found[of, fine[of].argmax(1)] = True
-    return found
+            plausible[of] = fine[of] >= entry["plausible_from"] * (1 - TIE)
+            plausible[of, fine[of].argmax(1)] = True
+    return plausible
 
 
 def _calibrated(logits: Array, entries: list[Mapping[str, Any]], row: Tensor) -> Array:

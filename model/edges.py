@@ -3,6 +3,8 @@
 Sums over edges run through ``embedding_bag``, which gathers, weighs and adds in one pass. What needs a matrix
 of E rows takes a slice of the columns at a time. Left to autograd, each operation would write and keep
 several such matrices.
+
+Letters of shapes: V utterances, E directed edges, d the width of a vector, n sums.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from model.dropout import draw_mask
 _COLUMNS = 50  # of a slice; wider slices leave the processor's cache, narrower ones cost calls
 
 
-def edge_dot(asked: Tensor, told: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
-    """asked[receiver] . told[sender] of every edge.
+def edge_dot(at_receiver: Tensor, at_sender: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+    """at_receiver[receiver] . at_sender[sender] of every edge.
 
     Shapes:
-        asked (V, d), told (V, d), receivers (E,), senders (E,) -> (E,)
+        at_receiver (V, d), at_sender (V, d), receivers (E,), senders (E,) -> (E,)
     """
-    out: Tensor = _EdgeDot.apply(asked, told, receivers, senders)  # type: ignore[no-untyped-call]
+    out: Tensor = _EdgeDot.apply(at_receiver, at_sender, receivers, senders)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -46,16 +48,18 @@ def drop_and_sum(x: Tensor, weight: Tensor, senders: Tensor, cells: Tensor, n: i
 
 class _EdgeDot(Function):
     @staticmethod
-    def forward(ctx: Any, asked: Tensor, told: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
-        ctx.save_for_backward(asked, told, receivers, senders)
-        return _dot(asked, receivers, told, senders)
+    def forward(
+        ctx: Any, at_receiver: Tensor, at_sender: Tensor, receivers: Tensor, senders: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(at_receiver, at_sender, receivers, senders)
+        return _dot(at_receiver, receivers, at_sender, senders)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        asked, told, receivers, senders = ctx.saved_tensors
-        to_receivers, to_senders = _Sum(receivers, len(asked)), _Sum(senders, len(told))
-        return to_receivers(told, senders, grad), to_senders(asked, receivers, grad), None, None
+        at_receiver, at_sender, receivers, senders = ctx.saved_tensors
+        to_receivers, to_senders = _Sum(receivers, len(at_receiver)), _Sum(senders, len(at_sender))
+        return to_receivers(at_sender, senders, grad), to_senders(at_receiver, receivers, grad), None, None
 
 
 class _DropAndSum(Function):
@@ -89,11 +93,11 @@ class _DropAndSum(Function):
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         scaled, edges = weight * ctx.scale, torch.arange(len(senders), device=x.device)
         sums = []
-        for told, part, keep in zip(_slices(x), _slices(grad), ctx.keep, strict=True):
+        for values, part, keep in zip(_slices(x), _slices(grad), ctx.keep, strict=True):
             rows = keep[:, : part.shape[1]].to(x.dtype).mul_(part.index_select(0, cells))
             sums.append(to_senders(rows, edges, scaled))
             if grad_weight is not None:
-                grad_weight += rows.mul_(told.index_select(0, senders)).sum(-1)
+                grad_weight += rows.mul_(values.index_select(0, senders)).sum(-1)
         if grad_weight is not None:
             grad_weight *= ctx.scale
         return torch.cat(sums, 1), grad_weight, None, None, None, None

@@ -10,6 +10,9 @@ different receivers are dropped independently.
 
 A linear map and a sum commute, so messages are summed for each receiver and relation first and the sums
 transformed after: V R products with a weight matrix in place of E.
+
+Letters of shapes: V utterances of all dialogues of a batch, E directed edges (self-loops among them), R
+relations, d the width of a vector. Equations are those of arXiv 2501.15063.
 """
 
 from __future__ import annotations
@@ -64,7 +67,13 @@ def _no_files() -> Iterator[None]:
 
 
 class EdgeAttention(nn.Module):
-    """Weights of the edges from what both ends say (equation 11); the weights that i receives sum to 1."""
+    """alpha_ij = softmax_j(g_i^T W_e g_j), j in the window of i  (equation 11)
+
+    The weights that i receives sum to 1.
+
+    Shapes:
+        g (V, d) -> alpha (E,)
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -72,14 +81,16 @@ class EdgeAttention(nn.Module):
 
     def forward(self, g: Tensor, graph: Graph) -> Tensor:
         """g (V, width) -> alpha (E,) in the order of the graph's edges, in g's precision."""
-        asked = self.score(g).to(g.dtype)
-        scores = edge_dot(asked, g, graph.receivers, graph.senders)
+        scored = self.score(g).to(g.dtype)
+        scores = edge_dot(scored, g, graph.receivers, graph.senders)
         alpha: Tensor = softmax(scores, graph.receivers, num_nodes=graph.nodes)
         return alpha
 
 
 class WindowConvolution(MessagePassing):  # type: ignore[misc]  # torch_geometric carries no types
-    """Messages dropped, weighted and summed by receiver and relation, then a weight matrix for each relation.
+    """sum_r W_r sum_{j in N_i^r} w_ij drop(x_j)  (the sums of equations 14 and 15)
+
+    Messages dropped, weighted and summed by receiver and relation, then a weight matrix for each relation.
 
     Receivers may fall into groups that have their own relations, as where relations depend on the receiver's
     speaker: relations k r .. k (r + 1) - 1 reach receivers of group r, with k = relations / groups. Each
@@ -162,7 +173,10 @@ class WindowConvolution(MessagePassing):  # type: ignore[misc]  # torch_geometri
 
 
 class SpeakerEncoder(nn.Module):
-    """The two steps: context g and a graph -> h2.
+    """h1_i = ReLU(sum_r sum_j (alpha_ij / c_ir) W_r drop(g_j) + alpha_ii W_0 g_i)  (equation 14)
+    h2_i = ReLU((1 / |N_i|) sum_j W_2 drop(h1_j) + W_2,0 h1_i)  (equation 15)
+
+    The two steps: context g and a graph -> h2.
 
     Shapes:
         g (V, 2 recurrent_width) -> (V, graph_width)
@@ -195,9 +209,9 @@ class SpeakerEncoder(nn.Module):
 
         weight = alpha[:used] * self._inverse_c(edges[1], relation, graph.nodes, g)
         root = drop(g, self.root_drop, self.training)
-        own = alpha[graph.neighbours :].unsqueeze(-1)  # alpha_ii
+        self_weight = alpha[graph.neighbours :].unsqueeze(-1)  # alpha_ii
         received = self.first(g, edges, weight, relation, group)
-        h1 = torch.relu(received + own * self.first_root(root)).to(g.dtype)
+        h1 = torch.relu(received + self_weight * self.first_root(root)).to(g.dtype)
 
         even = torch.ones_like(weight)
         if self.second_step == "mean":

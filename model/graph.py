@@ -3,6 +3,9 @@
 An edge (j, i) carries what utterance j tells utterance i: i receives. The window of i is the ``past``
 utterances before it and the ``future`` ones after it within its dialogue. Time and memory are linear in the
 number of edges.
+
+Letters of shapes: B dialogues, V utterances in all, E directed edges (self-loops among them), R relations, S
+speakers where identity counts (``n_speakers``). Equations are those of arXiv 2501.15063.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ def build_graph(
     relations: Literal["speaker_pair", "same_diff"] = "same_diff",
     n_speakers: int = 2,
 ) -> Graph:
-    """Connect every utterance to those in its window, and to itself (equation 11's edges).
+    """j -> i where i - past <= j <= i + future, within a dialogue  (the edges of equation 11)
+
+    Every utterance is connected to those in its window, and to itself.
 
     Relations, with q = 0 where j is before i and 1 where it is after:
     ``same_diff``: 2 [speaker(i) != speaker(j)] + q, 4 in all;
@@ -98,14 +103,14 @@ def build_graph(
     spoken_by, heard_by = speakers[senders], speakers[receivers]
     if relations == "same_diff":
         kind = (spoken_by != heard_by).long()
-        own = torch.zeros_like(node)
+        self_kind = torch.zeros_like(node)
     else:
         kind = heard_by * n_speakers + spoken_by
-        own = speakers * (n_speakers + 1)
+        self_kind = speakers * (n_speakers + 1)
     return Graph(
         senders=torch.cat((senders, node)),
         receivers=torch.cat((receivers, node)),
-        relations=torch.cat((2 * kind + is_future, 2 * own)),
+        relations=torch.cat((2 * kind + is_future, 2 * self_kind)),
         nodes=nodes,
         neighbours=neighbours,
     )

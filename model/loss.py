@@ -8,6 +8,9 @@ dynamic      L = sum_k w_k L_k, w from the losses' recent rates         Liu et a
 Every L_k is a sum over rows by the weight of those rows. A step whose rows go through the network in parts
 (accumulated batches, several processes) divides by the weights of the whole step, so that its gradient is
 that of one batch with all of them: see :func:`loss_weights`.
+
+Letters of shapes: V utterances of all dialogues of a batch, M modalities, C labels. Equations are those of
+arXiv 2501.15063.
 """
 
 from __future__ import annotations
@@ -54,16 +57,16 @@ def loss_weights(
         previous: (V,) row of the speaker's previous utterance, for the auxiliary task ``shift``.
     """
     fine = _row_weights(fine_target, config, fine_counts)
-    found = {"fine": fine.sum(), "coarse": _row_weights(coarse_target, config, coarse_counts).sum()}
+    weights = {"fine": fine.sum(), "coarse": _row_weights(coarse_target, config, coarse_counts).sum()}
     if config.contrast_weight:
-        found["contrast"] = (fine_target != IGNORED).sum()
+        weights["contrast"] = (fine_target != IGNORED).sum()
     if present is not None and config.unimodal_heads:
         for modality, there in zip(config.modalities, present.T, strict=True):
-            found[f"unimodal {modality}"] = (fine * there).sum()
-            found[f"distillation {modality}"] = there.sum()
+            weights[f"unimodal {modality}"] = (fine * there).sum()
+            weights[f"distillation {modality}"] = there.sum()
     if previous is not None and config.shift_weight:
-        found["shift"] = _with_known_change(previous, fine_target).sum()
-    return found
+        weights["shift"] = _with_known_change(previous, fine_target).sum()
+    return weights
 
 
 def compute_loss(
@@ -77,7 +80,9 @@ def compute_loss(
     task_weights: tuple[float, float] | None = None,
     whole: Mapping[str, Tensor] | None = None,
 ) -> Loss:
-    """The training loss of a batch.
+    """L = alpha L_C + (1 - alpha) L_F, or as the config says  (equations 22-24)
+
+    The training loss of a batch.
 
     Args:
         fine_target, coarse_target: (V,) long, IGNORED (-100) where unlabelled. A head none of whose rows is
@@ -91,11 +96,11 @@ def compute_loss(
     Raises:
         ValueError: something that the config needs is not given.
     """
-    own = loss_weights(
+    of_batch = loss_weights(
         fine_target, coarse_target, config, present=output.present, previous=output.previous,
         fine_counts=fine_counts, coarse_counts=coarse_counts,
     )  # fmt: skip
-    over = {name: weight.clamp(min=1e-12) for name, weight in (own if whole is None else whole).items()}
+    over = {name: weight.clamp(min=1e-12) for name, weight in (of_batch if whole is None else whole).items()}
     fine = _cross_entropy(output.fine, fine_target, config, fine_counts) / over["fine"]
     coarse = _cross_entropy(output.coarse, coarse_target, config, coarse_counts) / over["coarse"]
     if config.loss == "convex":
@@ -110,7 +115,7 @@ def compute_loss(
         if output.log_variances is None:
             raise ValueError("the uncertainty loss needs the network's log_variances")
         # A task without labels in this batch must not move its variance, and a part moves it by its share.
-        share = torch.stack([own[task] / over[task] for task in ("fine", "coarse")])
+        share = torch.stack([of_batch[task] / over[task] for task in ("fine", "coarse")])
         s = output.log_variances
         total = (torch.exp(-s) * torch.stack((fine, coarse)) + share * s / 2).sum()
 
@@ -199,8 +204,8 @@ def _self_distillation(
     cross, divergence = [], []
     for column, modality in enumerate(config.modalities):
         there = output.present[:, column]
-        own = _cross_entropy(heads[modality], target.where(there, IGNORED), config, counts)
-        cross.append(own / over[f"unimodal {modality}"])
+        cross_entropy = _cross_entropy(heads[modality], target.where(there, IGNORED), config, counts)
+        cross.append(cross_entropy / over[f"unimodal {modality}"])
         student = log_softmax(heads[modality].float() / t, -1)
         rows = kl_div(student, teacher, reduction="none", log_target=True).sum(-1) * t * t
         divergence.append((rows * there).sum() / over[f"distillation {modality}"])
@@ -213,13 +218,13 @@ def _contrast(output: Output, prototypes: Tensor, target: Tensor, config: ModelC
     A row is held against the prototypes and its own dialogue, whatever else the batch has. Summed over rows.
     """
     labelled = target != IGNORED
-    own, labels = normalize(output.hidden[labelled].float(), dim=-1), target[labelled]
-    others = torch.cat((own, normalize(prototypes.float(), dim=-1)))
-    similar = own @ others.T / config.contrast_temperature  # (V', V' + C)
+    embedded, labels = normalize(output.hidden[labelled].float(), dim=-1), target[labelled]
+    others = torch.cat((embedded, normalize(prototypes.float(), dim=-1)))
+    similar = embedded @ others.T / config.contrast_temperature  # (V', V' + C)
     apart = torch.eye(*similar.shape, dtype=torch.bool, device=similar.device)
     if output.dialogue is not None:
         dialogue = output.dialogue[labelled]
-        apart[:, : len(own)] |= dialogue[:, None] != dialogue
+        apart[:, : len(embedded)] |= dialogue[:, None] != dialogue
     log_p = log_softmax(similar.masked_fill(apart, float("-inf")), -1)
     kinds = torch.cat((labels, torch.arange(len(prototypes), device=labels.device)))
     positive = (labels[:, None] == kinds) & ~apart

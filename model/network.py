@@ -4,8 +4,11 @@
     beta_i = softmax_j(x_i^T W_b x_j) over the dialogue;  x~ = sum beta x
     l = ReLU(W_l x~ + b), dropout;  fine = Linear(l), coarse = Linear(l)
 
-B dialogues of at most N utterances, V utterances in all. Runs on the CPU (deterministic) and on CUDA, in
-float32, float64 and under bfloat16 autocast.
+Runs on the CPU (deterministic) and on CUDA, in float32, float64 and under bfloat16 autocast.
+
+Letters of shapes: B dialogues of a batch, N utterances of the longest (shorter ones are padded), V utterances
+in all, n utterances of one dialogue, M modalities, C labels, d the width of a vector. Equations are those of
+arXiv 2501.15063.
 """
 
 from __future__ import annotations
@@ -98,10 +101,10 @@ def collate(conversations: Sequence[ConversationLike], modalities: Sequence[str]
     present = np.zeros((*shape, len(modalities)), bool)
     widths: dict[str, int] = {}
     for modality in modalities:
-        found = {c.features[modality].values.shape[1] for c in conversations if modality in c.features}
-        if len(found) > 1:
-            raise ValueError(f"{modality} features have different widths in one batch: {sorted(found)}")
-        widths[modality] = found.pop() if found else 0
+        in_batch = {c.features[modality].values.shape[1] for c in conversations if modality in c.features}
+        if len(in_batch) > 1:
+            raise ValueError(f"{modality} features have different widths in one batch: {sorted(in_batch)}")
+        widths[modality] = in_batch.pop() if in_batch else 0
     features = {m: np.zeros((*shape, widths[m]), np.float32) for m in modalities}
     for row, (conversation, n) in enumerate(zip(conversations, lengths, strict=True)):
         if n == 0:
@@ -133,7 +136,9 @@ def collate(conversations: Sequence[ConversationLike], modalities: Sequence[str]
 
 
 class Classifier(nn.Module):
-    """Attention over the dialogue and the hidden layer l (equations 16-19).
+    """beta_i = softmax_j(x_i^T W_b x_j);  x~_i = sum_j beta_ij x_j;  l_i = ReLU(W_l x~_i + b)
+
+    Equations 16-19. Attention over the utterances j of the dialogue, and the hidden layer l.
 
     Shapes:
         x (B, N, d), mask (B, N) bool, at (V,) flat places of the real utterances -> (V, classifier_width)
@@ -149,14 +154,17 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, at: Tensor) -> Tensor:
         if self.score is not None:
             one_head = x[:, None]
-            asked = self.score(x)[:, None].to(x.dtype)
-            attended = attend(asked, one_head, one_head, mask, span=self.span, scale=1.0)[:, 0]
+            query = self.score(x)[:, None].to(x.dtype)
+            attended = attend(query, one_head, one_head, mask, span=self.span, scale=1.0)[:, 0]
             x = attended if self.kind == "replace" else torch.cat((x, attended), -1)
         return torch.relu(self.hidden(x.flatten(0, 1)[at]))
 
 
 class Network(nn.Module):
-    """Cross-modal context fusion and adaptive graph convolution (arXiv 2501.15063).
+    """F = Alignment(U);  g = BiGRU(F);  h2 = SpeakerEncoder(g);  l = Classifier([g; h2])  (equations 5-21)
+
+    The heads are fine = W l + b and coarse = W' l + b'. Cross-modal context fusion and adaptive graph
+    convolution, arXiv 2501.15063.
 
     The statistics that standardise the features are buffers ``mean_<modality>`` and ``std_<modality>``, 0 and
     1 until :meth:`set_normalisation`.
