@@ -17,6 +17,7 @@ from annotator.pipeline.given import completed, turns_of
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.timing import Stopwatch
+from annotator.pipeline.workers import Allow
 from annotator.records import (
     Audio,
     ChannelLevels,
@@ -86,7 +87,7 @@ def working_limit_s(decoded_s: float) -> float:
     return min(LIMIT_MAX_S, LIMIT_S + LIMIT_S_PER_S * decoded_s)
 
 
-def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
+def make_worker(setup: WorkerSetup) -> Callable[[Task, Allow], dict[str, Any]]:
     """Build the tools of a worker once; returns the function that prepares a recording.
 
     It is given a task, and a function that takes how many seconds the rest of it may take.
@@ -132,9 +133,9 @@ def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]],
             )
         return transcribe.after(transcriber(recording, audio, turns), earlier)
 
-    def prepare(task: Task, allow: Callable[[float], None]) -> dict[str, Any]:
+    def prepare(task: Task, allow: Allow) -> dict[str, Any]:
         recording = task.media
-        clock = Stopwatch()
+        clock = Stopwatch(on_stage=allow.at)
         beside: dict[str, str] = {}
         with_faces = "face" in encoders and recording.has_video
         audio_file = decoded_file(setup.scratch, task.key)
