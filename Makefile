@@ -5,12 +5,13 @@
 # make fuzz    ten minutes of strange transcripts, speaker files, tables and annotated corpora
 # make example a corpus made, fine-tuned on, run and evaluated
 # make install-check   the wheel installed without the lock, and tried (downloads gigabytes)
+# make docs    the documentation as a site, in build/site
 # make lock    resolve the dependencies anew
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench fuzz example install-check lock setup clean
+.PHONY: demo test check bench fuzz example docs install-check lock setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -57,6 +58,11 @@ fuzz: $(READY)
 
 example: $(READY)
 	examples/finetune/run.sh build/example
+
+docs: $(READY)
+	$(BIN)/python docs/reference/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'The documentation is build/site/index.html'
 
 install-check:
 	bash tests/install_check.sh $(PYTHON)

@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_only_the_decoder_opens_a_recording(film: Path, tmp_path: Path) -> None:
     )
     prepare = make_worker(setup)
     task = Task(recording, "key", tmp_path / "prepared.safetensors", media.stamps(recording.path))
-    prepare(task, lambda seconds: None)
+    prepare(task, Mock())
     assert (tmp_path / "prepared.safetensors").exists()
     assert opens.count() == by_decoding
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_what_is_prepared_does_not_depend_on_threads(tmp_path: Path, ffmpeg: str
         )
         out = tmp_path / f"{count}.safetensors"
         task = Task(media.probe(clip), out.stem, out, media.stamps(clip))
-        make_worker(setup)(task, lambda seconds: None)
+        make_worker(setup)(task, Mock())
         found.append((Prepared.load(out), load_file(out)))
     (whole, arrays), (other, others) = found
     assert whole is not None and whole.utterances and any(u.text for u in whole.utterances)

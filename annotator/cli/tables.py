@@ -303,7 +303,8 @@ def run(
     if result.profile is not None:
         say("\n".join(result.profile.lines()))
     if result.stopped_by is not None:
-        raise Stopped(result.stopped_by, "Stopped. The same command goes on from here.")
+        done = f"{result.annotated} of {result.total} recordings were annotated now"
+        raise Stopped(result.stopped_by, f"Stopped; {done}. The same command goes on from here.")
     raise typer.Exit(result.exit_code)
 
 

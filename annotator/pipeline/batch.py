@@ -145,6 +145,7 @@ def _run(
     job = Job(entries, settings, backends, predictor, encoders, folder, work, progress, pool)
     with ExitStack() as held:
         held.callback(job.close)
+        held.enter_context(job.meter)
         if not has_run(work, job.part_settings):
             job.get_ready()
         held.enter_context(output_held(out, settings.shard))
@@ -167,6 +168,7 @@ def _run(
                     "face_detector": backends.face_detector,
                 },
             }
+            job.now = "writing the table"
             # Shards of one output end side by side: the last one to merge must see all.
             others = [{"file": other.file, "reason": other.reason} for other in passed_over]
             with output_merging(out):

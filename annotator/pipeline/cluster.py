@@ -221,6 +221,11 @@ class RayPool:
         return [s.task for s in self._stations if s.task is not None] + list(self._waiting)
 
     @property
+    def at_work(self) -> list[tuple[Any, str | None]]:
+        """Tasks that a place has in hand; nobody hears of their stages over the cluster."""
+        return [(s.task, None) for s in self._stations if s.task is not None]
+
+    @property
     def shifts(self) -> list[Shift]:
         """What each worker has done until its last answer, also those that are no more."""
         return self._ended + [shift for s in self._stations for shift in s.shifts]

@@ -15,8 +15,8 @@ from typing import Any
 
 from annotator import encode, media, table, threads, weights
 from annotator.pipeline.prepared import Prepared
-from annotator.pipeline.profile import Profile
-from annotator.pipeline.progress import Meter, OnProgress
+from annotator.pipeline.profile import PREPARING, Profile
+from annotator.pipeline.progress import Meter, OnProgress, clock
 from annotator.pipeline.recordings import label
 from annotator.pipeline.scan import Entry, Scan
 from annotator.pipeline.signals import Stop
@@ -53,6 +53,8 @@ PASSING = {"changed", "unreadable", "timeout", "decoder_killed"}
 # Flags of a recording that its rows don't inherit: they say what they have, and silent and clipped
 # are found out for each utterance.
 NOT_FOR_ROWS = {"no_audio", "no_video", "silent", "clipped", "speakers_alike"}
+STAGES = {"load": "loading models for", "write": "writing", **{k: f"{v} of" for k, v in PREPARING.items()}}
+MOST_NAMED = 3  # recordings in a message
 MOST_PLAUSIBLE = 3  # labels of an utterance that is not `uncertain`
 
 
@@ -206,6 +208,12 @@ class Job:
         self._tasks: deque[Task] = deque()
         self._deaths: set[str] = set()  # keys of recordings under which a worker has died
         self._pool: Pool | None = None
+        self.meter = Meter(
+            len(self.entries), self.progress, self.doing
+        )  # to be entered by whoever calls `run`
+        self._begun: dict[str, float] = {}  # when a worker got the recording of a key
+        self._took_s = 0.0  # workers, for the recordings of sound_s
+        self.now = ""  # what this process does that takes long
 
     def run(self) -> None:
         """Do what is left to do: every recording ends with a part or a failure, unless stopped."""
@@ -218,8 +226,10 @@ class Job:
                 self.identify(entry)
 
         scan = Scan(identify)
+        meter = self.meter
+        self.stop.waiting_for = self.waiting_for
         try:
-            with self.stop.listening(), Meter(len(self.entries), self.progress) as meter:
+            with self.stop.listening():
                 while self.stop.signal is None and (todo or scans or self._tasks or self.in_hand):
                     while todo and len(scans) < SCAN_AHEAD:
                         entry = todo.popleft()
@@ -364,6 +374,32 @@ class Job:
         self._tasks.append(task)
         return True
 
+    def doing(self) -> str:
+        """What is being done at the moment, for people: the stage and the recording, of several one more."""
+        at_work = self._pool.at_work if self._pool else []
+        if self.now or not at_work:
+            return self.now or "looking at the inputs"
+        (task, stage), *others = at_work
+        file = media.escaped(self._by_key[task.key][0].file)
+        more = f" and {len(others)} more" if others else ""
+        return f"{STAGES.get(stage or '', 'reading')} {file}{more}"
+
+    def waiting_for(self) -> str:
+        """What is in hand, and about how long it takes, by what others have taken for each second."""
+        at_work = self._pool.at_work if self._pool else []
+        if not at_work:
+            return "what is in hand"
+        files = [media.escaped(self._by_key[task.key][0].file) for task, _ in at_work]
+        named = ", ".join(files[:MOST_NAMED]) + (" and more" if len(files) > MOST_NAMED else "")
+        if not self.sound_s:
+            return f"what is in hand ({named})"
+        now, rate = time.monotonic(), self._took_s / self.sound_s
+        left = [
+            self._by_key[task.key][0].duration_s * rate - (now - self._begun.get(task.key, now))
+            for task, _ in at_work
+        ]
+        return f"what is in hand ({named}), about {clock(max(1.0, *left))}"
+
     def hand_out(self, meter: Meter) -> None:
         """Give waiting recordings to idle workers."""
         if not self._tasks or self.stop.signal is not None:
@@ -371,6 +407,7 @@ class Job:
         pool = self._pool or self.get_ready()
         while self._tasks and pool.idle:
             task = self._tasks.popleft()
+            self._begun[task.key] = time.monotonic()
             meter.begun(self._by_key[task.key][0].file)
             pool.submit(task)
 
@@ -396,9 +433,11 @@ class Job:
         )
         self._pool = self.make_pool(self.size, make_worker, setup, reading_limit_s, setup.threads)
         self._pool.start(sum(entry.failure is None for entry in self.entries))
+        self.now = "loading models"
         with self.clock.stage("load"):
             check_encoders(self.predictor, self.encoders, self.folder)
             self.predictor.load()
+        self.now = ""
         return self._pool
 
     def take_in(self, meter: Meter) -> None:
@@ -423,6 +462,7 @@ class Job:
         if outcome.error is None:
             self.clock.add(outcome.result["spent"])
             self.sound_s += outcome.result["duration_s"]
+            self._took_s += time.monotonic() - self._begun[task.key]
             self._ready.append(copies[0])
             return True
         if outcome.details:
@@ -456,7 +496,7 @@ class Job:
 
     def label(self) -> None:
         """Run the network over the prepared recordings together, and write their parts."""
-        begun = time.monotonic()
+        begun, self.now = time.monotonic(), "labelling" if self._ready else ""
         while self._ready:
             entries, recordings = self.next_ready()
             talks = [r.conversations() for r in recordings]
@@ -477,6 +517,7 @@ class Job:
         with self.clock.stage("write"):
             self.work.save_inputs(final=False)
         self.labelling_s += time.monotonic() - begun
+        self.now = ""
 
     def next_ready(self) -> tuple[list[Entry], list[Prepared]]:
         """The next prepared recordings, only as many as the network takes at a time."""

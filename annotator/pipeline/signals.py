@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -19,6 +19,7 @@ class Stop:
     """The first SIGINT or SIGTERM asks to stop after what is in hand; the second stops at once."""
 
     signal: int | None = None
+    waiting_for: Callable[[], str] = lambda: "what is in hand"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -34,7 +35,7 @@ class Stop:
         def on_signal(number: int, _frame: FrameType | None) -> None:
             self.signal = number
             restore()
-            log.warning("Stopping after what is in hand; once more stops at once.")
+            log.warning("Stopping after %s; once more stops at once.", self.waiting_for())
 
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, on_signal)

@@ -27,6 +27,7 @@ from annotator.pipeline.looking import Look, Looker, LookSetup, Seen
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.timing import Stopwatch
+from annotator.pipeline.workers import Allow
 from annotator.records import (
     Audio,
     Evidence,
@@ -99,7 +100,7 @@ def working_limit_s(decoded_s: float) -> float:
     return min(LIMIT_MAX_S, LIMIT_S + LIMIT_S_PER_S * decoded_s)
 
 
-def make_worker(setup: WorkerSetup) -> Callable[[Task, Callable[[float], None]], dict[str, Any]]:
+def make_worker(setup: WorkerSetup) -> Callable[[Task, Allow], dict[str, Any]]:
     """Build the tools of a worker once; returns the function that prepares a recording.
 
     It is given a task, and a function that takes how many seconds the rest of it may take.
@@ -160,11 +161,11 @@ class _InHand:
     for them: the choice of faces, and where something is told after the end of the sound.
     """
 
-    def __init__(self, tools: _Tools, task: Task, allow: Callable[[float], None]) -> None:
+    def __init__(self, tools: _Tools, task: Task, allow: Allow) -> None:
         self.tools, self.task, self.allow = tools, task, allow
         self.settings, self.backends, self.scratch = tools.settings, tools.backends, tools.setup.scratch
         self.recording = task.media
-        self.clock = Stopwatch()
+        self.clock = Stopwatch(on_stage=allow.at)
         self.has_pictures = "face" in tools.encoders and self.recording.has_video
         self.told = task.given is not None and all(u.text is not None for u in task.given)
         self.audio_file = decoded_file(self.scratch, task.key)

@@ -55,10 +55,15 @@ class Stopwatch:
 
     Args:
         processor: the processor seconds so far: :func:`of_process`, :func:`of_thread` or the like.
+        on_stage: told of each stage that begins, but not of those within another.
     """
 
-    def __init__(self, processor: Callable[[], float] = of_process) -> None:
-        self._processor = processor
+    def __init__(
+        self,
+        processor: Callable[[], float] = of_process,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        self._processor, self._on_stage = processor, on_stage
         self._open: list[str] = []
         self._since = Spent()
         self.spent: dict[str, Spent] = {}
@@ -67,6 +72,8 @@ class Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         """The body is this stage's."""
         self._charge()
+        if self._on_stage is not None and not self._open:
+            self._on_stage(name)
         self._open.append(name)
         self.spent.setdefault(name, Spent())
         try:

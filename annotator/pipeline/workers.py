@@ -26,7 +26,17 @@ from annotator.awake import Awake
 from annotator.pipeline.timing import Shift, Spent, of_process
 from annotator.records import AnnotateError, RecordingError, SetupError
 
-Allow = Callable[[float], None]
+
+class Allow(Protocol):
+    """How a task tells the parent what it may take and what it does."""
+
+    def __call__(self, seconds: float) -> None:
+        """Set anew how long the rest of the task may take."""
+
+    def at(self, stage: str) -> None:
+        """Tell which stage of the task begins."""
+
+
 Do = Callable[[Any, Allow], Any]
 
 PR_SET_PDEATHSIG = 1
@@ -39,6 +49,26 @@ class _Allowed:
     """A worker's message: what its task may take from now on."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class _At:
+    """A worker's message: the stage of its task that begins."""
+
+    stage: str
+
+
+class _Line:
+    """:class:`Allow` over a pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def __call__(self, seconds: float) -> None:
+        self._pipe.send(_Allowed(seconds))
+
+    def at(self, stage: str) -> None:
+        self._pipe.send(_At(stage))
 
 
 @dataclass
@@ -64,6 +94,9 @@ class Pool(Protocol):
     def in_hand(self) -> list[Any]: ...
 
     @property
+    def at_work(self) -> list[tuple[Any, str | None]]: ...
+
+    @property
     def shifts(self) -> list[Shift]: ...
 
     def submit(self, task: Any) -> None: ...
@@ -81,6 +114,7 @@ class _Worker:
     shift: Shift | None = None  # None until its tools are made
     since: float = 0.0  # by the pool's clock: when it got its task, was ready for it or was allowed more
     limit_s: float = 0.0  # from then on
+    stage: str | None = None  # of its task
 
 
 class WorkerPool:
@@ -153,12 +187,18 @@ class WorkerPool:
         """Ids of those that are started."""
         return [w.process.pid for w in self._workers if w.process.pid is not None]
 
+    @property
+    def at_work(self) -> list[tuple[Any, str | None]]:
+        """Tasks in hand with their stage: ``load`` while a worker makes its tools, None before any."""
+        busy = [w for w in list(self._workers) if w.task is not None]
+        return [(w.task, "load" if w.shift is None else w.stage) for w in busy]
+
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
         self._hand(next((w for w in self._workers if w.task is None), None) or self._start(), task)
 
     def _hand(self, worker: _Worker, task: Any) -> None:
-        worker.task = task
+        worker.task, worker.stage = task, None
         self._allow(worker, self._limit_s(task))
         try:
             worker.pipe.send(task)
@@ -186,6 +226,8 @@ class WorkerPool:
                 self._lost_starts = 0
             elif isinstance(answer, _Allowed):
                 self._allow(worker, answer.seconds)
+            elif isinstance(answer, _At):
+                worker.stage = answer.stage
             else:
                 *outcome, worker.shift = answer
                 outcomes.append(Outcome(worker.task, *outcome))
@@ -286,9 +328,7 @@ def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any, started: 
     shift = Shift(Spent(time.monotonic() - started, of_process()))
     pipe.send(shift)
 
-    def allow(seconds: float) -> None:
-        pipe.send(_Allowed(seconds))
-
+    allow = _Line(pipe)
     while True:
         idle = time.monotonic()
         try:
