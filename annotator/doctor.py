@@ -134,8 +134,8 @@ class Examination:
         for backend in self.backends:
             head = backend.stage if backend.stage != stage else ""
             stage = backend.stage
-            found = "available" if backend.problem is None else f"not available: {backend.problem}"
-            lines.append(f"  {head:<10} {'*' if backend.taken else ' '} {backend.name:<11} {found}")
+            availability = "available" if backend.problem is None else f"not available: {backend.problem}"
+            lines.append(f"  {head:<10} {'*' if backend.taken else ' '} {backend.name:<11} {availability}")
         lines += ["", "Everything works." if self.works else "A run would not work here."]
         if self.advice:
             lines.append(f"What helps most now: {self.advice.command}\n  ({self.advice.why})")
@@ -152,8 +152,8 @@ def examine() -> Examination:
     device = "cpu" if any(c.name == "GPU" and c.state == "failed" for c in checks) else _device()
     if checks[1].state != "failed":  # else no run begins
         checks.append(recording(SAMPLE, device))
-    found = backends(device)
-    return Examination(_version(), system(), checks, found, advice(checks, found, device))
+    stages = backends(device)
+    return Examination(_version(), system(), checks, stages, advice(checks, stages, device))
 
 
 def system() -> dict[str, Any]:
@@ -224,12 +224,12 @@ def folders() -> Check:
 def decoder() -> Check:
     """Which ffmpeg, and what it is held to."""
     try:
-        found = f"{media.ffmpeg_version()}, {media.ffmpeg_path()}"
+        version = f"{media.ffmpeg_version()}, {media.ffmpeg_path()}"
     except AnnotateError as error:
         return Check("ffmpeg", "failed", str(error), "pip install imageio-ffmpeg")
     abi = media.landlock_abi()
     held = f"Landlock ABI {abi}" if abi else "no Landlock here"
-    return Check("ffmpeg", "ok", f"{found}; in a child process with limits, {held}")
+    return Check("ffmpeg", "ok", f"{version}; in a child process with limits, {held}")
 
 
 def graphics() -> list[Check]:

@@ -86,17 +86,17 @@ def colour_of(label: str) -> int | None:
     return _COLOUR_OF_NAME.get(name, None if kind is None else COLOUR_OF_KIND[kind])
 
 
-def same_label(label: str, known: Sequence[str]) -> str | None:
-    """The one of ``known`` that means the same as ``label``: by its name, else by the usual emotion.
+def same_label(label: str, labels: Sequence[str]) -> str | None:
+    """The one of ``labels`` that means the same as ``label``: by its name, else by the usual emotion.
 
     >>> same_label("mad", ["joy", "anger"])
     'anger'
     """
-    for other in known:
+    for other in labels:
         if _plain(other) == _plain(label):
             return other
     kind = kind_of(label)
-    return next((other for other in known if kind is not None and kind_of(other) == kind), None)
+    return next((other for other in labels if kind is not None and kind_of(other) == kind), None)
 
 
 def _plain(label: str) -> str:

@@ -100,5 +100,5 @@ class Trained:
     @property
     def oracle_test_best(self) -> float | None:
         """The highest weighted F1 of any epoch on the oracle set: what many papers print, not a result."""
-        known = [e.oracle_weighted_f1 for e in self.history if e.oracle_weighted_f1 is not None]
-        return max(known, default=None)
+        scores = [e.oracle_weighted_f1 for e in self.history if e.oracle_weighted_f1 is not None]
+        return max(scores, default=None)

@@ -77,8 +77,8 @@ def _described(spec: Spec, folder: Path | None) -> str:
 
     path = _hf_folder(spec, folder) if spec["name"] == "hf" else None
     versions = "py3langid " + importlib.metadata.version("py3langid")
-    said = json.dumps({k: v for k, v in spec.items() if k != "path"}, sort_keys=True)
-    return content_digest(f"{said} {versions}", path, _text_options(spec, folder)["adapter"])
+    settings = json.dumps({k: v for k, v in spec.items() if k != "path"}, sort_keys=True)
+    return content_digest(f"{settings} {versions}", path, _text_options(spec, folder)["adapter"])
 
 
 def _is_missing(spec: Spec) -> bool:
@@ -123,8 +123,10 @@ def _strength(spec: Spec) -> Strength:
     from .second import Strength
 
     languages, factors = spec.get("languages", []), [spec.get(key, 1.0) for key in STRENGTHS]
-    known = isinstance(languages, list) and all(isinstance(c, str) and iso_639_1(c) == c for c in languages)
-    if not known:
+    all_codes = isinstance(languages, list) and all(
+        isinstance(c, str) and iso_639_1(c) == c for c in languages
+    )
+    if not all_codes:
         raise UsageError('"languages" of a second text encoder are codes of ISO 639-1.')
     if not all(
         isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f <= MOST_STRENGTH for f in factors
@@ -229,8 +231,8 @@ def _kind(modality: str, name: object) -> EncoderKind:
 def versions(encoders: Mapping[str, Spec]) -> dict[str, str]:
     """Packages and versions of those encoders that are not ours, by modality."""
     others = {m: str(spec.get("name")) for m, spec in encoders.items() if spec.get("name") not in ENCODERS}
-    found = kinds.installed() if others else {}
-    return {m: kinds.version(found[name]) if name in found else name for m, name in others.items()}
+    packages = kinds.installed() if others else {}
+    return {m: kinds.version(packages[name]) if name in packages else name for m, name in others.items()}
 
 
 def check_spec(modality: str, spec: Spec) -> None:
