@@ -182,7 +182,7 @@ def report(
     ] = None,
     review: Annotated[
         str | None,
-        typer.Option(metavar="ORDER", help="uncertain: first what teaches the model most when corrected."),
+        typer.Option(metavar="ORDER", help="uncertain: first those over which the model wavers most."),
     ] = None,
 ) -> None:
     """Make a page to look at, listen to and correct in."""
