@@ -354,7 +354,9 @@ def report(
     ] = None,
     review: Annotated[
         ReviewOrder | None,
-        typer.Option(help="Order the utterances to correct. uncertain: most useful to the model first."),
+        typer.Option(
+            help="Order the utterances to correct. uncertain: first those over which the model wavers most."
+        ),
     ] = None,
 ) -> None:
     """Make a page to read, listen to and correct the labels in a browser."""

@@ -1,4 +1,4 @@
-"""Which utterances to look at first: where a person's word teaches the model most."""
+"""Which utterances to look at first: those over which the model wavers most."""
 
 from __future__ import annotations
 
