@@ -404,17 +404,21 @@ class Job:
         """Give waiting recordings to idle workers."""
         if not self._tasks or self.stop.signal is not None:
             return
-        pool = self._pool or self.get_ready()
+        pool = self._pool or self.get_ready(len(self._tasks))
         while self._tasks and pool.idle:
             task = self._tasks.popleft()
             self._begun[task.key] = time.monotonic()
             meter.begun(self._by_key[task.key][0].file)
             pool.submit(task)
 
-    def get_ready(self) -> Pool:
+    def get_ready(self, tasks: int | None = None) -> Pool:
         """Start the workers, and see that the checkpoint can be used, before any recording is worked on.
 
         PyTorch and torch_geometric take seconds, in which the workers load what they need themselves.
+
+        Args:
+            tasks: recordings that workers will have to do, where that is known. Else they are started unless
+                an earlier run has prepared something: it may be all, and each takes seconds to load.
 
         Raises: UsageError, SetupError.
         """
@@ -432,7 +436,10 @@ class Job:
             stages=self.work.stages,
         )
         self._pool = self.make_pool(self.size, make_worker, setup, reading_limit_s, setup.threads)
-        self._pool.start(sum(entry.failure is None for entry in self.entries))
+        if tasks is None:
+            earlier = any(self.work.root.glob("prepared/*"))
+            tasks = 0 if earlier else sum(entry.failure is None for entry in self.entries)
+        self._pool.start(tasks)
         self.now = "loading models"
         with self.clock.stage("load"):
             check_encoders(self.predictor, self.encoders, self.folder)
