@@ -61,7 +61,7 @@ example: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/reference/generate.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo 'The documentation is build/site/index.html'
 
 install-check:

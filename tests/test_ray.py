@@ -192,7 +192,8 @@ def test_a_node_that_differs_or_lacks_the_recording_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A station without Ray around it."""
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)  # put back at the end
+    main = sys.modules["__main__"].__dict__
+    monkeypatch.setitem(main, "__file__", main.get("__file__"))  # a station takes it out: put back at the end
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     asked = settings("local")
     folder = checkpoint_folder("starter")
@@ -209,8 +210,8 @@ def test_a_node_that_differs_or_lacks_the_recording_says_so(
             told = station.work(Task(media, "key", tmp_path / "prepared" / "key.safetensors", {}))
             assert told.outcome.error is None and told.saw is saw
             assert told.prepared == (b"sound" if saw else b"")
-        station._shaping = {**shaping, "encoder_files": {}}
-        assert "differs from this machine in encoder files" in str(station.lacks())
+        station._shaping = {**shaping, "turns": {}}
+        assert "differs from this machine in what finds the speakers" in str(station.lacks())
         station._setup = replace(setup, model_folder=tmp_path / "absent")
         assert "has no" in str(station.lacks())
     finally:

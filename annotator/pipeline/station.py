@@ -25,6 +25,12 @@ from annotator.pipeline.timing import Shift
 from annotator.pipeline.workers import Do, Outcome, WorkerPool
 from annotator.records import SetupError
 
+SHAPES = {  # of shaped_by, for people
+    "look": "what finds faces",
+    "turns": "what finds the speakers",
+    "found": "what finds speakers and words",
+    **{modality: f"the {modality} encoder" for modality in ("text", "audio", "face")},
+}
 SCRATCH = "annotate-station-"  # what its folders in the temporary folder of a node begin with
 
 
@@ -61,7 +67,9 @@ class Station:
         self._node = socket.gethostname()
         sweep(Path(tempfile.gettempdir()))
         self._scratch, self._held = _held_folder()
-        self._pool = WorkerPool(1, make, replace(setup, scratch=self._scratch), limit_s, setup.threads)
+        # What stages give is kept by the run alone, on its own machine.
+        here = replace(setup, scratch=self._scratch, stages=None)
+        self._pool = WorkerPool(1, make, here, limit_s, setup.threads)
 
     def lacks(self) -> str | None:
         """What keeps this node from giving the results of the run's own machine; None where nothing does.
@@ -80,7 +88,11 @@ class Station:
             return f"The node {self._node} can't read the weights ({error})"
         for name, expected in self._shaping.items():
             if own[name] != expected:
-                return f"The node {self._node} differs from this machine in {name.replace('_', ' ')}"
+                what = SHAPES.get(name, name)
+                return (
+                    f"The node {self._node} differs from this machine in {what}: it needs the same packages, "
+                    "weights and checkpoint"
+                )
         return None
 
     def work(self, task: Task) -> Answer:
