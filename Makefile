@@ -3,6 +3,7 @@
 # make check   lint, format, types, who imports whom
 # make bench   speed, memory and accuracy of the parts
 # make fuzz    ten minutes of strange transcripts, speaker files, tables and annotated corpora
+# make mutate  small changes made to the code: how many do its tests notice? hours; SAMPLE=60 in one
 # make example a corpus made, fine-tuned on, run and evaluated
 # make install-check   the wheel installed without the lock, and tried (downloads gigabytes)
 # make docs    the documentation as a site, in build/site
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench fuzz example docs install-check lock setup clean
+.PHONY: demo test check bench fuzz mutate example docs install-check lock setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -55,6 +56,9 @@ bench: $(READY)
 
 fuzz: $(READY)
 	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_tables.py
+
+mutate: $(READY)
+	$(BIN)/python -m benchmarks.mutation --survivors $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(GROUP)
 
 example: $(READY)
 	examples/finetune/run.sh build/example

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # The same examples in every run: what fails is the fault of what was changed. `make fuzz` looks elsewhere.
 settings.register_profile("same", derandomize=True)
+# The first example that fails is enough for benchmarks/mutation.py: no search for the smallest.
+settings.register_profile("first", derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("same")
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +17,9 @@ from model import Checkpoint, ModelConfig, Network, save_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus
 from train.corpus import Corpus
 from train.evaluate import evaluate, probabilities, summarise
-from train.evaluate.asrun import compared
-from train.evaluate.bootstrap import intervals, paired_bootstrap
-from train.evaluate.calibration import calibrate, fit_temperature, subsets
+from train.evaluate.asrun import compared, written
+from train.evaluate.bootstrap import Comparison, intervals, paired_bootstrap
+from train.evaluate.calibration import calibrate, fit_temperature, plausible_from, subsets
 from train.evaluate.logits import hide, predict_logits, restrict
 from train.evaluate.metrics import (
     confusion_matrix,
@@ -27,7 +28,7 @@ from train.evaluate.metrics import (
     score,
     weighted_mean,
 )
-from train.evaluate.report import headline
+from train.evaluate.report import difference, headline, write_report
 
 
 def test_weighted_f1_of_the_published_scores() -> None:
@@ -90,6 +91,44 @@ def test_fitted_temperature_is_the_true_one() -> None:
     assert fit_temperature(logits[:10], target[:10]) is None
 
 
+def test_confidence_bins_hold_their_upper_border() -> None:
+    sure = np.array([0.4, 0.41, 0.41, 0.42, 1.0])
+    found = reliability(np.stack([sure, 1 - sure, 0 * sure], axis=1)[:, [1, 0, 2]], np.array([0, 0, 1, 0, 1]))
+    # 0.4 is the border of the sixth and seventh of fifteen; the larger of a row's two is 0.6, 0.59, 0.58 ...
+    assert {int(k): int(found.count[k]) for k in np.flatnonzero(found.count)} == {8: 4, 14: 1}
+    assert found.confidence[8] == pytest.approx((0.6 + 0.59 + 0.59 + 0.58) / 4)
+    assert (found.accuracy[8], found.accuracy[14], found.confidence[14]) == (0.75, 1.0, 1.0)
+    assert found.ece == pytest.approx(4 / 5 * abs(0.75 - 0.59)), "bins count by what they hold"
+    border = reliability(np.array([[0.8, 0.2], [0.8000001, 0.2]]), np.array([0, 0]))
+    assert np.flatnonzero(border.count).tolist() == [11, 12]
+
+
+def test_one_utterance_is_enough_for_scores() -> None:
+    of = score(np.array([[1, 0], [0, 0]]))
+    assert (of.accuracy, of.weighted_f1, of.macro_f1, of.unweighted_average_recall) == (1, 1, 1, 1)
+    assert (of.per_class[0].precision, of.per_class[0].recall, of.per_class[0].f1) == (1, 1, 1)
+    assert of.per_class[1].precision == of.per_class[1].recall == of.per_class[1].support == 0
+    assert float(weighted_mean([0.5, 1.0], [0, 0])) == 0.0
+    assert float(weighted_mean([0.5, 1.0], [0.25, 0.75])) == 0.875
+
+
+def test_a_temperature_needs_twenty_rows_and_stays_within_its_range() -> None:
+    target = np.arange(20) % 2
+    right, wrong = np.eye(2)[target] / 2, np.eye(2)[1 - target] / 2
+    assert fit_temperature(right[1:], target[1:]) is None
+    assert fit_temperature(right, np.where(np.arange(20) < 1, -1, target)) is None
+    assert fit_temperature(right, target) == pytest.approx(0.05, rel=0.01)  # all right: as sure as can be
+    assert fit_temperature(wrong, target) == pytest.approx(20.0, rel=0.01)
+
+
+def test_the_least_plausible_probability_is_the_tenth_smallest_of_a_hundred() -> None:
+    """(n + 1) / 10 from below, rounded down, so that no fewer than nine in ten new ones are at least it."""
+    for n, place in ((20, 2), (28, 2), (29, 3), (99, 10), (100, 10)):
+        of_true = np.random.default_rng(n).permutation(np.arange(1, n + 1)) / (n + 1)
+        found = np.stack([of_true, 1 - of_true], axis=1)
+        assert plausible_from(found, np.zeros(n, np.int64)) == pytest.approx(place / (n + 1))
+
+
 def test_few_dialogues_make_no_interval() -> None:
     """Five utterances in three dialogues, all right, are no 100.0 (100.0 to 100.0)."""
     right = np.stack([confusion_matrix(np.array([0, 1]), np.array([0, 1]), 3)] * 9)
@@ -122,8 +161,27 @@ def test_bootstrap() -> None:
     assert same.weighted_f1_interval[0] < 0 < same.weighted_f1_interval[1]
     assert paired_bootstrap(good, good, draws=100).p_value == 1.0
     assert paired_bootstrap(bad, good, draws=2000).weighted_f1 == pytest.approx(-better.weighted_f1)
+    assert better.p_value == 2 / 2000, "all draws are on one side: no surer than they can tell"
+    assert better.accuracy_interval is not None and better.accuracy_interval[0] > 0.1
+    assert (better.draws, intervals(good).draws, paired_bootstrap(good, bad).draws) == (2000, 2000, 10_000)
     with pytest.raises(ValueError, match="different dialogues"):
         paired_bootstrap(good, bad[1:])
+    with pytest.raises(ValueError, match="different dialogues"):
+        paired_bootstrap(good[:0], bad[:0])
+
+
+def test_an_interval_is_as_wide_as_theory_says() -> None:
+    """A hundred dialogues of one utterance, half of them right: 1.96 times 5 % to either side."""
+    wrong = np.arange(100) % 2
+    one = np.stack([confusion_matrix(np.array([0]), np.array([w]), 2) for w in wrong])
+    found = intervals(one).scores["accuracy"]
+    assert found == pytest.approx((0.402, 0.598), abs=0.012)
+    assert intervals(one).scores["accuracy"] == found, "the same draws each time"
+    assert intervals(one, seed=1) != intervals(one)
+    other = one[::-1]  # right where the first is wrong
+    of = paired_bootstrap(one, other)
+    assert of.accuracy == 0 and of.accuracy_interval == pytest.approx((-0.196, 0.196), abs=0.02)
+    assert of.p_value is not None and of.p_value > 0.9
 
 
 def test_a_figure_and_its_interval_are_of_one_definition() -> None:
@@ -170,6 +228,135 @@ def test_what_a_run_says_is_scored_as_everything_else() -> None:
     assert found["accuracy"] == 0.5 and found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
     for name, pair in found["intervals"].items():
         assert pair == pytest.approx([found[name]] * 2), name
+    assert found["weighted_f1"] == pytest.approx(2 / 3)
+    assert (found["speaker_accuracy"], found["text_sources"]) == (1.0, {"sidecar": 36})
+    assert list(found["intervals"]) == ["accuracy", "weighted_f1", "macro_f1"]
+    assert written(found) == (
+        "## As a run labels the recordings\n\n"
+        "With the speakers, words and utterances that the tool finds by itself: its true figure. Each of 48 "
+        "labelled utterances in 12 dialogues is held against what the run says over its time.\n\n"
+        "|  | figure | from | to |\n| --- | ---: | ---: | ---: |\n"
+        "| accuracy | 50.00 | 50.00 | 50.00 |\n"
+        "| weighted F1 | 66.67 | 66.67 | 66.67 |\n"
+        "| macro F1 | 44.44 | 44.44 | 44.44 |\n\n"
+        "75.00 % of the labelled utterances were found; the speaker of 100.00 % of those is right. "
+        "Text: 36 rows sidecar.\n"
+    )
+    with pytest.raises(UsageError, match="The model doesn't know proud: fine-tune it on this corpus first"):
+        compared(gold, run, {f"{d}.wav": f"{d}.wav" for d in range(12)}, (*LABELS, "proud"))
+
+
+def test_each_label_is_held_against_what_the_run_says_over_its_time() -> None:
+    """Two people under the run's own names, one of whom it once mistakes for the other."""
+    gold = pl.DataFrame(
+        {
+            "dialogue_id": ["d"] * 5,
+            "recording": ["talk", "talk", "talk", "talk", "other"],
+            "start": [0.0, 4.0, 8.0, 12.0, 0.0],
+            "end": [4.0, 8.0, 12.0, 16.0, 4.0],
+            "speaker": ["Ann", "Ben", "Ann", "Ann", "Ann"],
+            "emotion": ["calm", "glad", "upset", "calm", "calm"],
+        }
+    )
+    rows = [(0.0, 3.0, "S0", "calm"), (3.0, 4.0, "S1", "glad"), (4.0, 6.0, "S1", "glad")]
+    rows += [
+        (6.0, 8.0, "S1", "glad"),
+        (8.0, 9.0, "S0", "calm"),
+        (9.0, 12.0, "S1", "upset"),
+        (16.0, 17.0, "S0", "calm"),
+    ]
+    run = pl.DataFrame(
+        [
+            {"file": "talk.wav", "start": a, "end": b, "speaker": who, "text_source": None}
+            | {f"p_{label}": float(label == emotion) for label in LABELS}
+            for a, b, who, emotion in rows
+        ]
+    )
+    found = compared(gold, run, {"talk": "talk.wav", "other": "other.wav"}, LABELS)
+    assert (found["n"], found["dialogues"], found["accuracy"], found["found"]) == (5, 1, 0.6, 0.6)
+    assert found["speaker_accuracy"] == pytest.approx(2 / 3)
+    assert found["intervals"] == {"accuracy": None, "weighted_f1": None, "macro_f1": None}
+    assert found["text_sources"] == {"None": 7}
+    assert "held against what the run says over its time. Too few dialogues for an interval.\n" in written(
+        found
+    )
+    assert "| accuracy | 60.00 | – | – |" in written(found)
+    silent = compared(gold, run.clear(), {"talk": "talk.wav", "other": "other.wav"}, LABELS)
+    assert (silent["accuracy"], silent["found"], silent["speaker_accuracy"]) == (0.0, 0.0, None)
+    assert "0.00 % of the labelled utterances were found. Text: ." in written(silent)
+
+
+def test_the_report_in_full() -> None:
+    scores = {
+        "accuracy": 0.5,
+        "weighted_f1": 0.25,
+        "macro_f1": 0.2,
+        "unweighted_average_recall": 0.4,
+        "ece": 0.1,
+    }
+    per_class = {"a|b": {"precision": 0.75, "recall": 0.6, "f1": 2 / 3, "support": 5}}
+    sets = {"coverage": 0.9, "plausible": 1.5}
+    metrics: dict[str, Any] = scores | {
+        "n": 5,
+        "dialogues": 3,
+        "model": "trial 1",
+        "corpus": "talks",
+        "split": "test",
+    }
+    metrics |= {
+        "per_class": per_class,
+        "subsets": {"text+audio": scores | sets, "text": scores | dict.fromkeys(sets)},
+    }
+    few = Comparison(0.125, None, -0.0625, None, None, 0)
+    row = "50.00 | 25.00 | 20.00 | 40.00 | 10.00 |"
+    head = "accuracy | weighted F1 | macro F1 | average recall | calibration error |"
+    line = "| --- | ---: | ---: | ---: | ---: | ---: |"
+    assert write_report(metrics, scores, {0.5: scores}, ("trial 2", few)) == "\n\n".join(
+        [
+            "# trial 1 on talks, test",
+            "5 labelled utterances in 3 dialogues; figures in percent. Accuracy is what papers on emotion in "
+            "conversation call weighted accuracy. The calibration error is the expected one over 15 bins of "
+            "equal width.",
+            f"|  | {head}\n{line}\n| emotion | {row}\n| sentiment | {row}",
+            "## Each emotion",
+            "| label | precision | recall | F1 | utterances |\n| --- | ---: | ---: | ---: | ---: |\n"
+            r"| a\|b | 75.00 | 60.00 | 66.67 | 5 |",
+            "![Confusion matrix](confusion.png)",
+            "![Reliability diagram](reliability.png)",
+            "## With some modalities only",
+            "Coverage: the share of utterances whose label is among the plausible ones, nine in ten if all "
+            "is well; and how many those are.",
+            f"| modalities | {head} coverage | plausible |\n{line} ---: | ---: |\n"
+            f"| text+audio | {row} 90.00 | 1.50 |\n| text | {row} – | – |",
+            "## With modalities missing at random",
+            "This share of what was there is hidden, as GCNet does it: one modality of each utterance, drawn "
+            "at random, always stays, so of three at most two thirds are hidden.",
+            f"| rate | {head}\n{line}\n| 0.5 | {row}",
+            "## Against trial 2",
+            "Differences in points; too few dialogues for an interval (10 at least).",
+            "|  | difference | from | to |\n| --- | ---: | ---: | ---: |\n"
+            "| accuracy | 12.50 | – | – |\n| weighted F1 | -6.25 | – | – |\n",
+        ]
+    )
+    many = Comparison(0.125, (0.0, 0.25), -0.0625, (-0.125, 0.0), 0.04, 2000)
+    assert write_report(metrics, None, {}, ("trial 2", many)).endswith(
+        "| text | " + row + " – | – |\n\n## Against trial 2\n\n"
+        "Paired bootstrap over dialogues, 2000 draws; differences in points, 95 % interval.\n\n"
+        "|  | difference | from | to |\n| --- | ---: | ---: | ---: |\n"
+        "| accuracy | 12.50 | 0.00 | 25.00 |\n| weighted F1 | -6.25 | -12.50 | 0.00 |\n\n"
+        "p = 0.0400 that weighted F1 doesn't differ (two-sided).\n"
+    )
+    assert headline(metrics | {"as_run": {"n": 4, "dialogues": 2, "weighted_f1": 0.123}}) == [
+        "test: 5 labelled utterances in 3 dialogues; in percent",
+        "accuracy             50.0",
+        "weighted F1          25.0",
+        "macro F1             20.0",
+        "average recall       40.0",
+        "calibration error    10.0",
+        "as a run labels the recordings (4 labelled utterances in 2 dialogues): weighted F1 12.3",
+    ]
+    assert difference(0.012, (-0.01, 0.034)) == "+1.2 (-1.0 to +3.4)"
+    assert difference(-0.012, None) == "-1.2 (too few dialogues for an interval)"
 
 
 def test_summary_over_seeds() -> None:
@@ -191,7 +378,9 @@ def conversation(n: int, seed: int = 0) -> Conversation:
 
 
 def test_subsets_and_hiding() -> None:
-    assert [len(s) for s in subsets(("text", "audio", "face"))] == [3, 2, 2, 2, 1, 1, 1]
+    assert ["+".join(s) for s in subsets(("text", "audio", "face"))] == [
+        "text+audio+face", "text+audio", "text+face", "audio+face", "text", "audio", "face",
+    ]  # fmt: skip
     whole = conversation(2000)
     only = restrict(whole, ("audio",))
     assert not only.features["text"].present.any()
@@ -247,8 +436,38 @@ def test_a_subset_is_calibrated_on_utterances_that_have_all_of_it(tmp_path: Path
     fine = np.concatenate([c.fine for c in validation])
     there = logits.present[:, 1:]
     expected, other = (fit_temperature(logits.fine[k], fine[k]) for k in (there.all(1), there.any(1)))
-    found = calibrate(net, validation, {})["audio+face"]["fine"]["temperature"]
+    calibration = calibrate(net, validation, {})
+    found = calibration["audio+face"]["fine"]["temperature"]
     assert found == pytest.approx(expected) and found != pytest.approx(other)
+    coarse = np.concatenate([c.coarse for c in validation])
+    assert calibration["audio+face"]["coarse"] == {
+        "temperature": pytest.approx(fit_temperature(logits.coarse[there.all(1)], coarse[there.all(1)])),
+        "bias": None,
+    }
+    assert calibration["audio+face"]["fine"]["bias"] is None and calibration[""] == {}
+    assert list(calibration) == [
+        "text+audio+face", "text+audio", "text+face", "audio+face", "text", "audio", "face", "",
+    ]  # fmt: skip
+    # What is plausible goes by the probabilities after the temperature, of the same utterances.
+    scaled = np.exp(logits.fine[there.all(1)] / found)
+    of_all = scaled / scaled.sum(1, keepdims=True)
+    least = calibration["audio+face"]["fine"]["plausible_from"]
+    assert least == pytest.approx(plausible_from(of_all, fine[there.all(1)]), rel=1e-4)
+
+
+def test_of_nothing_the_prior_is_what_is_told_and_what_is_plausible(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (2, 40, 2))
+    validation = corpus.conversations("validation")
+    prior = {"fine": [0.5, 0.5, 0.0], "coarse": [0.25, 0.25, 0.5]}
+    found = calibrate(network(), validation, prior)[""]
+    assert found["coarse"] == {"temperature": 1e6, "bias": pytest.approx(np.log([0.25, 0.25, 0.5]).tolist())}
+    assert found["fine"]["bias"] == pytest.approx(np.log([0.5, 0.5, 1e-6]).tolist())
+    fine = np.concatenate([c.fine for c in validation])
+    assert found["fine"]["plausible_from"] == plausible_from(
+        np.tile(np.array(prior["fine"], np.float32), (len(fine), 1)), fine
+    )
+    few = calibrate(network(), validation[:1], prior)
+    assert set(few) == {""} and "plausible_from" not in few[""]["fine"]
 
 
 def checkpoint_of(corpus: Corpus, folder: Path, seed: int = 0, **changes: object) -> Path:

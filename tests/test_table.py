@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,7 @@ import pytest
 from annotator import table
 from annotator.pipeline.batch import without_words
 from annotator.read import WORDS
-from annotator.records import Prediction, Utterance
+from annotator.records import SENTIMENT_COLUMNS, SENTIMENTS, Prediction, Utterance, Word
 from annotator.spreadsheet import for_spreadsheet
 
 LABELS = ("neutral", "joy")
@@ -182,6 +183,133 @@ def test_no_rows_is_a_table_with_the_schema() -> None:
 def test_failures_file_has_a_header_when_nothing_failed(tmp_path: Path) -> None:
     table.write_failures(tmp_path / "f.csv", [])
     assert (tmp_path / "f.csv").read_text() == "file,stage,error,message,attempts\n"
+
+
+def test_failures_are_sorted_and_escaped(tmp_path: Path) -> None:
+    row = {"stage": "media", "error": "no_streams", "message": "=It has no sound.", "attempts": 2, "more": 1}
+    table.write_failures(tmp_path / "f.csv", [row | {"file": "b.mp4"}, row | {"file": "a.mp4"}])
+    lines = (tmp_path / "f.csv").read_text().splitlines()
+    assert lines[1:] == [f"{name}.mp4,media,no_streams,'=It has no sound.,2" for name in "ab"]
+
+
+def test_rows_say_what_was_predicted_and_found() -> None:
+    words = (Word(0.5, 1.5, "Oh", confidence=0.25), Word(1.5, 9.0, "no."))
+    utterances = [
+        Utterance(1, 3, 1.0, 2.0, "Ann", 0.5, "Oh no.", 0.25, 0.75, words=words),
+        Utterance(2, 0, 4.0, 5.0, "Ben", None, None, None, None),
+    ]
+    emotion = np.array([[0.25, 0.75], [0.875, 0.125]], np.float32)
+    sentiment = np.array([[0.125, 0.25, 0.625], [0.5, 0.25, 0.25]], np.float32)
+    used = np.array([[True, False, True], [False, True, False]])
+    alone = np.full((2, 3, 2), np.nan, np.float32)
+    alone[0, 0], alone[0, 2] = (0.75, 0.25), (0.375, 0.625)
+    plausible = np.array([[True, True], [True, False]])
+    found = table.rows(
+        "f" * 64,
+        utterances,
+        Prediction(emotion, sentiment, used, alone, plausible),
+        LABELS,
+        text_source="whisper",
+        language="de",
+        face_coverage=[0.5, float("nan")],
+        quality=[["clipped"], ["silent", "too_short"]],
+        model="trial 2",
+    )
+    first = {
+        "file_id": "f" * 64,
+        "dialogue_id": 1,
+        "utterance_id": 3,
+        "start": 1.0,
+        "end": 2.0,
+        "speaker": "Ann",
+        "speaker_confidence": 0.75,
+        "overlap": 0.5,
+        "text": "Oh no.",
+        # A word's times lie within its utterance's.
+        "words": [
+            {"start": 1.0, "end": 1.5, "text": "Oh", "confidence": 0.25},
+            {"start": 1.5, "end": 2.0, "text": "no.", "confidence": None},
+        ],
+        "text_source": "whisper",
+        "language": "de",
+        "asr_confidence": 0.25,
+        "emotion": "joy",
+        "confidence": 0.75,
+        "p_neutral": 0.25,
+        "p_joy": 0.75,
+        "sentiment": SENTIMENTS[2],
+        **dict(zip(SENTIMENT_COLUMNS.values(), (0.125, 0.25, 0.625), strict=True)),
+        "plausible": ["joy", "neutral"],
+        "text_emotion": "neutral",
+        "text_confidence": 0.75,
+        "audio_emotion": None,
+        "audio_confidence": None,
+        "face_emotion": "joy",
+        "face_confidence": 0.625,
+        "has_text": True,
+        "has_audio": False,
+        "has_face": True,
+        "face_coverage": 0.5,
+        "quality": ["clipped"],
+        "model": "trial 2",
+    }
+    assert found.row(0, named=True) == first
+    second = found.row(1, named=True)
+    unknown = ("speaker_confidence", "overlap", "text", "words", "text_source", "language", "face_coverage")
+    assert [second[name] for name in unknown] == [None] * len(unknown)
+    assert (second["emotion"], second["confidence"], second["sentiment"]) == ("neutral", 0.875, SENTIMENTS[0])
+    assert (second["plausible"], second["quality"]) == (["neutral"], ["silent", "too_short"])
+
+
+def test_rows_are_in_order_of_file_start_and_number() -> None:
+    """Whatever the order of the parts, and of rows within them."""
+    first, last = part("a" * 64), part("b" * 64).reverse()
+    whole = table.merge([("z.mp4", last), ("a.mp4", first)], LABELS)
+    again = table.merge([("a.mp4", first), ("z.mp4", last)], LABELS)
+    assert whole.equals(again)
+    assert whole["file"].to_list() == ["a.mp4"] * len(TEXTS) + ["z.mp4"] * len(TEXTS)
+    assert whole["utterance_id"].to_list() == [*range(len(TEXTS))] * 2
+    together = first.with_columns(pl.lit(1.0).alias("start"), pl.lit(0, pl.Int32).alias("dialogue_id"))
+    mixed = together.sample(fraction=1.0, shuffle=True, seed=1)
+    assert table.merge([("a.mp4", mixed)], LABELS)["utterance_id"].to_list() == [*range(len(TEXTS))]
+    later = mixed.with_columns((9 - pl.col("utterance_id")).cast(pl.Int32).alias("dialogue_id"))
+    assert table.merge([("a.mp4", later)], LABELS)["utterance_id"].to_list() == [*range(len(TEXTS))][::-1]
+
+
+def test_a_part_is_read_as_written_or_not_at_all(tmp_path: Path) -> None:
+    file_id, path = "a" * 64, tmp_path / "key.parquet"
+    facts = {"file_id": file_id, "duration_s": 1.5, "name": "Zoë"}
+    table.write_part(path, part(), facts, voices={"SPEAKER_01": "y", "SPEAKER_00": "x"})
+    found = table.read_part(path, file_id, LABELS)
+    assert found is not None and found.rows.equals(part())
+    assert found.facts == facts and found.voices == {"SPEAKER_00": "x", "SPEAKER_01": "y"}
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert table.read_part(path, "b" * 64, LABELS) is None, "of another recording"
+    assert table.read_part(path, file_id, (*LABELS, "anger")) is None, "of another model"
+    other = tmp_path / "other.parquet"
+    other.write_bytes(path.read_bytes())
+    assert table.read_part(other, file_id, LABELS) is None, "under another key"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"quote", b"quota", 1))
+    assert table.read_part(path, file_id, LABELS) is None, "damaged"
+    path.write_bytes(content[: len(content) // 2])
+    assert table.read_part(path, file_id, LABELS) is None, "cut off"
+    assert table.read_part(tmp_path / "none.parquet", file_id, LABELS) is None
+    table.write_part(path, part(), {**facts, "file_id": "b" * 64})
+    assert table.read_part(path, file_id, LABELS) is None, "facts of another recording"
+    table.write_part(path, part("b" * 64), facts)
+    assert table.read_part(path, file_id, LABELS) is None, "rows of another recording"
+    table.write_part(path, part(texts=[]), facts)
+    empty = table.read_part(path, file_id, LABELS)
+    assert empty is not None and len(empty.rows) == 0 and empty.voices == {}
+    with pytest.raises(ValueError, match="Out of range float"):
+        table.write_part(path, part(), {"file_id": file_id, "duration_s": float("nan")})
+
+
+def test_the_ending_says_how_a_table_is_written(tmp_path: Path) -> None:
+    whole = table.merge([("x.mp4", part())], LABELS)
+    table.write_table(whole, tmp_path / "t.CSV", {})
+    assert (tmp_path / "t.CSV").read_text(encoding="utf-8").startswith("file,file_id,")
 
 
 def test_a_line_tells_of_recordings_without_words() -> None:

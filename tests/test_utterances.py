@@ -489,3 +489,367 @@ def test_a_marked_change_of_speaker_cuts_a_given_turn() -> None:
         (0.5, 3.5, "Anna", "Hello. Well."),
         (3.5, 6.0, "Anna", "Hello!"),
     ]
+
+
+# ---- thresholds, each at the last value on either side; eighths of a second are exact
+
+
+def one_after_other(*lengths: float, of: dict[int, str] | None = None, cues: int | None = None) -> list[Word]:
+    """Words without a pause, called by their number or as ``of`` has it; a new cue before word ``cues``."""
+    edges = np.cumsum([0.0, *lengths])
+    return [
+        Word(float(a), float(b), (of or {}).get(i, f"w{i}"), cue=None if cues is None else int(i >= cues))
+        for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
+    ]
+
+
+def starts(utterances: list[Utterance]) -> list[float]:
+    return [u.start for u in utterances]
+
+
+@pytest.mark.parametrize(("gap", "utterances"), [(0.5, 1), (0.625, 2)])
+def test_a_pause_longer_than_pause_s_ends_an_utterance(gap: float, utterances: int) -> None:
+    settings = UtteranceSettings(pause_s=0.5)
+    words = transcript(Word(0.0, 1.0, "a"), Word(1.0 + gap, 3.0, "b"))
+    assert len(build([], words, 9.0, settings)) == utterances
+    turns = [Turn(0.0, 1.0, "A"), Turn(1.0 + gap, 3.0, "A")]
+    assert len(build(turns, Transcript(), 9.0, settings)) == utterances
+    kept = build(turns, Transcript(), 9.0, UtteranceSettings(same_turn_s=0.5), given=True)
+    assert len(kept) == utterances
+
+
+@pytest.mark.parametrize(
+    ("other", "utterances"),
+    [((1.0, 1.5), 2), ((0.5, 1.5), 2), ((1.25, 1.75), 2), ((0.25, 1.5), 1), ((1.25, 2.0), 1)],
+)
+def test_only_what_falls_between_two_words_or_turns_keeps_them_apart(
+    other: tuple[float, float], utterances: int
+) -> None:
+    """By its middle, from the end of the first to the start of the second."""
+    words = [Word(0.0, 1.0, "a", "A"), Word(*other, "mhm", "B"), Word(1.5, 2.5, "b", "A")]
+    built = build([], transcript(*words), 9.0)
+    assert sum(u.speaker == "A" for u in built) == utterances
+    turns = sorted(Turn(w.start, w.end, w.speaker or "") for w in words)
+    assert sum(u.speaker == "A" for u in build(turns, Transcript(), 9.0)) == utterances
+
+
+def test_a_word_inside_a_longer_one_does_not_end_it() -> None:
+    words = [Word(0.0, 5.0, "looong"), Word(1.0, 2.0, "in"), Word(5.5, 6.0, "after")]
+    assert [(u.start, u.end, u.text) for u in build([], transcript(*words), 9.0)] == [
+        (0.0, 6.0, "looong in after")
+    ]
+    apart = [*words[:2], Word(9.0, 9.5, "late"), Word(10.0, 10.5, "later")]
+    assert [(u.start, u.end) for u in build([], transcript(*apart), 20.0)] == [(0.0, 5.0), (9.0, 10.5)]
+
+
+def test_a_marked_change_of_speaker_starts_an_utterance_of_the_same_voice() -> None:
+    words = [Word(0.0, 1.0, "Yes?"), Word(1.0, 2.0, "No", change=True), Word(2.0, 3.0, "never.")]
+    assert [u.text for u in build([], transcript(*words), 9.0)] == ["Yes?", "No never."]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "end", "cut"),
+    [
+        ((1.0, 1.0, 1.0, 1.0, 0.5, 0.5), 3, True),
+        ((1.0, 1.0, 1.0, 0.875, 0.5, 0.5), 3, False),  # not long yet
+        ((1.0, 1.0, 1.0, 1.0, 0.5, 0.375), 3, False),  # what is left would be too short
+        ((1.0, 1.0, 1.0, 1.0, 2.0), 3, False),  # and would be a single word
+    ],
+)
+def test_a_long_utterance_ends_with_its_sentence(lengths: tuple[float, ...], end: int, cut: bool) -> None:
+    for text in ("so.", "so!", 'so?"', "so。」"):
+        built = build([], transcript(*one_after_other(*lengths, of={end: text})), 20.0)
+        assert starts(built) == ([0.0, 4.0] if cut else [0.0])
+
+
+def test_length_counts_from_the_last_cut() -> None:
+    words = one_after_other(*[1.0] * 12, of={3: "four.", 5: "six.", 8: "nine."})
+    assert starts(build([], transcript(*words), 20.0)) == [0.0, 4.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("word", "at", "cut"),
+    [
+        ("plain", 9, 6.0),
+        ("stop.", 7, 4.0),
+        ("stop.", 6, 6.0),
+        ("stop.", 15, 8.0),
+        ("comma,", 9, 5.0),
+        ("comma,", 8, 6.0),
+        ("comma，", 13, 7.0),
+    ],
+)
+def test_too_long_speech_is_cut_near_an_even_share_rather_at_a_stop_or_comma(
+    word: str, at: int, cut: float
+) -> None:
+    """Twelve seconds where ten are allowed. A stop may be 2.4 s off the middle, a comma 1.2 s."""
+    settings = UtteranceSettings(max_length_s=10.0, long_s=100.0)
+    words = one_after_other(*[0.5] * 24, of={at: word})
+    assert starts(build([], transcript(*words), 20.0, settings)) == [0.0, cut]
+
+
+@pytest.mark.parametrize(("cue", "cut"), [(11, 5.5), (13, 6.5), (10, 6.0), (14, 6.0)])
+def test_too_long_speech_is_rather_cut_where_a_cue_ends(cue: int, cut: float) -> None:
+    settings = UtteranceSettings(max_length_s=10.0, long_s=100.0)
+    words = one_after_other(*[0.5] * 24, cues=cue)
+    assert starts(build([], transcript(*words), 20.0, settings)) == [0.0, cut]
+
+
+@pytest.mark.parametrize(("gap", "cut"), [(0.25, 5.25), (0.0625, 6.0)])
+def test_too_long_speech_is_rather_cut_at_a_gap(gap: float, cut: float) -> None:
+    settings = UtteranceSettings(max_length_s=10.0, long_s=100.0)
+    words = [Word(i * 0.5, i * 0.5 + 0.5, "w") for i in range(24)]
+    words = [*words[:10], *(replace(w, start=w.start + gap, end=w.end + gap) for w in words[10:])]
+    built = build([], transcript(*words), 20.0, settings)
+    expected = cut if gap == 0.25 else 6.0 + gap
+    assert starts(built) == [0.0, expected]
+
+
+def test_speech_just_as_long_as_allowed_is_not_cut() -> None:
+    settings = UtteranceSettings(max_length_s=10.0, long_s=100.0)
+    assert starts(build([], transcript(*one_after_other(*[0.5] * 20)), 20.0, settings)) == [0.0]
+    assert starts(build([], transcript(*one_after_other(12.0)), 20.0, settings)) == [0.0], "a single word"
+    # No part is shorter than a second where that can be, though a sentence ends there.
+    words = one_after_other(0.25, 0.25, *[0.5] * 22, of={1: "yes."})
+    assert min(u.end - u.start for u in build([], transcript(*words), 20.0, settings)) > 1.0
+
+
+@pytest.mark.parametrize(
+    ("word", "span"),
+    [
+        ((4.0, 4.0), (4.0, 4.01)),  # nothing lasts no time
+        ((-2.0, 1.0), (0.0, 1.0)),
+        ((9.0, 12.0), (9.0, 10.0)),
+        ((9.999, 12.0), (9.99, 10.0)),
+        ((12.0, 13.0), (12.0, 13.0)),  # behind the end: the length is wrong, not the word
+    ],
+)
+def test_times_lie_within_the_recording(word: tuple[float, float], span: tuple[float, float]) -> None:
+    (built,) = build([], transcript(Word(*word, "a")), 10.0)
+    assert (built.start, built.end) == pytest.approx(span, abs=1e-9)
+    assert "too_short" in built.flags or built.end - built.start >= 0.4
+
+
+def test_flags_hold_below_or_above_their_thresholds_not_at_them() -> None:
+    settings = UtteranceSettings(too_short_s=0.5, uncertain=0.75, overlapped=0.5)
+    turns = [
+        Turn(0.0, 0.5, "A", 0.75),
+        Turn(5.0, 5.375, "B", 0.625),
+        Turn(10.0, 12.0, "C"),
+        Turn(11.0, 15.0, "D"),
+    ]
+    built = {u.speaker: u.flags for u in build(turns, Transcript(), 20.0, settings)}
+    assert built == {
+        "A": ("no_transcript",),
+        "B": ("no_transcript", "too_short", "speaker_uncertain"),
+        "C": ("no_transcript",),
+        "D": ("no_transcript",),
+    }
+    nearer = [*turns[:3], Turn(10.875, 15.0, "D")]
+    assert "overlapped" in {u.speaker: u.flags for u in build(nearer, Transcript(), 20.0, settings)}["C"]
+
+
+@pytest.mark.parametrize(
+    ("word", "speaker"),
+    [
+        ((3.5, 4.5), "SPEAKER_01"),  # as far from both: the one before
+        ((3.625, 4.625), "SPEAKER_02"),
+        ((3.375, 4.375), "SPEAKER_01"),
+    ],
+)
+def test_a_word_between_two_turns_goes_to_the_nearer(word: tuple[float, float], speaker: str) -> None:
+    turns = [Turn(0.0, 3.0, "SPEAKER_01"), Turn(5.0, 6.0, "SPEAKER_02")]
+    built = build(turns, transcript(Word(*word, "a")), 9.0)
+    assert [u.speaker for u in built if u.text] == [speaker]
+
+
+@pytest.mark.parametrize(("end", "speaker"), [(8.0, "SPEAKER_02"), (7.875, "SPEAKER_01")])
+def test_a_turn_further_than_reach_s_has_no_part_in_a_word(end: float, speaker: str) -> None:
+    turns = [Turn(0.0, 1.0, "SPEAKER_01"), Turn(10.0, 11.0, "SPEAKER_02")]
+    words = [Word(0.0, 1.0, "first"), Word(end - 1, end, "second")]
+    built = build(turns, transcript(*words), 20.0, UtteranceSettings(untold_s=100.0))
+    assert [u.speaker for u in built] == ["SPEAKER_01", speaker]
+
+
+def test_where_two_sound_alike_the_speaker_before_goes_on() -> None:
+    turns = [Turn(0.0, 6.0, "SPEAKER_01"), Turn(2.0, 4.0, "SPEAKER_00"), Turn(4.0, 8.0, "SPEAKER_00")]
+    words = one_after_other(*[1.0] * 8)
+    assert told(build(turns, transcript(*words), 9.0)) == [
+        ("SPEAKER_01", "w0 w1 w2 w3 w4 w5"),
+        ("SPEAKER_00", "w6 w7"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        ([("Anna", 1.0)], "Anna"),
+        ([("Anna", 0.875)], "SPEAKER_00"),
+        ([("Anna", 0.25)] * 3, "Anna"),
+        ([("Anna", 0.25)] * 2, "SPEAKER_00"),
+        ([("Anna", 3.0), ("Ben", 2.0)], "Anna"),
+        ([("Anna", 2.875), ("Ben", 2.125)], "SPEAKER_00"),
+        ([("Ben", 0.5), ("Anna", 4.0), ("Ben", 0.5)], "Anna"),
+    ],
+)
+def test_a_voice_takes_the_name_it_is_mostly_heard_under(named: list[tuple[str, float]], name: str) -> None:
+    """Three words or a second at least, and three fifths of its named time."""
+    words = one_after_other(*(length for _, length in named))
+    words = [replace(word, speaker=who) for word, (who, _) in zip(words, named, strict=True)]
+    built = build([Turn(0.0, 8.0, "SPEAKER_00"), Turn(20.0, 24.0, "SPEAKER_00")], transcript(*words), 30.0)
+    assert built[-1].speaker == name and built[-1].start == 20.0
+
+
+def test_two_labels_may_be_one_person_and_numbers_that_are_taken_stay_so() -> None:
+    turns = [Turn(0.0, 2.0, "SPEAKER_00"), Turn(3.0, 5.0, "SPEAKER_01"), Turn(10.0, 12.0, "SPEAKER_01")]
+    words = [Word(0.0, 2.0, "a", "Anna"), Word(3.0, 5.0, "b", "Anna")]
+    assert {u.speaker for u in build(turns, transcript(*words), 20.0)} == {"Anna"}
+    turns = [Turn(0.0, 2.0, "SPEAKER_02"), Turn(10.0, 12.0, "SPEAKER_00"), Turn(14.0, 16.0, "SPEAKER_01")]
+    words = [Word(0.0, 2.0, "a", "SPEAKER_00")]
+    built = build(turns, transcript(*words), 20.0)
+    assert [u.speaker for u in built] == ["SPEAKER_00", "SPEAKER_03", "SPEAKER_01"]
+
+
+@pytest.mark.parametrize(("length", "speakers"), [(1.0, {"A"}), (1.125, {"A", "B"})])
+def test_a_change_of_speaker_for_one_short_word_of_a_cue_is_a_glitch(
+    length: float, speakers: set[str]
+) -> None:
+    words = one_after_other(1.0, 1.0, length, 1.0, 1.0, cues=99)
+    turns = [Turn(0.0, 2.0, "A"), Turn(2.0, 2.0 + length, "B"), Turn(2.0 + length, 9.0, "A")]
+    found = build(turns, transcript(*words), 9.0, UtteranceSettings(untold_s=99.0))
+    assert {u.speaker for u in found} == speakers
+
+
+def test_the_last_word_of_a_cue_belongs_to_it_unless_a_sentence_ended_before() -> None:
+    turns = [Turn(0.0, 3.0, "A"), Turn(3.0, 4.0, "B")]
+    words = one_after_other(1.0, 1.0, 1.0, 1.0, cues=99)
+    assert told(build(turns, transcript(*words), 4.0)) == [("A", "w0 w1 w2 w3")]
+    ended = one_after_other(1.0, 1.0, 1.0, 1.0, of={2: "so?"}, cues=99)
+    assert told(build(turns, transcript(*ended), 4.0)) == [("A", "w0 w1 so?"), ("B", "w3")]
+    # Two cues of one word each are no cue of two.
+    two = [replace(w, cue=i) for i, w in enumerate(one_after_other(1.0, 1.0))]
+    assert told(build([Turn(0.0, 1.0, "A"), Turn(1.0, 2.0, "B")], transcript(*two), 2.0)) == [
+        ("A", "w0"),
+        ("B", "w1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stops", "first"),
+    [((3,), 4), ((6,), 7), ((2,), 3), ((1,), 5), ((7,), 5), ((3, 5), 4), ((2, 4), 5), ((3, 6), 4)],
+)
+def test_a_change_moves_to_the_nearest_end_of_a_sentence(stops: tuple[int, ...], first: int) -> None:
+    """The voices change before the sixth word; a second to either side is within reach, the earlier first."""
+    words = one_after_other(*[0.5] * 10, of={i: f"w{i}." for i in stops}, cues=99)
+    turns = [Turn(0.0, 2.5, "A"), Turn(2.5, 5.0, "B")]
+    settings = UtteranceSettings(snap_s=1.0, long_s=99.0)
+    built = build(turns, transcript(*words), 5.0, settings)
+    assert [(u.speaker, len(u.words)) for u in built] == [("A", first), ("B", 10 - first)]
+
+
+def test_each_change_within_a_cue_moves_between_the_two_beside_it() -> None:
+    """A, B and A again; the only end of a sentence lies before the second change, and B keeps two words."""
+    words = one_after_other(*[0.5] * 10, of={3: "w3.", 6: "w6."}, cues=99)
+    turns = [Turn(0.0, 2.5, "A"), Turn(2.5, 4.0, "B"), Turn(4.0, 5.0, "A")]
+    built = build(turns, transcript(*words), 5.0, UtteranceSettings(snap_s=2.0, long_s=99.0))
+    assert [(u.speaker, len(u.words)) for u in built] == [("A", 4), ("B", 3), ("A", 3)]
+    late = one_after_other(*[0.5] * 10, of={8: "w8."}, cues=99)
+    built = build(turns, transcript(*late), 5.0, UtteranceSettings(snap_s=2.0, long_s=99.0))
+    assert [(u.speaker, len(u.words)) for u in built] == [("A", 5), ("B", 4), ("A", 1)]
+
+
+def test_a_word_that_lasts_no_time_has_the_speaker_who_speaks_then() -> None:
+    turns = [Turn(0.0, 2.0, "SPEAKER_00"), Turn(2.0, 4.0, "SPEAKER_01")]
+    built = build(turns, transcript(Word(0.0, 1.0, "a"), Word(2.0, 2.0, "b")), 4.0)
+    assert told(built)[:2] == [("SPEAKER_00", "a"), ("SPEAKER_01", "b")]
+
+
+def test_a_given_turn_after_one_whose_words_are_other_peoples_is_kept() -> None:
+    words = transcript(*spoken(0.5, "good morning", speaker="Ann"), *spoken(4.0, "and to you", speaker="Ben"))
+    turns = [Turn(0.2, 6.0, "SPEAKER_00"), Turn(8.0, 9.0, "SPEAKER_01")]
+    built = build(turns, words, 12.0, given=True)
+    assert (built[-1].start, built[-1].end, built[-1].speaker) == (8.0, 9.0, "SPEAKER_01")
+
+
+@pytest.mark.parametrize(("gap", "speakers"), [(0.375, ["A", "B"]), (0.25, ["B"])])
+def test_a_recognised_sentence_breaks_at_a_pause_of_break_s(gap: float, speakers: list[str]) -> None:
+    words = one_after_other(1.0, 1.0, 1.0, 1.0, 1.0, cues=99)
+    words = [replace(w, confidence=0.5) for w in words]
+    words = [*words[:2], *(replace(w, start=w.start + gap, end=w.end + gap) for w in words[2:])]
+    turns = [Turn(0.0, 2.0, "A"), Turn(2.0, 9.0, "B")]
+    settings = UtteranceSettings(break_s=0.375, untold_s=99.0)
+    assert [u.speaker for u in build(turns, transcript(*words), 9.0, settings)] == speakers
+
+
+@pytest.mark.parametrize(("left", "right", "with_first"), [(0.5, 0.5, True), (0.5, 0.375, False)])
+def test_a_lonely_word_of_a_recognised_sentence_goes_with_the_nearer_part(
+    left: float, right: float, with_first: bool
+) -> None:
+    at = 2.0 + left
+    words = [Word(0, 1, "a"), Word(1, 2, "b"), Word(at, at + 1, "c")]
+    words += [Word(at + 1 + right, at + 2 + right, "d"), Word(at + 2 + right, at + 3 + right, "e")]
+    heard = transcript(*(replace(w, confidence=0.5, cue=0) for w in words))
+    turns = [Turn(0.0, 2.25, "A"), Turn(2.25, at + 1.125, "C"), Turn(at + 1.125, 9.0, "B")]
+    built = build(turns, heard, 9.0, UtteranceSettings(untold_s=99.0))
+    assert told(built) == ([("A", "a b c"), ("B", "d e")] if with_first else [("A", "a b"), ("B", "c d e")])
+
+
+def test_names_and_times_of_turns_are_mended() -> None:
+    turns = [Turn(-3.0, 1.0, " A "), Turn(2.0, math.inf, "B"), Turn(4.0, 4.0, "C"), Turn(5.0, 99.0, " ")]
+    built = build(turns, Transcript(), 10.0)
+    assert [(u.start, u.end, u.speaker) for u in built] == [(0.0, 1.0, "A"), (5.0, 10.0, "SPEAKER_00")]
+    unknown = build([Turn(5.0, 12.0, "A")], Transcript(), 0.0)
+    assert [(u.start, u.end) for u in unknown] == [(5.0, 12.0)], "the length of the recording is not known"
+
+
+def test_more_than_two_hundred_turns_at_once_are_refused() -> None:
+    crowd = [Turn(0.0, 1.0, f"S{i}") for i in range(201)]
+    assert len(build(crowd[:200], Transcript(), 1.0)) == 200
+    with pytest.raises(RecordingError, match="More than 200 turns are at the same moment") as caught:
+        build(crowd, Transcript(), 1.0)
+    assert (caught.value.stage, caught.value.error) == ("utterances", "too_many")
+
+
+@pytest.mark.parametrize(("start", "inside"), [(1.25, True), (1.375, False), (3.375, False), (3.5, True)])
+def test_a_word_close_to_a_given_turn_is_in_it(start: float, inside: bool) -> None:
+    """By its middle, half a second to either side."""
+    turns = [Turn(0.0, 1.0, "A"), Turn(4.25, 6.0, "A")]
+    built = build(turns, transcript(Word(start, start + 0.5, "a", "A")), 9.0, given=True)
+    assert len(built) == (2 if inside else 3)
+    if inside:
+        assert [u.text for u in built] == (["a", None] if start < 3 else [None, "a"])
+
+
+@pytest.mark.parametrize(("end", "utterances"), [(3.5, 2), (3.375, 1)])
+def test_speech_that_no_word_tells_of_has_to_last(end: float, utterances: int) -> None:
+    """Two seconds, from half a second behind the last word on."""
+    built = build([Turn(0.0, end, "A")], transcript(Word(0.0, 1.0, "a", "A")), 9.0)
+    assert len(built) == utterances
+    if utterances == 2:
+        assert (built[1].start, built[1].end, built[1].text) == (1.5, 3.5, None)
+
+
+def test_speech_between_words_is_what_lies_half_a_second_from_each() -> None:
+    words = [Word(2.5, 3.0, "a", "A"), Word(3.5, 4.0, "b", "A"), Word(8.0, 9.0, "c", "A")]
+    built = build([Turn(0.0, 12.0, "A")], transcript(*words), 20.0)
+    assert [(u.start, u.end, u.text) for u in built] == [
+        (0.0, 2.0, None),
+        (2.5, 4.0, "a b"),
+        (4.5, 7.5, None),
+        (8.0, 9.0, "c"),
+        (9.5, 12.0, None),
+    ]
+
+
+def test_turns_are_not_joined_beyond_the_longest_utterance() -> None:
+    turns = [Turn(0.0, 8.0, "A"), Turn(8.5, 15.0, "A")]
+    assert starts(build(turns, Transcript(), 20.0)) == [0.0]
+    assert starts(build([turns[0], Turn(8.5, 15.125, "A")], Transcript(), 20.0)) == [0.0, 8.5]
+    within = [Turn(0.0, 8.0, "A"), Turn(2.0, 4.0, "A"), Turn(8.5, 9.0, "A")]
+    assert [(u.start, u.end) for u in build(within, Transcript(), 20.0)] == [(0.0, 9.0)]
+
+
+def test_words_of_a_given_turn_that_is_cut_go_to_the_part_that_holds_their_middle() -> None:
+    words = one_after_other(*[1.0] * 20)
+    built = build([Turn(0.0, 20.0, "A")], transcript(*words), 20.0, given=True)
+    assert [len(u.words) for u in built] == [10, 10] and starts(built) == [0.0, 10.0]
