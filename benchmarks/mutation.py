@@ -90,6 +90,11 @@ class Tried:
         return sum(status in KILLED for status in self.status.values())
 
     @property
+    def late(self) -> int:
+        """Killed ones whose tests took too long: where these are many, the tests hang by themselves."""
+        return sum(status == "timeout" for status in self.status.values())
+
+    @property
     def share(self) -> float:
         return self.killed / len(self.status)
 
@@ -123,11 +128,13 @@ def prepare(group: str) -> Path:
         + [f"--deselect={test}" for test in LEFT_OUT],
         "use_git_change_detection": ["false"],
         "track_dependencies": ["false"],
+        # Forks of a process that has run no test: polars and torch hang in a fork of one that has.
+        "process_isolation": ["forkserver"],
         # Processor seconds, so that a busy machine doesn't count: four times what the tests take, and four.
         "timeout_multiplier": ["2"],
         "timeout_constant": ["1"],
     }
-    lines = [f"{name}=\n" + "".join(f"    {value}\n" for value in many) for name, many in settings.items()]
+    lines = [f"{name} = " + "\n    ".join(values) + "\n" for name, values in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\n" + "".join(lines))
     return folder
 
@@ -186,13 +193,13 @@ def main() -> int:
     if unknown:
         parser.error(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
 
-    print(f"{'group':12} {'mutants':>8} {'run':>5} {'killed':>7} {'survived':>9}   killed, in percent")
+    print(f"{'group':12} {'mutants':>8} {'run':>5} {'killed':>7} {'late':>5} {'survived':>9}   percent")
     figures: dict[str, dict[str, float]] = {}
     for group in given.groups or GROUPS:
         tried = try_group(group, given.sample, given.seed, given.only)
         run = len(tried.status)
         percent, error = 100 * tried.share, 100 * tried.error
-        counts = f"{tried.mutants:8} {run:5} {tried.killed:7} {run - tried.killed:9}"
+        counts = f"{tried.mutants:8} {run:5} {tried.killed:7} {tried.late:5} {run - tried.killed:9}"
         print(f"{group:12} {counts}   {percent:.1f} +- {error:.1f}", flush=True)
         if given.survivors:
             for name, diff in tried.diffs.items():
@@ -201,6 +208,7 @@ def main() -> int:
             "mutants": tried.mutants,
             "run": run,
             "killed": tried.killed,
+            "late": tried.late,
             "percent": round(percent, 1),
             "standard_error": round(error, 1),
         }

@@ -196,7 +196,7 @@ def test_rows_say_what_was_predicted_and_found() -> None:
     words = (Word(0.5, 1.5, "Oh", confidence=0.25), Word(1.5, 9.0, "no."))
     utterances = [
         Utterance(1, 3, 1.0, 2.0, "Ann", 0.5, "Oh no.", 0.25, 0.75, words=words),
-        Utterance(2, 0, 4.0, 5.0, "Ben", None, None, None, None),
+        Utterance(2, 0, 4.0, 5.0, "Ben", np.nan, None, np.nan, np.nan),
     ]
     emotion = np.array([[0.25, 0.75], [0.875, 0.125]], np.float32)
     sentiment = np.array([[0.125, 0.25, 0.625], [0.5, 0.25, 0.25]], np.float32)
@@ -255,7 +255,8 @@ def test_rows_say_what_was_predicted_and_found() -> None:
     }
     assert found.row(0, named=True) == first
     second = found.row(1, named=True)
-    unknown = ("speaker_confidence", "overlap", "text", "words", "text_source", "language", "face_coverage")
+    unknown = ["speaker_confidence", "overlap", "text", "words", "text_source", "language", "face_coverage"]
+    unknown += ["asr_confidence"]
     assert [second[name] for name in unknown] == [None] * len(unknown)
     assert (second["emotion"], second["confidence"], second["sentiment"]) == ("neutral", 0.875, SENTIMENTS[0])
     assert (second["plausible"], second["quality"]) == (["neutral"], ["silent", "too_short"])
