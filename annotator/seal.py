@@ -30,15 +30,14 @@ def close(path: Path, blank: str) -> None:
 
     Raises: ValueError when it is not there exactly once.
     """
-    content = bytearray(path.read_bytes())
-    if content.count(blank.encode()) != 1:
-        raise ValueError(f"{path} was not written with a place for its hash")
-    at = content.index(blank.encode()) + len(_MARK)
-    content[at : at + _DIGITS] = b"0" * _DIGITS
-    digest = hashlib.sha256(content).hexdigest().encode()
-    with open(path, "r+b") as file:
-        file.seek(at)
-        file.write(digest)
+    word = blank.encode()
+    with open(path, "r+b") as file, mmap(file.fileno(), 0) as content:  # it may be larger than memory
+        at = content.find(word)
+        if at < 0 or content.find(word, at + 1) >= 0:
+            raise ValueError(f"{path} was not written with a place for its hash")
+        at += len(_MARK)
+        content[at : at + _DIGITS] = b"0" * _DIGITS
+        content[at : at + _DIGITS] = hashlib.sha256(content).hexdigest().encode()
 
 
 def is_whole(whole: bytes | mmap) -> bool:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from annotator import faces, media
-from annotator.pipeline.batch import run
+from annotator.pipeline.batch import choose_backends, run
+from annotator.pipeline.job import files_behind, shaped_by
 from annotator.pipeline.looking import Look, Looker, LookSetup, Seen
+from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.stages import Task, WorkerSetup, make_worker
+from annotator.records import RecordingError
 from annotator.settings import RunSettings
 from annotator.weights import checkpoint_folder
 from model.checkpoint import load_checkpoint, save_checkpoint
@@ -105,3 +112,57 @@ def test_pictures_are_looked_at_again_where_the_process_dies(clip: Path, tmp_pat
     seen, again = found
     assert seen is not None and again is not None and seen.watched.count == again.watched.count > 50
     assert (seen.tracks.crops == again.tracks.crops).all() and len(seen.tracks.crops) > 20
+
+
+def test_what_a_stage_gave_of_another_content_is_not_kept(tmp_path: Path, ffmpeg: str) -> None:
+    """A recording that is overwritten after it was hashed, and then put back."""
+    talk = CLIP.with_name("call.m4a")
+    short, long, file = tmp_path / "short.wav", tmp_path / "long.wav", tmp_path / "talk.wav"
+    for made, seconds in ((short, "2"), (long, "5")):
+        run_ffmpeg(ffmpeg, "-i", str(talk), "-t", seconds, "-ar", "16000", str(made))
+    shutil.copy(short, file)
+    settings = RunSettings(transcriber="none", modalities=("audio",), offline=True, device="cpu")
+    folder = checkpoint_folder("starter")
+    backends = choose_backends(settings, "cpu")
+    (tmp_path / "scratch").mkdir()
+    setup = WorkerSetup(
+        settings, backends, {}, folder, tmp_path / "scratch", 1,
+        shaping=shaped_by(settings, backends, {}, folder), stages=tmp_path / "stages",
+    )  # fmt: skip
+    worker = make_worker(setup)
+
+    def prepared(stamps: Mapping[Path, Sequence[int]]) -> Prepared:
+        out = tmp_path / "prepared" / "key.safetensors"
+        worker(Task(media.probe(file), "key", out, stamps, content=media.content_hash(short)), Mock())
+        found = Prepared.load(out)
+        assert found is not None
+        return found
+
+    stamps = media.stamps(file)
+    shutil.copy(long, file)
+    with pytest.raises(RecordingError, match="changed"):
+        prepared(stamps)
+    assert not list((tmp_path / "stages").glob("*"))
+    shutil.copy(short, file)
+    assert prepared(media.stamps(file)).duration_s == pytest.approx(2.0, abs=0.1)
+    assert list((tmp_path / "stages").glob("*")) and not list((tmp_path / "scratch").iterdir())
+
+
+def test_files_that_an_encoder_reads_shape_what_it_gives(tmp_path: Path) -> None:
+    model = tmp_path / "roberta"
+    model.mkdir()
+    for file in (model / "model.safetensors", tmp_path / "a.safetensors", tmp_path / "table.bin"):
+        file.write_bytes(b"1")
+    (tmp_path / "model.json").write_text("{}")
+    specs: dict[str, dict[str, Any]] = {
+        "hf": {"name": "hf", "path": "roberta"},
+        "second": {"name": "minilm", "second": {"name": "hf", "path": str(model)}},
+        "listed": {"name": "minilm", "weights": ["a.safetensors"]},
+        "of another package": {"name": "loudness"},
+    }
+    before = {name: files_behind(spec, tmp_path) for name, spec in specs.items()}
+    assert before["of another package"].keys() == {"a.safetensors", "table.bin"}
+    for file in (model / "model.safetensors", tmp_path / "a.safetensors", tmp_path / "table.bin"):
+        file.write_bytes(b"2")
+    for name, spec in specs.items():
+        assert files_behind(spec, tmp_path) != before[name], name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import shutil
 import sys
 import time
 from collections import deque
@@ -44,8 +45,15 @@ SHAPING_LIBRARIES = (
     "transformers",
     "opensmile",
     "ctranslate2",
+    "opencv-python-headless",
     "py3langid",
+    "pyannote.audio",
+    "torchaudio",
 )
+NETWORK_FILES = {
+    "model.json",
+    "model.safetensors",
+}  # of a checkpoint: they shape its parts, not what is prepared
 SCAN_AHEAD = 8  # recordings hashed and probed before they are needed
 NAMING = {".rttm", ".ctm"}  # endings of files beside a recording that may be of several, by their names
 # Faults that need not lie in the recording: a busy or failing machine, a decoder that was killed.
@@ -115,7 +123,6 @@ def shaped_by(
         "dialogue_gap": s.dialogue_gap,
         "modalities": s.modalities,
     }
-    files = {p.name: p for p in weights.files_of(folder, ".safetensors") if p.name != "model.safetensors"}
     return {
         "look": look,
         "turns": turns,
@@ -125,9 +132,7 @@ def shaped_by(
                 "found": found,
                 "encoder": spec,
                 "versions": encode.versions({modality: spec}),
-                "files": {
-                    name: media.content_hash(files[name]) for name in sorted(named_in(spec) & set(files))
-                },
+                "files": files_behind(spec, folder),
                 "languages": text_languages if modality == "text" else None,
             }
             for modality, spec in encoders.items()
@@ -135,10 +140,26 @@ def shaped_by(
     }
 
 
+def files_behind(spec: Mapping[str, Any], folder: Path) -> dict[str, str | None]:
+    """SHA-256 of the files that an encoder reads: those beside the checkpoint that its description names, all
+    of them for an encoder of another package, and the folder of a Hugging Face model.
+    """
+    beside = {path.name: path for path in folder.iterdir() if path.is_file()}
+    ours = spec.get("name") in encode.ENCODERS
+    names = named_in(spec) & set(beside) if ours else set(beside) - NETWORK_FILES
+    found: dict[str, str | None] = {name: media.content_hash(beside[name]) for name in sorted(names)}
+    for one in (spec, spec.get("second")):
+        if isinstance(one, Mapping) and one.get("name") == "hf" and isinstance(one.get("path"), str):
+            found[one["path"]] = weights.tree_hash(folder / one["path"])
+    return found
+
+
 def named_in(spec: Any) -> set[str]:
     """All texts in an encoder's description; names of files beside the checkpoint are among them."""
     if isinstance(spec, Mapping):
         return {name for value in spec.values() for name in named_in(value)}
+    if isinstance(spec, list | tuple):
+        return {name for value in spec for name in named_in(value)}
     return {spec} if isinstance(spec, str) else set()
 
 
@@ -478,7 +499,10 @@ class Job:
             raise outcome.error
         if outcome.error.stage == "worker":  # killed, it has not cleaned up after itself
             for left in self.work.scratch.glob(f"*{task.key}*"):
-                left.unlink(missing_ok=True)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
         if outcome.died and task.key not in self._deaths:
             self._deaths.add(task.key)
             log.warning("%s: %s Trying once more.", media.escaped(copies[0].file), outcome.error.message)

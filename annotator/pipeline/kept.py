@@ -11,6 +11,7 @@ speakers anew, and a run that was killed goes on within a recording.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from annotator import diarize, media
+from annotator.files import Unwritable, rename
 from annotator.pipeline.prepared import Arrays, of_sealed, save_sealed
 from annotator.pipeline.workdir import hash_json
 from annotator.records import Features, Media, Turn
+
+log = logging.getLogger("annotator")
 
 Kind = TypeVar("Kind")
 Shaping = Mapping[str, Any]  # of each stage: all that decides what it gives, beside the recording
@@ -68,9 +72,26 @@ class Kept:
         return None if file is None or self._fresh else read(file)
 
     def save(self, stage: str, write: Callable[[Path], None]) -> None:
+        """Keep what ``write`` puts into a file. A disk that is full for it costs a later run some time."""
         file = self.file(stage)
         if file is not None:
-            write(file)
+            try:
+                write(file)
+            except Unwritable as error:
+                log.warning("What a stage gave is not kept: %s", error)
+
+    def take(self, stage: str, made: Path) -> Path:
+        """Keep a finished file, named as the stage's. Returns where it is then: where it was, if it can't."""
+        file = self.file(stage)
+        if file is None:
+            return made
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rename(made, file)
+        except OSError as error:
+            log.warning("What a stage gave is not kept: %s", error.strerror)
+            return made
+        return file
 
 
 def sound_order(recording: Media, language: str | None, track: str | None) -> list[int]:

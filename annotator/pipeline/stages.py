@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -169,7 +170,7 @@ class _InHand:
         self.has_pictures = "face" in tools.encoders and self.recording.has_video
         self.told = task.given is not None and all(u.text is not None for u in task.given)
         self.audio_file = decoded_file(self.scratch, task.key)
-        self.look_file = self.scratch / f"{task.key}.look.safetensors"
+        self.own = self.scratch / f"{task.key}.hand"  # the folder of what is being written
         self.looks = False  # the other process has its pictures in hand
         self.kept = Kept(None, None, None, (), (), False)
 
@@ -177,6 +178,7 @@ class _InHand:
         """All stages; what they give is written where the task says."""
         task, tools = self.task, self.tools
         try:
+            self.own.mkdir(parents=True, exist_ok=True)
             self.kept = Kept(
                 tools.setup.shaping,
                 tools.setup.stages,
@@ -185,7 +187,6 @@ class _InHand:
                 sound_order(self.recording, self.settings.language, self.settings.audio_track),
                 self.settings.fresh,
             )
-            self.look_file = self.kept.file("look") or self.look_file
             found = self.kept.load("found", Prepared.load)
             said = self.listen() if found is None else None
             utterances = said.utterances if said is not None else list(found.utterances) if found else []
@@ -195,7 +196,7 @@ class _InHand:
             if found is None:
                 assert said is not None
                 found = self.found(said)
-                self.kept.save("found", lambda file: found.save(file, self.scratch))
+                self.keep("found", lambda file: found.save(file, self.own))
             if "face" in tools.encoders:
                 features["face"] = self.features("face", found.utterances)
             prepared = replace(
@@ -206,7 +207,7 @@ class _InHand:
             )
             with self.clock.stage("write"):
                 check_unchanged(task, beside=not self.told)
-                prepared.save(task.out, self.scratch)
+                prepared.save(task.out, self.own)
         except RecordingError:
             check_unchanged(
                 task, beside=not self.told
@@ -216,8 +217,7 @@ class _InHand:
             if self.looks:  # something else went wrong: nobody waits for the pictures
                 tools.looker.close()
             self.audio_file.unlink(missing_ok=True)
-            if self.kept.file("look") is None:
-                self.look_file.unlink(missing_ok=True)
+            shutil.rmtree(self.own, ignore_errors=True)
         return {"duration_s": found.duration_s, "spent": self.clock.spent}
 
     @cached_property
@@ -242,16 +242,33 @@ class _InHand:
         if not self.has_pictures:
             return None
         self.look()
+        file = self.kept.file("look")
         if self.looks:
             self.allow(reading_limit_s(self.task))
             spent = self.tools.looker.spent()
             self.looks = False
             self.clock.add(spent)
-        seen = Seen.load(self.look_file)
+            check_unchanged(self.task, beside=not self.told)
+            file = self.kept.take("look", self.look_file)
+        seen = Seen.load(file) if file is not None else None
         if seen is None:
             raise RecordingError("worker", "damaged", "What was seen of it was damaged: run again.")
         self.allow(working_limit_s(seen.watched.end_s))
         return seen
+
+    @property
+    def look_file(self) -> Path:
+        """Where the other process writes. A kept file is known by its name, too."""
+        kept = self.kept.file("look")
+        return self.own / (kept.name if kept is not None else "look.safetensors")
+
+    def keep(self, stage: str, write: Callable[[Path], None]) -> None:
+        """Keep what a stage gave for later runs, if it is of the content that was hashed.
+
+        Raises: RecordingError (``changed``).
+        """
+        check_unchanged(self.task, beside=not self.told)
+        self.kept.save(stage, write)
 
     def look(self) -> None:
         """Have the pictures looked at in the other process, if nobody has."""
@@ -375,7 +392,7 @@ class _InHand:
         if levels is not None and self.settings.channels != "mix":
             if apart or diarize.one_speaker_a_channel(levels):
                 turns = diarize.by_channel(turns, levels)
-        self.kept.save("turns", lambda file: save_turns(turns, file, self.scratch))
+        self.keep("turns", lambda file: save_turns(turns, file, self.own))
         return turns
 
     def found(self, said: _Said) -> Prepared:
@@ -443,7 +460,7 @@ class _InHand:
             crops = tuple(self.seen.tracks.crops[rows] for rows in shown.rows)
         with self.clock.stage(f"encode_{modality}"):
             features = self.tools.encoders[modality](Evidence(audio, crops), built)
-        self.kept.save(modality, lambda file: save_features(features, file, self.scratch))
+        self.keep(modality, lambda file: save_features(features, file, self.own))
         return features
 
 

@@ -190,8 +190,9 @@ class WorkerPool:
     @property
     def at_work(self) -> list[tuple[Any, str | None]]:
         """Tasks in hand with their stage: ``load`` while a worker makes its tools, None before any."""
-        busy = [w for w in list(self._workers) if w.task is not None]
-        return [(w.task, "load" if w.shift is None else w.stage) for w in busy]
+        # Another thread asks, so each is looked at once.
+        every = [(w.task, "load" if w.shift is None else w.stage) for w in list(self._workers)]
+        return [(task, stage) for task, stage in every if task is not None]
 
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
