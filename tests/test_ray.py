@@ -226,6 +226,71 @@ def test_without_the_package_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch)
             pass
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "address"),
+    [
+        (None, None, None),
+        (None, "", None),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", "10.0.0.2:6379"),
+        ("10.0.0.2:6379", "local", "10.0.0.2:6379"),
+        ("auto", None, "auto"),
+        ("auto", "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("auto", "local", None),
+        ("local", None, None),
+        ("local", "10.0.0.1:6379", None),
+        (None, "local", None),
+    ],
+)
+def test_local_is_no_address(
+    option: str | None, variable: str | None, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given to Ray as one, it starts a Ray that other machines reach."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert cluster.address_of(settings("ray").model_copy(update={"ray_address": option})) == address
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("no place")])
+def test_a_program_is_left_as_it_was(fault: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler of SIGTERM, and what tells Ray that it is alone; a stand-in does to them what Ray does."""
+    constants = sys.modules["ray._private.ray_constants"]
+    seen: list[tuple[str, object]] = []
+
+    def start(**options: object) -> None:
+        seen.append((os.environ[cluster.ALONE], constants.ENABLE_RAY_CLUSTER))
+        assert options["address"] == "local" and options["include_dashboard"] is False
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        late = Path(str(options["_temp_dir"])) / "logs"
+        late.mkdir()
+        if fault is not None:
+            raise fault
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.delenv(cluster.ALONE, raising=False)
+    monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    ended: list[bool] = []
+    monkeypatch.setattr(ray, "shutdown", lambda *, wait_for_processes=False: ended.append(wait_for_processes))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: cluster.LOOPBACK)
+    before = signal.getsignal(signal.SIGTERM)
+    if fault is None:
+        with cluster.connected(settings("ray")) as found:
+            assert found == Cluster(3, 0)
+            assert signal.getsignal(signal.SIGTERM) is before, "it is the run's from the start on"
+    else:
+        with pytest.raises(SetupError, match="can't be started on this machine: no place"):
+            with cluster.connected(settings("ray")):
+                pass
+    assert seen == [("0", False)] and signal.getsignal(signal.SIGTERM) is before
+    assert cluster.ALONE not in os.environ
+    assert constants.ENABLE_RAY_CLUSTER is True
+    assert ended == [True], "its daemons are waited for"
+
+
 def test_an_address_without_the_engine_is_refused() -> None:
     with pytest.raises(UsageError, match="--engine ray"):
         load_settings(None, {"ray_address": "auto"})
