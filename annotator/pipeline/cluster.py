@@ -22,7 +22,6 @@ from typing import Any
 from annotator import offline, threads
 from annotator.device import resolve_device
 from annotator.files import written_whole
-from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
 from annotator.pipeline.station import Answer, Station
 from annotator.pipeline.timing import Shift
@@ -260,11 +259,9 @@ class RayPool:
     def _place(self) -> None:
         import ray
 
-        s = self.setup
-        shaping = shaped_by(s.settings, s.backends, s.encoders, s.model_folder, s.text_languages)
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         station = ray.remote(Station).options(num_cpus=self.threads_each, num_gpus=self.gpus_each)
-        actor: Any = station.remote(self.make, s, self.limit_s, shaping, environment)
+        actor: Any = station.remote(self.make, self.setup, self.limit_s, environment)
         self._stations.append(_Placed(actor, actor.lacks.remote()))
 
     @property
@@ -292,6 +289,10 @@ class RayPool:
         if len(self._stations) < self.size and not any(s.ready and s.task is None for s in self._stations):
             self._place()
         self._assign()
+
+    def withdraw(self) -> None:
+        """Take back tasks that no station has begun: a place for them may never come."""
+        self._waiting.clear()
 
     def _assign(self) -> None:
         for station in self._stations:
