@@ -24,6 +24,7 @@ from annotator.pipeline.cluster import Cluster, RayPool, _Placed
 from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
 from annotator.pipeline.station import SCRATCH, Station, sweep, temporary_folders
+from annotator.pipeline.timing import Shift, Spent
 from annotator.pipeline.workers import Allow, Do, Outcome
 from annotator.predict import Predictor
 from annotator.records import Media
@@ -235,6 +236,17 @@ def test_a_run_that_waits_for_a_place_can_be_stopped(
     result = run([folder / "0.wav"], tmp_path / "labels.parquet", asked, progress=False)
     assert result.exit_code == 130 and result.table is None and result.annotated == 0
     assert result.profile is not None and result.profile.processors == 6400
+
+
+def test_what_stations_did_is_told_when_they_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is made when the pool is closed."""
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    setup = WorkerSetup(settings("ray"), choose_backends(settings("ray"), "cpu"), {}, Path(), Path(), 1)
+    pool = RayPool(2, make_copier, setup, lambda task: 600.0, 1)
+    done = Shift(Spent(9.0, 6.0), Spent(5.0, 2.0), 1.0, 3)
+    pool._stations += [_Placed(None, None, shifts=(done,)), _Placed(None, None)]
+    pool.close(kill=True)
+    assert pool.shifts == [done]
 
 
 def make_copier(setup: WorkerSetup) -> Do:

@@ -384,6 +384,7 @@ class RayPool:
         for station in self._stations:
             with suppress(ray.exceptions.RayError):
                 ray.kill(station.actor)
+            self._ended += station.shifts
         self._stations.clear()
         self._waiting.clear()
 
