@@ -6,23 +6,26 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from annotator import RunSettings, SetupError, UsageError, run
+from annotator import RunSettings, SetupError, UsageError, cli, run
 from annotator.pipeline import cluster
 from annotator.pipeline.batch import choose_backends
-from annotator.pipeline.cluster import Cluster
+from annotator.pipeline.cluster import Cluster, RayPool, _Placed
 from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
-from annotator.pipeline.station import SCRATCH, Station, sweep
-from annotator.pipeline.workers import Allow, Do
+from annotator.pipeline.station import SCRATCH, Station, sweep, temporary_folders
+from annotator.pipeline.timing import Shift, Spent
+from annotator.pipeline.workers import Allow, Do, Outcome
 from annotator.predict import Predictor
 from annotator.records import Media
 from annotator.settings import load_settings
@@ -181,6 +184,71 @@ def test_what_a_killed_worker_left_on_its_node_is_swept_away(tmp_path: Path) -> 
         os.close(handle)
 
 
+def test_what_a_killed_command_left_is_swept_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command has a temporary folder of its own, with those of its stations in it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with cli.own_temporary_folder():
+        killed = Path(tempfile.gettempdir())
+        left = killed / f"{SCRATCH}dead"
+        left.mkdir()
+        elsewhere = tmp_path / "elsewhere" / f"{SCRATCH}mine"
+        elsewhere.mkdir(parents=True)
+        (tmp_path / f"{killed.name}link").symlink_to(elsewhere.parent)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        with cli.own_temporary_folder():
+            folders = temporary_folders()
+            assert folders == [Path(tempfile.gettempdir()), killed]
+            for folder in folders:
+                sweep(folder)
+        assert not left.exists() and elsewhere.exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert temporary_folders() == [tmp_path], "what others have there is none of ours"
+
+
+class WithoutPlace(RayPool):
+    """A pool on a cluster that has no place for a station; it is asked to stop while it waits for one."""
+
+    asked = 0
+
+    def _place(self) -> None:
+        self._stations.append(_Placed(None, None))
+
+    def collect(self, timeout_s: float | None = None) -> list[Outcome]:
+        self.asked += 1
+        assert self.asked < 5, "it waits on, for what nobody has begun"
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    def close(self, *, kill: bool = False) -> None:
+        self._stations.clear()
+
+
+def test_a_run_that_waits_for_a_place_can_be_stopped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its profile counts the processors of the cluster, not those of this machine."""
+    monkeypatch.setattr(cluster, "connected", lambda settings: nullcontext(Cluster(6400, 0)))
+    monkeypatch.setattr(cluster, "RayPool", WithoutPlace)
+    asked = settings("ray").model_copy(update={"profile": True})
+    result = run([folder / "0.wav"], tmp_path / "labels.parquet", asked, progress=False)
+    assert result.exit_code == 130 and result.table is None and result.annotated == 0
+    assert result.profile is not None and result.profile.processors == 6400
+
+
+def test_what_stations_did_is_told_when_they_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is made when the pool is closed."""
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    setup = WorkerSetup(settings("ray"), choose_backends(settings("ray"), "cpu"), {}, Path(), Path(), 1)
+    pool = RayPool(2, make_copier, setup, lambda task: 600.0, 1)
+    done = Shift(Spent(9.0, 6.0), Spent(5.0, 2.0), 1.0, 3)
+    pool._stations += [_Placed(None, None, shifts=(done,)), _Placed(None, None)]
+    pool.close(kill=True)
+    assert pool.shifts == [done]
+
+
 def make_copier(setup: WorkerSetup) -> Do:
     def do(task: Task, allow: Allow) -> None:
         task.out.write_bytes(task.media.path.read_bytes() if task.media.path.exists() else b"")
@@ -198,9 +266,10 @@ def test_a_node_that_differs_or_lacks_the_recording_says_so(
     asked = settings("local")
     folder = checkpoint_folder("starter")
     predictor = Predictor(folder, "cpu", asked.modalities)
-    setup = WorkerSetup(asked, choose_backends(asked, "cpu"), predictor.encoders, folder, tmp_path, 1)
-    shaping = shaped_by(asked, setup.backends, setup.encoders, folder)
-    station = Station(make_copier, setup, lambda task: 600.0, shaping, {})
+    backends = choose_backends(asked, "cpu")
+    shaping = shaped_by(asked, backends, predictor.encoders, folder)
+    setup = WorkerSetup(asked, backends, predictor.encoders, folder, tmp_path, 1, shaping=shaping)
+    station = Station(make_copier, setup, lambda task: 600.0, {})
     try:
         assert station.lacks() is None
         there = tmp_path / "talk.wav"
@@ -224,6 +293,71 @@ def test_without_the_package_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SetupError, match=r"pip install 'conversation-annotator\[ray\]'"):
         with cluster.connected(settings("ray")):
             pass
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "address"),
+    [
+        (None, None, None),
+        (None, "", None),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", "10.0.0.2:6379"),
+        ("10.0.0.2:6379", "local", "10.0.0.2:6379"),
+        ("auto", None, "auto"),
+        ("auto", "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("auto", "local", None),
+        ("local", None, None),
+        ("local", "10.0.0.1:6379", None),
+        (None, "local", None),
+    ],
+)
+def test_local_is_no_address(
+    option: str | None, variable: str | None, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given to Ray as one, it starts a Ray that other machines reach."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert cluster.address_of(settings("ray").model_copy(update={"ray_address": option})) == address
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("no place")])
+def test_a_program_is_left_as_it_was(fault: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler of SIGTERM, and what tells Ray that it is alone; a stand-in does to them what Ray does."""
+    constants = sys.modules["ray._private.ray_constants"]
+    seen: list[tuple[str, object]] = []
+
+    def start(**options: object) -> None:
+        seen.append((os.environ[cluster.ALONE], constants.ENABLE_RAY_CLUSTER))
+        assert options["address"] == "local" and options["include_dashboard"] is False
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        late = Path(str(options["_temp_dir"])) / "logs"
+        late.mkdir()
+        if fault is not None:
+            raise fault
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.delenv(cluster.ALONE, raising=False)
+    monkeypatch.setattr(constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    ended: list[bool] = []
+    monkeypatch.setattr(ray, "shutdown", lambda *, wait_for_processes=False: ended.append(wait_for_processes))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: cluster.LOOPBACK)
+    before = signal.getsignal(signal.SIGTERM)
+    if fault is None:
+        with cluster.connected(settings("ray")) as found:
+            assert found == Cluster(3, 0)
+            assert signal.getsignal(signal.SIGTERM) is before, "it is the run's from the start on"
+    else:
+        with pytest.raises(SetupError, match="can't be started on this machine: no place"):
+            with cluster.connected(settings("ray")):
+                pass
+    assert seen == [("0", False)] and signal.getsignal(signal.SIGTERM) is before
+    assert cluster.ALONE not in os.environ
+    assert constants.ENABLE_RAY_CLUSTER is True
+    assert ended == [True], "its daemons are waited for"
 
 
 def test_an_address_without_the_engine_is_refused() -> None:

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -125,12 +125,14 @@ def _run(
     folder = weights.checkpoint_folder(settings.model)
     given = settings
     pool: Callable[..., Pool] = WorkerPool
+    processors = threads.processors()
     if settings.engine == "ray":
         from annotator.pipeline import cluster
 
         nodes = around.enter_context(cluster.connected(settings))
         settings, device, own_device = cluster.settled(settings, nodes)
         pool = cluster.make_pool(nodes, settings, device)
+        processors = nodes.cpus
     else:
         device = own_device = resolve_device(settings.device)
     backends = choose_backends(settings, device)
@@ -177,14 +179,14 @@ def _run(
                     work.write_json(work.manifest_file, told)
                     result.table, result.failures = write_outputs(work_manifests(work), out)
                 if settings.profile:  # it knows of the writing, too
-                    result.profile = job.profile(time.monotonic() - begun)
+                    result.profile = replace(job.profile(time.monotonic() - begun), processors=processors)
                     add_profile(work, out, told, result.profile)
             if line := done_already(len(entries), job.found):
                 log.info("%s", line)
             if line := without_words(result.table, backends.transcriber):
                 log.info("%s", line)
         elif settings.profile:
-            result.profile = job.profile(time.monotonic() - begun)
+            result.profile = replace(job.profile(time.monotonic() - begun), processors=processors)
     return result
 
 

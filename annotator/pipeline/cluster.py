@@ -6,20 +6,22 @@ is used. Whatever is lost, what is finished lies in the work folder, as in a run
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotator import offline, threads
 from annotator.device import resolve_device
 from annotator.files import written_whole
-from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
 from annotator.pipeline.station import Answer, Station
 from annotator.pipeline.timing import Shift
@@ -71,6 +73,17 @@ class Cluster:
         return self.gpus if device == "cuda" else max(1, self.cpus // threads_each)
 
 
+def address_of(settings: RunSettings) -> str | None:
+    """The address of a cluster that runs; None where the run starts a Ray of its own.
+
+    Ray takes the word ``local`` to mean a new Ray, which would listen for other machines.
+    """
+    address = settings.ray_address or None
+    if address in (None, "auto"):  # for auto, Ray itself looks into the environment first
+        address = os.environ.get("RAY_ADDRESS") or address
+    return None if address == "local" else address
+
+
 @contextmanager
 def connected(settings: RunSettings) -> Iterator[Cluster]:
     """Connect to the cluster of ``--ray-address`` or ``$RAY_ADDRESS``, or start a Ray on this machine alone.
@@ -79,12 +92,9 @@ def connected(settings: RunSettings) -> Iterator[Cluster]:
 
     Raises: SetupError where Ray is not installed, can't be started or doesn't answer.
     """
-    address = settings.ray_address or os.environ.get("RAY_ADDRESS") or None
+    address = address_of(settings)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
-        # Ray listens for other machines unless it is told that there are none: by the way of systems on which
-        # it knows no clusters. Its daemons read it from the environment.
-        os.environ[ALONE] = "0"
         # Its daemons take seconds to import their libraries, on a busy machine many.
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     try:
@@ -98,15 +108,18 @@ def connected(settings: RunSettings) -> Iterator[Cluster]:
         yield _described(address or "the one of this process")
         return
     quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with tempfile.TemporaryDirectory(prefix="annotate-ray-", dir=_short_folder()) as folder:
+    with ExitStack() as around:
         try:
-            if address is not None:
-                ray.init(address=address, **quietly)
-            else:
-                _start(settings, folder, quietly)
+            with _signals_as_they_were():
+                if address is not None:
+                    ray.init(address=address, **quietly)
+                else:
+                    folder = around.enter_context(_log_folder())
+                    around.enter_context(_alone())
+                    _start(settings, folder, quietly)
         except Exception as error:  # Ray raises whatever it is told: RuntimeError, ConnectionError, OSError
             with suppress(Exception):
-                ray.shutdown()
+                _shut_down()
             why = " ".join(str(error).split())[:300]
             if address:
                 raise SetupError(f"The Ray cluster at {address} can't be used: {why}") from error
@@ -117,7 +130,48 @@ def connected(settings: RunSettings) -> Iterator[Cluster]:
         try:
             yield _described(address or "on this machine, for this run")
         finally:
-            ray.shutdown()
+            _shut_down()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Within, a Ray that starts listens on the loopback only.
+
+    It listens for other machines unless it is told that there are none: by the way of systems on which it
+    knows no clusters. Its daemons read that from the environment; this process did when Ray was imported,
+    perhaps long ago.
+    """
+    from ray._private import ray_constants
+
+    variable, constant = os.environ.get(ALONE), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[ALONE], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        os.environ.pop(ALONE, None)
+        if variable is not None:
+            os.environ[ALONE] = variable
+
+
+@contextmanager
+def _signals_as_they_were() -> Iterator[None]:
+    """Put the handler of SIGTERM back at the end: Ray sets one of its own, which ends the process with 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Ray sets none in another thread, which may set none either; None is a handler not of Python.
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _shut_down() -> None:
+    """Leave the cluster, or end the Ray of this run, and wait for its daemons where Ray can."""
+    import ray
+
+    waits = "wait_for_processes" in inspect.signature(ray.shutdown).parameters
+    ray.shutdown(**({"wait_for_processes": True} if waits else {}))
 
 
 def _described(where: str) -> Cluster:
@@ -131,19 +185,20 @@ def _described(where: str) -> Cluster:
     return cluster
 
 
-def _short_folder() -> str:
+def _log_folder() -> tempfile.TemporaryDirectory[str]:
+    """The folder of a Ray of this run, which goes at the end."""
     folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
+    return tempfile.TemporaryDirectory(
+        prefix="annotate-ray-",
+        dir=folder if len(folder) <= LONGEST_FOLDER else "/tmp",
+        ignore_cleanup_errors=True,  # a daemon that ends late may still write there
+    )
 
 
 def _start(settings: RunSettings, folder: str, quietly: dict[str, Any]) -> None:
     """Start a Ray for this run; once more where its daemons took longer than it waits for them."""
     import ray
-    from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = (
-        False  # read from the environment when Ray was imported, perhaps long ago
-    )
     asked = (settings.workers or 1) * (settings.threads or 1)
     for more in (True, False):
         try:
@@ -159,7 +214,7 @@ def _start(settings: RunSettings, folder: str, quietly: dict[str, Any]) -> None:
         except Exception as error:
             if not more or "timed out" not in str(error):
                 raise
-            ray.shutdown()
+            _shut_down()
     if ray.util.get_node_ip_address() != LOOPBACK:  # type: ignore[no-untyped-call]
         raise RuntimeError("this version of Ray would listen for other machines.")
 
@@ -204,11 +259,9 @@ class RayPool:
     def _place(self) -> None:
         import ray
 
-        s = self.setup
-        shaping = shaped_by(s.settings, s.backends, s.encoders, s.model_folder, s.text_languages)
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         station = ray.remote(Station).options(num_cpus=self.threads_each, num_gpus=self.gpus_each)
-        actor: Any = station.remote(self.make, s, self.limit_s, shaping, environment)
+        actor: Any = station.remote(self.make, self.setup, self.limit_s, environment)
         self._stations.append(_Placed(actor, actor.lacks.remote()))
 
     @property
@@ -236,6 +289,10 @@ class RayPool:
         if len(self._stations) < self.size and not any(s.ready and s.task is None for s in self._stations):
             self._place()
         self._assign()
+
+    def withdraw(self) -> None:
+        """Take back tasks that no station has begun: a place for them may never come."""
+        self._waiting.clear()
 
     def _assign(self) -> None:
         for station in self._stations:
@@ -327,6 +384,7 @@ class RayPool:
         for station in self._stations:
             with suppress(ray.exceptions.RayError):
                 ray.kill(station.actor)
+            self._ended += station.shifts
         self._stations.clear()
         self._waiting.clear()
 

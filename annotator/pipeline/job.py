@@ -268,6 +268,8 @@ class Job:
                     self.take_in(meter)
                     if len(self._ready) >= self.settings.batch_size:
                         self.label()
+                if self._pool:
+                    self._pool.withdraw()
                 while self.in_hand:
                     self.take_in(meter)
                 self.label()

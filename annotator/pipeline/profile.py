@@ -38,7 +38,7 @@ class Profile:
     shard: tuple[int, int] | None
     wall_s: float
     sound_s: float  # length of the recordings that workers prepared
-    processors: int  # that the run may use
+    processors: int  # that the run may use, on all nodes of a cluster
     threads: int  # of a worker
     stages: Mapping[str, Spent]  # of all processes together
     workers: Sequence[Shift]

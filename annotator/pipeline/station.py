@@ -11,13 +11,13 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from annotator.pipeline.job import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
@@ -31,6 +31,7 @@ SHAPES = {  # of shaped_by, for people
     "found": "what finds speakers and words",
     **{modality: f"the {modality} encoder" for modality in ("text", "audio", "face")},
 }
+COMMAND = "annotate-"  # what the temporary folder of a command begins with, see annotator/cli
 SCRATCH = "annotate-station-"  # what its folders in the temporary folder of a node begin with
 
 
@@ -47,8 +48,8 @@ class Answer:
 
 class Station:
     """Args:
-    make, setup, limit_s: as a pool of workers has them.
-    shaping: all that shapes results as the run's own machine has it, from ``shaped_by``.
+    make, setup, limit_s: as a pool of workers has them, ``setup`` with what shapes the results of the run's
+        own machine.
     environment: variables of the run that hold for its workers, too.
     """
 
@@ -57,15 +58,16 @@ class Station:
         make: Callable[[WorkerSetup], Do],
         setup: WorkerSetup,
         limit_s: Callable[[Task], float],
-        shaping: Mapping[str, Any],
         environment: Mapping[str, str],
     ) -> None:
         os.environ.update(environment)
         # A spawned process imports the main module of this one, which is Ray's and takes seconds.
         sys.modules["__main__"].__dict__.pop("__file__", None)
-        self._shaping, self._setup = shaping, setup
+        assert setup.shaping is not None
+        self._shaping, self._setup = setup.shaping, setup
         self._node = socket.gethostname()
-        sweep(Path(tempfile.gettempdir()))
+        for folder in temporary_folders():
+            sweep(folder)
         self._scratch, self._held = _held_folder()
         # What stages give is kept by the run alone, on its own machine.
         here = replace(setup, scratch=self._scratch, stages=None)
@@ -125,6 +127,32 @@ def _held_folder() -> tuple[Path, int]:
         if folder.is_dir():  # else another station swept it away before it was held
             return folder, handle
         os.close(handle)
+
+
+def temporary_folders() -> list[Path]:
+    """This process's, and those of other commands where it is inside one's own.
+
+    Each command has a new one, which the workers of a Ray of its own inherit; a command that was killed has
+    left its folder, with those of its stations in it.
+    """
+    own = Path(tempfile.gettempdir())
+    if not own.name.startswith(COMMAND):
+        return [own]
+    user = os.geteuid()
+    others = [
+        other
+        for other in own.parent.glob(f"{COMMAND}*")
+        if not other.name.startswith(SCRATCH) and _is_folder_of(other, user)
+    ]
+    return [own, *(other for other in others if other != own)]
+
+
+def _is_folder_of(path: Path, user: int) -> bool:
+    try:
+        found = path.lstat()  # in a folder that all may write to, a link leads wherever its maker likes
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user
 
 
 def sweep(folder: Path) -> None:

@@ -103,6 +103,8 @@ class Pool(Protocol):
 
     def collect(self, timeout_s: float | None = None) -> list[Outcome]: ...
 
+    def withdraw(self) -> None: ...
+
     def close(self, *, kill: bool = False) -> None: ...
 
 
@@ -197,6 +199,9 @@ class WorkerPool:
     def submit(self, task: Any) -> None:
         """Give a task to an idle worker."""
         self._hand(next((w for w in self._workers if w.task is None), None) or self._start(), task)
+
+    def withdraw(self) -> None:
+        """Take back tasks that no worker has begun: none here, as each goes to a worker at once."""
 
     def _hand(self, worker: _Worker, task: Any) -> None:
         worker.task, worker.stage = task, None
