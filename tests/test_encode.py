@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from annotator.encode import Encoder, EncoderKind, check_encoder, kinds, make_encoder
+from annotator.encode import make_encoder
 from annotator.encode.adapters import save_adapter
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
-from annotator.encode.kinds import Spec
 from annotator.encode.precision import has_fast_bf16, mixed_precision
 from annotator.encode.text import TextEncoder, contextual_text
 from annotator.encode.weights import minilm_folder
@@ -347,43 +344,3 @@ def test_bf16_only_where_the_processor_has_it(has: bool, monkeypatch: pytest.Mon
         assert (weight @ weight).dtype == (torch.bfloat16 if has else torch.float32)
     with mixed_precision(torch.device("cpu"), enabled=False):
         assert (weight @ weight).dtype == torch.float32
-
-
-def test_another_packages_encoder_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is made, or asked how long its vectors are; what it says in our own errors stays."""
-
-    class Unsure:
-        modality, name = "audio", "unsure"
-
-        @property
-        def width(self) -> int:
-            raise KeyError("width")
-
-    def fail(spec: Spec, folder: Path | None, device: str) -> Encoder:
-        raise RuntimeError("no such layer")
-
-    def refuse(spec: Spec, folder: Path | None, device: str) -> Encoder:
-        raise UsageError("The step is a number.")
-
-    makes = {"broken": fail, "unsure": lambda spec, folder, device: Unsure(), "strict": refuse}
-    module = ModuleType("their_encoders")
-    for name, make in makes.items():
-        setattr(module, name, EncoderKind("audio", make))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "their_encoders", module)
-    entries = {name: EntryPoint(name, f"their_encoders:{name}", kinds.GROUP) for name in makes}
-    monkeypatch.setattr(kinds, "installed", lambda: entries)
-    for name, kind, message in (
-        (
-            "broken",
-            SetupError,
-            "'broken' of their_encoders:broken can't be made .RuntimeError: no such layer",
-        ),
-        ("unsure", SetupError, "'unsure' of their_encoders:unsure can't be made .KeyError"),
-        ("strict", UsageError, "The step is a number."),
-    ):
-        for made in (
-            lambda spec: check_encoder("audio", spec, None),
-            lambda spec: make_encoder("audio", spec, None, "cpu"),
-        ):
-            with pytest.raises(kind, match=message):
-                made({"name": name})

@@ -204,13 +204,10 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
 
     Raises:
         UsageError: an unknown modality, name or key, or a file name that leads elsewhere.
-        SetupError: weights that are missing or don't load, or a fault of another package's encoder.
+        SetupError: weights that are missing or don't load.
     """
     check_spec(modality, spec)
-    kind = _kind(modality, spec["name"])
-    if spec["name"] in ENCODERS:
-        return kind.make(spec, folder, device)
-    return kinds.make(kind, spec, folder, device)
+    return _kind(modality, spec.get("name")).make(spec, folder, device)
 
 
 def _kind(modality: str, name: object) -> EncoderKind:
@@ -310,7 +307,7 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
             raise UsageError(f"The vectors of the two text encoders have different lengths: {widths}.")
         return widths[0]
     # What hears and sees is small, and of another package's nothing else is known: loaded as by a worker.
-    return make_encoder(modality, spec, folder, "cpu").width
+    return _kind(modality, spec["name"]).make(spec, folder, "cpu").width
 
 
 def part_file(name: object, folder: Path | None) -> Path:

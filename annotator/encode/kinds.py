@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from annotator.records import MODALITIES, AnnotateError, SetupError
+from annotator.records import MODALITIES, SetupError
 
 if TYPE_CHECKING:
     from annotator.encode import Encoder
@@ -61,24 +61,6 @@ def load(entry: importlib.metadata.EntryPoint) -> EncoderKind:
             f"{', '.join(MODALITIES)}: mend it, or uninstall the package."
         )
     return kind
-
-
-def make(kind: EncoderKind, spec: Spec, folder: Path | None, device: str) -> Encoder:
-    """An encoder of an installed package, from a spec that has its name.
-
-    Raises: what it raises of ours (UsageError, SetupError), and SetupError for any other fault.
-    """
-    try:
-        encoder = kind.make(spec, folder, device)
-        encoder.width  # noqa: B018 - it may be worked out only when it is asked for
-    except AnnotateError:
-        raise
-    except Exception as error:  # the code of others may fail in any way
-        raise SetupError(
-            f"The encoder {spec['name']!r} of {_package(installed()[spec['name']])} can't be made "
-            f"({type(error).__name__}: {error}): mend it, or uninstall the package."
-        ) from error
-    return encoder
 
 
 def version(entry: importlib.metadata.EntryPoint) -> str:
