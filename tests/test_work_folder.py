@@ -24,7 +24,6 @@ from annotator.pipeline.job import beside_key
 from annotator.pipeline.outputs import merge_work_folders
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.stages import Task, check_unchanged
-from annotator.pipeline.workdir import output_merging
 from annotator.records import Prediction, RecordingError, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings
 
@@ -180,23 +179,6 @@ def test_a_merge_takes_only_what_its_manifest_names(
     with pytest.raises(kind, match=words):
         merge_work_folders(tmp_path / "merged.parquet", [out.with_suffix(".work")])
     assert not list(tmp_path.glob("merged*"))
-
-
-def test_a_merge_removes_only_what_its_own_writing_left(tmp_path: Path) -> None:
-    """Not what another run beside it is writing, nor a file of the user's."""
-    own = (".labels.parquet", ".labels.recordings.parquet", ".labels.failures.csv", ".labels.run.json")
-    swept = {f"{name}.{'0a' * 8}.tmp" for name in own}
-    kept = {
-        f".labels.v2.parquet.{'0a' * 8}.tmp",
-        f".labels.v2.run.json.{'0a' * 8}.tmp",
-        ".labels.notes.tmp",
-        ".labels.parquet.mine.tmp",
-    }
-    for name in swept | kept:
-        (tmp_path / name).touch()
-    with output_merging(tmp_path / "labels.parquet"):
-        left = {path.name for path in tmp_path.glob("*.tmp")}
-    assert left == kept
 
 
 def test_a_damaged_part_is_not_merged(done: Done, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ labels.work/
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator import folders, plain_json
-from annotator.files import unfinished, write_json
+from annotator.files import write_json
 from annotator.pipeline import locks
 from annotator.records import SetupError, UsageError
 
@@ -55,17 +56,9 @@ def output_merging(out: Path) -> Iterator[None]:
     """Wait for and hold the right to write ``out``, which shards may share."""
     lock = _out_lock(out)
     with locks.waited_for(lock.with_name(f"{lock.name}.merge"), out):
-        for output in outputs_of(out):
-            for stray in unfinished(output):
-                stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        for stray in out.parent.glob(f".{glob.escape(out.stem)}.*.tmp"):
+            stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
         yield
-
-
-def outputs_of(out: Path) -> tuple[Path, Path, Path, Path]:
-    """What a run writes beside its work folder: the table, its recordings, its failures and its record."""
-    others = (f".recordings{out.suffix}", ".failures.csv", ".run.json")
-    recordings, failures, record = map(out.with_suffix, others)
-    return out, recordings, failures, record
 
 
 def _out_lock(out: Path) -> Path:
