@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import polars as pl
 
-from annotator import files, hub, plain_json
+from annotator import hub, plain_json
 from annotator.read import labels_of, read_table
-from annotator.records import UsageError
+from annotator.records import SetupError, UsageError
 
 DATA = "data/train-00000-of-00001.parquet"  # one split, which the hub calls train
 CARD = "README.md"
@@ -118,25 +119,24 @@ def write_dataset(table_file: Path, folder: Path, licence: str, title: str | Non
     if folder.is_file():
         raise UsageError(f"{folder} is a file: name a folder.")
     held = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    left = [file for name in (CARD, DATA) for file in files.unfinished(folder / name)]  # by a kill
-    held -= {file.relative_to(folder).as_posix() for file in left}
-    if held - {CARD, DATA} or (CARD in held and DATA not in held):
+    if held - {CARD, DATA} or (CARD in held) != (DATA in held):
         raise UsageError(f"{folder} holds something else: choose another folder.")
     measures = pl.col(pl.Float64).exclude("start", "end")
     about = {"settings": json.dumps(kept_settings(facts), sort_keys=True)}
     if version := facts.get("conversation-annotator"):
         about["conversation-annotator"] = version
-    for file in left:
-        file.unlink(missing_ok=True)
-    told = card(table, about, licence, title or table_file.stem)
-    # The rows get their name first, and no card stands by meanwhile: one never describes other rows.
-    with files.written_whole(folder / CARD) as new_card, files.written_whole(folder / DATA) as new_rows:
-        table.with_columns(measures.cast(pl.Float32)).write_parquet(new_rows, metadata=about)
-        new_card.write_text(told, "utf-8")
-        for new in (new_rows, new_card):
-            files.sync(new)  # a full disk tells itself here at the latest, with the earlier card in place
-        (folder / CARD).unlink(missing_ok=True)
-        files.sync(folder)
+    try:
+        (folder / DATA).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            whole = Path(scratch) / "table"
+            table.with_columns(measures.cast(pl.Float32)).write_parquet(whole, metadata=about)
+            whole.replace(folder / DATA)
+            whole.write_text(card(table, about, licence, title or table_file.stem), "utf-8")
+            whole.replace(folder / CARD)
+    except OSError as error:
+        raise SetupError(
+            f"{folder} can't be written: {error.strerror or error}. Free some space or choose another place."
+        ) from error
     return folder
 
 

@@ -7,7 +7,6 @@ synced: neither a kill nor a power cut leaves half of one under its final name.
 from __future__ import annotations
 
 import ctypes
-import glob
 import json
 import os
 import secrets
@@ -167,11 +166,6 @@ def _one_sentence(path: Path, remedy: str) -> Iterator[None]:
 def _temporary_name(path: Path) -> str:
     """A name that nobody can foretell, so that nobody can have put a link there."""
     return f".{path.name}.{secrets.token_hex(8)}.tmp"
-
-
-def unfinished(path: Path) -> list[Path]:
-    """Temporary files or folders beside ``path`` that a killed process left, or that one still writes."""
-    return sorted(path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}.tmp"))
 
 
 def _delete(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import DatasetCard
 from polars.testing import assert_frame_equal
 
-from annotator import cli, files
+from annotator import cli
 from annotator.dataset import CARD, DATA, share_table
 from annotator.records import SetupError, UsageError
 from annotator.table import schema, write_table
@@ -115,59 +115,6 @@ def test_what_can_not_be_shared_is_refused(table: Path, tmp_path: Path) -> None:
     Path(out, "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds something else"):
         share_table(table, out, "other")
-
-
-def test_what_a_kill_left_is_taken_up(table: Path, tmp_path: Path) -> None:
-    """Files that were being written, and rows without their card; a card without rows is somebody else's."""
-    out = tmp_path / "dataset"
-    share_table(table, str(out), "other")
-    before = (out / CARD).read_bytes()
-    (out / CARD).unlink()
-    for name in (CARD, DATA):
-        (out / name).with_name(f".{Path(name).name}.{'0a' * 8}.tmp").write_bytes(b"half")
-    share_table(table, str(out), "other")
-    assert (out / CARD).read_bytes() == before
-    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {CARD, DATA}
-    (out / DATA).unlink()
-    with pytest.raises(UsageError, match="holds something else"):
-        share_table(table, str(out), "other")
-
-
-def test_a_full_disk_leaves_the_earlier_data_set(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "dataset"
-    share_table(table, str(out), "other")
-    before = {name: (out / name).read_bytes() for name in (CARD, DATA)}
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", refuse)
-    with pytest.raises(SetupError, match="can't be written: No space left on device.*Free some space"):
-        share_table(table, str(out), "mit")
-    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {CARD, DATA}
-    assert {name: (out / name).read_bytes() for name in (CARD, DATA)} == before
-
-
-def test_a_card_never_stands_beside_other_rows(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "dataset"
-    share_table(table, str(out), "other")
-    cards: list[bool] = []
-    rename = files.rename
-
-    def looked_at(made: Path, path: Path) -> None:
-        cards.append((out / CARD).exists())
-        rename(made, path)
-        cards.append((out / CARD).exists())
-
-    write_table(pl.read_parquet(table).head(1), table, {})
-    monkeypatch.setattr(files, "rename", looked_at)
-    share_table(table, str(out), "mit")
-    assert cards == [False, False, False, True]
-    assert "| utterances | 1 |" in (out / CARD).read_text("utf-8")
 
 
 def test_a_hub_gets_a_repository_of_data(
