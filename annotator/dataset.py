@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import polars as pl
 
 from annotator import hub, plain_json
+from annotator.files import left_by_kill, sync, written_whole
 from annotator.read import labels_of, read_table
-from annotator.records import SetupError, UsageError
+from annotator.records import UsageError
 
 DATA = "data/train-00000-of-00001.parquet"  # one split, which the hub calls train
 CARD = "README.md"
@@ -118,26 +118,32 @@ def write_dataset(table_file: Path, folder: Path, licence: str, title: str | Non
             )
     if folder.is_file():
         raise UsageError(f"{folder} is a file: name a folder.")
-    held = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    if held - {CARD, DATA} or (CARD in held) != (DATA in held):
+    card_file, data_file = folder / CARD, folder / DATA
+    left = [*left_by_kill(card_file), *left_by_kill(data_file)]
+    held = {p for p in folder.rglob("*") if not p.is_dir()} - {*left}
+    if held - {card_file, data_file} or (held and not is_shared_table(data_file)):
         raise UsageError(f"{folder} holds something else: choose another folder.")
     measures = pl.col(pl.Float64).exclude("start", "end")
     about = {"settings": json.dumps(kept_settings(facts), sort_keys=True)}
     if version := facts.get("conversation-annotator"):
         about["conversation-annotator"] = version
-    try:
-        (folder / DATA).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            whole = Path(scratch) / "table"
-            table.with_columns(measures.cast(pl.Float32)).write_parquet(whole, metadata=about)
-            whole.replace(folder / DATA)
-            whole.write_text(card(table, about, licence, title or table_file.stem), "utf-8")
-            whole.replace(folder / CARD)
-    except OSError as error:
-        raise SetupError(
-            f"{folder} can't be written: {error.strerror or error}. Free some space or choose another place."
-        ) from error
+    with written_whole(card_file) as new_card, written_whole(data_file) as new_data:
+        for stray in left:
+            stray.unlink(missing_ok=True)
+        table.with_columns(measures.cast(pl.Float32)).write_parquet(new_data, metadata=about)
+        new_card.write_text(card(table, about, licence, title or table_file.stem), "utf-8")
+        # Both are whole now. A kill from here on leaves data without a card, never with that of other data.
+        card_file.unlink(missing_ok=True)
+        sync(folder)
     return folder
+
+
+def is_shared_table(file: Path) -> bool:
+    """Whether it is data that an earlier call wrote; what came from elsewhere is not replaced."""
+    try:
+        return "settings" in pl.read_parquet_metadata(file)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
 
 
 def kept_settings(facts: dict[str, str]) -> dict[str, Any]:

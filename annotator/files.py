@@ -7,6 +7,7 @@ synced: neither a kill nor a power cut leaves half of one under its final name.
 from __future__ import annotations
 
 import ctypes
+import glob
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ from annotator.records import SetupError
 
 REMEDY = "Free some space or choose another place; the same command goes on from what is finished"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fs.h and fcntl.h
+_RANDOM_DIGITS = 16  # hex, in the name of a temporary file
 _MODE = 0o777  # of a new folder, before the user's umask
 
 
@@ -78,6 +80,12 @@ def written_folder(out: Path, *, anew: bool = True, remedy: str = REMEDY) -> Ite
                 replace_folder(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def left_by_kill(path: Path) -> list[Path]:
+    """Temporary files of ``path`` beside it: of whoever is writing it now, or was killed while writing it."""
+    pattern = f".{glob.escape(path.name)}.{'[0-9a-f]' * _RANDOM_DIGITS}.tmp"
+    return [file for file in path.parent.glob(pattern) if not file.is_dir()]
 
 
 def make_folder(folder: Path) -> None:
@@ -165,7 +173,7 @@ def _one_sentence(path: Path, remedy: str) -> Iterator[None]:
 
 def _temporary_name(path: Path) -> str:
     """A name that nobody can foretell, so that nobody can have put a link there."""
-    return f".{path.name}.{secrets.token_hex(8)}.tmp"
+    return f".{path.name}.{secrets.token_hex(_RANDOM_DIGITS // 2)}.tmp"
 
 
 def _delete(folder: Path) -> None:

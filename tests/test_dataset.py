@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from huggingface_hub import DatasetCard
 from polars.testing import assert_frame_equal
 
-from annotator import cli
+from annotator import cli, files
 from annotator.dataset import CARD, DATA, share_table
 from annotator.records import SetupError, UsageError
 from annotator.table import schema, write_table
@@ -115,6 +116,73 @@ def test_what_can_not_be_shared_is_refused(table: Path, tmp_path: Path) -> None:
     Path(out, "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds something else"):
         share_table(table, out, "other")
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_earlier_set(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "dataset"
+    share_table(table, str(out), "other")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def full(self: pl.DataFrame, file: Path, **options: Any) -> None:
+        file.write_bytes(b"PAR1")
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(SetupError, match=r"can't be written: No space left .* Free some space"):
+        share_table(table, str(out), "mit")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+@pytest.mark.parametrize("again", [False, True])
+def test_the_same_command_mends_what_a_kill_left(
+    renames: int, again: bool, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "dataset"
+    if again:
+        share_table(table, str(out), "other")
+        write_table(pl.read_parquet(table).head(1), table, {})
+    real = files.rename
+    done: list[Path] = []
+
+    def rename(made: Path, path: Path) -> None:
+        if len(done) == renames:
+            raise Killed
+        done.append(path)
+        real(made, path)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.name == CARD and path.exists():  # nobody removes a killed call's temporary files
+            os.unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "rename", rename)
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(Killed):
+            share_table(table, str(out), "mit")
+    assert list(out.rglob(".*.tmp"))
+    assert not (out / CARD).exists()  # the earlier card would belong to other data
+    share_table(table, str(out), "mit")
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {CARD, DATA}
+    assert DatasetCard.load(out / CARD).data.license == "mit"
+    assert len(pl.read_parquet(out / DATA)) == (1 if again else 2)
+
+
+@pytest.mark.parametrize("theirs", [CARD, DATA, f"data/.mine.{'0' * 16}.tmp", "data/.README.md.old.tmp"])
+def test_half_a_set_of_somebody_else_is_kept(theirs: str, table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "dataset" / theirs
+    file.parent.mkdir(parents=True)
+    pl.DataFrame({"a": [1]}).write_parquet(file)
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match="holds something else"):
+        share_table(table, str(tmp_path / "dataset"), "other")
+    assert file.read_bytes() == before
 
 
 def test_a_hub_gets_a_repository_of_data(

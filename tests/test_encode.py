@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from annotator.encode import make_encoder
+from annotator.encode import EncoderKind, Spec, check_encoder, kinds, make_encoder
 from annotator.encode.adapters import save_adapter
 from annotator.encode.face import FaceEncoder, FaceNet, FaceNetConfig, face_features
 from annotator.encode.precision import has_fast_bf16, mixed_precision
@@ -91,6 +91,34 @@ def test_broken_parts_are_a_fault_of_the_set_up(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SetupError, match="does not load"):
         make_encoder("text", {"name": "hf", "path": str(tmp_path)}, None, "cpu")
+
+
+def broken(spec: Spec, folder: Path | None, device: str) -> Any:
+    """An encoder of another package, which fails as it is told, or lacks its width."""
+    if spec.get("fault"):
+        raise {"key": KeyError("weights"), "usage": UsageError("give it weights")}[spec["fault"]]
+    return object()
+
+
+BROKEN = EncoderKind("audio", broken, ("fault",))
+
+
+def test_a_fault_of_another_packages_encoder_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "strange_voices-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-voices\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{kinds.GROUP}]\nstrange = {__name__}:BROKEN\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = r"'strange' of strange-voices can't be set up \({}.*uninstall the package"
+    for use in (check_encoder, lambda modality, spec, folder: make_encoder(modality, spec, folder, "cpu")):
+        with pytest.raises(SetupError, match=named.format("KeyError: 'weights'")):
+            use("audio", {"name": "strange", "fault": "key"}, None)
+        with pytest.raises(UsageError, match="^give it weights$"):
+            use("audio", {"name": "strange", "fault": "usage"}, None)
+    with pytest.raises(SetupError, match=named.format("AttributeError")):
+        check_encoder("audio", {"name": "strange"}, None)
 
 
 def test_importing_the_stage_is_cheap() -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from annotator import folders
-from annotator.pipeline.workdir import WorkDir
+from annotator.pipeline.workdir import WorkDir, output_merging
 from annotator.read import read_table
 from annotator.records import UsageError
 from train.corpus import load_corpus
@@ -42,6 +42,22 @@ def test_a_work_folder_of_ours_is_cleaned_of_what_a_killed_run_left(tmp_path: Pa
     os.replace(work.root / "kept" / "left.pcm", work.scratch / "left.pcm")
     with work.locked():
         assert not list(work.scratch.iterdir())
+
+
+def test_a_merge_removes_only_what_its_own_files_left(tmp_path: Path) -> None:
+    digits = "0123456789abcdef"
+    for name in ("labels.csv", "labels.failures.csv", "labels.recordings.csv", "labels.run.json"):
+        (tmp_path / f".{name}.{digits}.tmp").write_text("half")
+    kept = [
+        f".labels.v2.csv.{digits}.tmp",  # of another run, which may be writing it
+        f".labels.csv.gz.{digits}.tmp",
+        ".labels.notes.tmp",
+        ".labels.csv.notes.tmp",
+    ]
+    for name in kept:
+        (tmp_path / name).write_text("years of work")
+    with output_merging(tmp_path / "labels.csv"):
+        assert {path.name for path in tmp_path.glob("*.tmp")} == set(kept)
 
 
 def test_scratch_that_is_a_link_is_refused(tmp_path: Path) -> None:

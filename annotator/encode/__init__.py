@@ -24,6 +24,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -204,10 +205,17 @@ def make_encoder(modality: str, spec: Spec, folder: Path | None, device: str) ->
 
     Raises:
         UsageError: an unknown modality, name or key, or a file name that leads elsewhere.
-        SetupError: weights that are missing or don't load.
+        SetupError: weights that are missing or don't load, or another package's encoder that fails.
     """
     check_spec(modality, spec)
-    return _kind(modality, spec.get("name")).make(spec, folder, device)
+    name = spec["name"]
+    with _blaming(name):
+        return _kind(modality, name).make(spec, folder, device)
+
+
+def _blaming(name: str) -> AbstractContextManager[None]:
+    """Where the code of an encoder runs that may be another package's."""
+    return nullcontext() if name in ENCODERS else kinds.blamed_on_package(name)
 
 
 def _kind(modality: str, name: object) -> EncoderKind:
@@ -307,7 +315,9 @@ def check_encoder(modality: str, spec: Spec, folder: Path | None) -> int:
             raise UsageError(f"The vectors of the two text encoders have different lengths: {widths}.")
         return widths[0]
     # What hears and sees is small, and of another package's nothing else is known: loaded as by a worker.
-    return _kind(modality, spec["name"]).make(spec, folder, "cpu").width
+    encoder = make_encoder(modality, spec, folder, "cpu")
+    with _blaming(spec["name"]):
+        return encoder.width
 
 
 def part_file(name: object, folder: Path | None) -> Path:

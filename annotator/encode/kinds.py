@@ -8,12 +8,13 @@ So every process of a run has them, and a checkpoint from a stranger can name no
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from annotator.records import MODALITIES, SetupError
+from annotator.records import MODALITIES, AnnotateError, SetupError
 
 if TYPE_CHECKING:
     from annotator.encode import Encoder
@@ -61,6 +62,23 @@ def load(entry: importlib.metadata.EntryPoint) -> EncoderKind:
             f"{', '.join(MODALITIES)}: mend it, or uninstall the package."
         )
     return kind
+
+
+@contextmanager
+def blamed_on_package(name: str) -> Iterator[None]:
+    """Errors of an installed encoder's own code, while it is made, as one sentence that names its package.
+
+    Raises: SetupError; an AnnotateError as it is.
+    """
+    try:
+        yield
+    except AnnotateError:
+        raise
+    except Exception as error:  # the code of others may fail in any way
+        raise SetupError(
+            f"The encoder {name!r} of {_package(installed()[name])} can't be set up "
+            f"({type(error).__name__}: {error}): mend it, or uninstall the package."
+        ) from error
 
 
 def version(entry: importlib.metadata.EntryPoint) -> str:

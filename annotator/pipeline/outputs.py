@@ -15,7 +15,7 @@ from annotator.files import write_json
 from annotator.pipeline.manifests import Manifest
 from annotator.pipeline.people import linked, unpacked
 from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
-from annotator.pipeline.workdir import WorkDir, output_held, output_merging
+from annotator.pipeline.workdir import OutputFiles, WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -107,14 +107,14 @@ def write_outputs(
         "versions": json.dumps(first["versions"], sort_keys=True),
         "model": first["model"],
     }
-    table.write_table(whole, out, metadata)
-    table.write_failures(out.with_suffix(".failures.csv"), failures)
+    written = OutputFiles.beside(out)
+    table.write_table(whole, written.table, metadata)
+    table.write_failures(written.failures, failures)
     not_used = passed_over([m for _, m in manifests], {f["file"] for f in files})
-    write_recordings(out.with_suffix(f".recordings{out.suffix}"), files, not_used)
-    about = out.with_suffix(".run.json")
-    write_json(about, record([m for _, m in manifests], files) | {"not_used": not_used})
+    write_recordings(written.recordings, files, not_used)
+    write_json(written.record, record([m for _, m in manifests], files) | {"not_used": not_used})
     if not_used:
-        log.info("%s", not_used_line(not_used, about))
+        log.info("%s", not_used_line(not_used, written.record))
     return whole, failures
 
 
@@ -257,7 +257,7 @@ def add_profile(work: WorkDir, out: Path, manifest: dict[str, Any], profile: Pro
     """
     told = profile.record()
     work.write_json(work.manifest_file, manifest | {"run": manifest["run"] | {"profile": told}})
-    about = out.with_suffix(".run.json")
+    about = OutputFiles.beside(out).record
     whole: dict[str, Any] = plain_json.read(about)
     write_json(about, whole | {"profiles": [*whole.get("profiles", ()), told]})
 

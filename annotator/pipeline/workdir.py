@@ -14,7 +14,6 @@ labels.work/
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import logging
@@ -24,10 +23,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from annotator import folders, plain_json
-from annotator.files import write_json
+from annotator.files import left_by_kill, write_json
 from annotator.pipeline import locks
 from annotator.records import SetupError, UsageError
 
@@ -39,6 +38,25 @@ HASH = re.compile(r"[0-9a-f]{64}")
 def hash_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form, hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class OutputFiles(NamedTuple):
+    """The files of a table."""
+
+    table: Path
+    failures: Path
+    recordings: Path
+    record: Path  # of the run
+
+    @classmethod
+    def beside(cls, out: Path) -> OutputFiles:
+        """Those of the table ``out``."""
+        return cls(
+            table=out,
+            failures=out.with_suffix(".failures.csv"),
+            recordings=out.with_suffix(f".recordings{out.suffix}"),
+            record=out.with_suffix(".run.json"),
+        )
 
 
 @contextmanager
@@ -56,8 +74,9 @@ def output_merging(out: Path) -> Iterator[None]:
     """Wait for and hold the right to write ``out``, which shards may share."""
     lock = _out_lock(out)
     with locks.waited_for(lock.with_name(f"{lock.name}.merge"), out):
-        for stray in out.parent.glob(f".{glob.escape(out.stem)}.*.tmp"):
-            stray.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        for file in OutputFiles.beside(out):
+            for stray in left_by_kill(file):
+                stray.unlink(missing_ok=True)
         yield
 
 
