@@ -14,7 +14,8 @@ from annotator.encode.decoder import DecoderEncoder
 from annotator.encode.weights import is_decoder
 from annotator.records import Evidence, SetupError, UsageError, Utterance
 from tests.tiny_models import make_decoder, make_roberta
-from train.finetune.text import TrainableText
+from train.finetune.text import save_text_adapter, spec_with_adapter, trainable_encoder
+from train.joint import encode_present
 
 NOTHING = Evidence(None, None)
 
@@ -138,20 +139,21 @@ def test_what_can_not_be(folder: Path, tmp_path: Path) -> None:
 
 def test_an_adapter_learns_on_it_and_comes_back(folder: Path, tmp_path: Path) -> None:
     spec = {"name": "hf", "path": str(folder), "context": 2, "precision": "float32"}
-    text = TrainableText(spec, tmp_path, "cpu", rank=2, seed=0)
+    trained = trainable_encoder(spec, tmp_path, "cpu", rank=2, seed=0)
     dialogues = [talk(4), talk(3, dialogue=1)]
-    optimizer = torch.optim.SGD(text.adapter().values(), lr=1.0)
+    texts = [text for d in dialogues for text in trained.texts(d)]
+    adapter = [p for p in trained.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(adapter, lr=1.0)
     for _ in range(5):  # the second half of a new adapter is zero at first
-        vectors, present = text.vectors(dialogues)
+        vectors, present = encode_present(trained, texts)
         assert present.tolist() == [True, True, True, False, True, True, True]
         optimizer.zero_grad()
         vectors.square().sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    told = [said for d in dialogues for said in text.encoder.texts(d)]
-    trained = text.encoder.encode_texts([said for said in told if said is not None])
-    text.save(tmp_path)
-    loaded = make_encoder("text", text.spec, tmp_path, "cpu")
+    vectors_then = trained.encode_texts([text for text in texts if text is not None])
+    save_text_adapter(trained, tmp_path)
+    loaded = make_encoder("text", spec_with_adapter(spec), tmp_path, "cpu")
     found = np.concatenate([loaded(NOTHING, d).values for d in dialogues])
-    np.testing.assert_allclose(found[[said is not None for said in told]], trained, atol=1e-3)
+    np.testing.assert_allclose(found[[text is not None for text in texts]], vectors_then, atol=1e-3)
     fresh = encoder(folder, context=2)
     assert np.abs(found - np.concatenate([fresh(NOTHING, d).values for d in dialogues])).max() > 0.02

@@ -24,7 +24,7 @@ from annotator.encode.weights import minilm_folder
 from annotator.records import Evidence, SetupError, UsageError
 from tests.spoken import say
 from tests.tiny_models import make_roberta
-from train.adapter import encode_trained
+from train.joint import encode_trained
 
 NOTHING = Evidence(audio=None, faces=None)
 

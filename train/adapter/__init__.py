@@ -21,14 +21,15 @@ import polars as pl
 
 from annotator.records import UsageError
 from model import Checkpoint, CheckpointError, ModelConfig, Network, load_checkpoint, save_checkpoint
-from train.adapter.dialogues import dialogue_stage, with_vectors
-from train.adapter.encoder import LAYERS, TrainedEncoder, encode_trained
+from train.adapter.dialogues import dialogue_stage
+from train.adapter.encoder import LAYERS, TrainedEncoder
 from train.adapter.sentences import Sentences, emorynlp, goemotions, line_key, sentence_stage
 from train.adapter.settings import AdapterSettings
 from train.adapter.teacher import Taught, teach
 from train.core import prior_of
 from train.corpus import Corpus, load_corpus
 from train.evaluate.calibration import calibrate
+from train.joint import encoded_split
 from train.loop import network_config, train
 from train.resume import fingerprint
 from train.settings import TrainSettings
@@ -42,13 +43,11 @@ __all__ = [
     "Sentences",
     "Taught",
     "emorynlp",
-    "encode_trained",
     "goemotions",
     "line_key",
     "sentence_sets",
     "teach",
     "train_adapter",
-    "with_vectors",
 ]
 
 ADAPTER = "text.safetensors"
@@ -119,7 +118,7 @@ def train_adapter(
     beliefs = taught.beliefs if taught is not None else None
     best = dialogue_stage(corpus, encoder, network, work, beliefs=beliefs, progress=progress)
 
-    validation = with_vectors(corpus, "validation", encoder.text)
+    validation = encoded_split(corpus, "validation", encoder.text)
     prior = prior_of(corpus.conversations("train"), len(corpus.labels))
     save_checkpoint(
         out,
@@ -159,8 +158,8 @@ def _network_first(
         if folder.exists():
             log.warning("%s: it is made anew.", error)
     train(
-        with_vectors(corpus, "train", encoder.text, settings.limit),
-        with_vectors(corpus, "validation", encoder.text),
+        encoded_split(corpus, "train", encoder.text, settings.limit),
+        encoded_split(corpus, "validation", encoder.text),
         config,
         TrainSettings(epochs=settings.network_epochs, seed=settings.seed, device=settings.device),
         folder,

@@ -12,23 +12,21 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from annotator.encode.text import TextEncoder
-from annotator.records import Conversation, Features, SetupError
-from model import Network, Output, collate, compute_loss
-from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
+from annotator.records import SetupError
+from model import Network, Output, compute_loss
+from train.adapter.encoder import WARMUP, TrainedEncoder
 from train.core import Average, put, rate_factor
-from train.corpus import Corpus, LabelledConversation
+from train.corpus import Corpus
 from train.evaluate.logits import targets
+from train.joint import JointModel, Texts, texts_of
 from train.loop import validate
 from train.resume import fingerprint, load_state, save_state
 
@@ -37,45 +35,6 @@ log = logging.getLogger("annotator")
 # Of the words of a garbled dialogue: rates near those of a small recogniser on meetings. It writes few of the
 # exclamation marks that people put, and no dots of hesitation.
 DROPPED, REPLACED, CALM = 0.06, 0.10, 0.8
-
-
-class JointModel(nn.Module):
-    """Text encoder and network as one: the corpus' text vectors are replaced by the encoder's own."""
-
-    def __init__(self, encoder: TextEncoder, network: Network, text: pl.Series) -> None:
-        super().__init__()
-        self.encoder, self.network = encoder, network
-        self.module = encoder.module  # registered, so that its parameters are ours
-        self.texts = text.to_list()
-
-    def forward(self, conversations: Sequence[LabelledConversation], garble: Garble | None = None) -> Any:
-        talks = [c.conversation for c in conversations]
-        batch = collate(talks, self.network.config.modalities).to(self.encoder.device)
-        texts: list[str] = []
-        for c in conversations:
-            own = [self.texts[c.first_row + i] or "" for i in range(len(c))]
-            texts += garble(own) if garble is not None else own
-        vectors = encode_trained(self.encoder, texts)  # (V, d), in the order of the mask
-        features = batch.features["text"].clone()
-        features[batch.mask] = vectors
-        batch.features["text"] = features
-        return self.network(batch)
-
-    def doubt(
-        self,
-        output: Output,
-        conversations: Sequence[LabelledConversation],
-        beliefs: Mapping[str, NDArray[np.float32]],
-    ) -> Tensor:
-        """Mean cross-entropy of the head on the text alone against what is believed of each text."""
-        assert output.unimodal is not None
-        logits = output.unimodal["text"]
-        said = [beliefs.get(self.texts[c.first_row + i] or "") for c in conversations for i in range(len(c))]
-        rows = [i for i, belief in enumerate(said) if belief is not None]
-        if not rows:
-            return logits.new_zeros(())
-        target = torch.from_numpy(np.stack([b for b in said if b is not None])).to(logits.device)
-        return cross_entropy(logits[rows].float(), target)
 
 
 class Garble:
@@ -89,11 +48,11 @@ class Garble:
     def __init__(self, words: Sequence[str], share: float, random: np.random.Generator) -> None:
         self.words, self.share, self.random = words, share, random
 
-    def __call__(self, texts: Sequence[str]) -> list[str]:
+    def __call__(self, texts: Texts) -> Texts:
         """The utterances of one dialogue."""
         if self.random.random() >= self.share:
-            return list(texts)
-        return [self._one(text) for text in texts]
+            return texts
+        return [self._one(text) if text is not None else None for text in texts]
 
     def _one(self, text: str) -> str:
         kept = []
@@ -109,22 +68,24 @@ class Garble:
         return " ".join(kept) or text
 
 
-def with_vectors(
-    corpus: Corpus, split: str, encoder: TextEncoder, limit: int | None = None
-) -> list[LabelledConversation]:
-    """The dialogues of a split, at most ``limit``, with the encoder's present vectors."""
-    dialogues = corpus.conversations(split)[:limit]
-    texts = corpus.table["text"].to_list()
-    flat = [texts[d.first_row + i] or "" for d in dialogues for i in range(len(d))]
-    values = encoder.encode_texts(flat)
-    result, start = [], 0
-    for d in dialogues:
-        known = d.conversation.features["text"]
-        own = Features(np.where(known.present[:, None], values[start : start + len(d)], 0), known.present)
-        talk = Conversation(d.conversation.speakers, {**d.conversation.features, "text": own})
-        result.append(LabelledConversation(talk, d.fine, d.coarse, d.dialogue_id, d.first_row))
-        start += len(d)
-    return result
+def doubt(
+    output: Output,
+    texts: Sequence[str | None],
+    beliefs: Mapping[str, NDArray[np.float32]],
+) -> Tensor:
+    """Mean cross-entropy of the head on the text alone against what is believed of each text.
+
+    Args:
+        texts: of all utterances of the batch, in the order of the output.
+    """
+    assert output.unimodal is not None
+    logits = output.unimodal["text"]
+    believed = [beliefs.get(text or "") for text in texts]
+    rows = [i for i, belief in enumerate(believed) if belief is not None]
+    if not rows:
+        return logits.new_zeros(())
+    target = torch.from_numpy(np.stack([b for b in believed if b is not None])).to(logits.device)
+    return cross_entropy(logits[rows].float(), target)
 
 
 def dialogue_stage(
@@ -145,8 +106,10 @@ def dialogue_stage(
     """
     settings = encoder.settings
     file, best_file = work / "dialogues.safetensors", work / "best.safetensors"
-    joint = JointModel(encoder.text, network, corpus.table["text"])
     dialogues = corpus.conversations("train")[: settings.limit]
+    validation_set = corpus.conversations("validation")
+    texts = texts_of(corpus, [*dialogues, *validation_set])
+    joint = JointModel(network, encoder.text, texts)
     weights: dict[str, Tensor] = {
         **_prefixed("encoder.", encoder.trained.items()),
         **_prefixed("network.", network.named_parameters()),
@@ -160,8 +123,7 @@ def dialogue_stage(
     average = Average(weights, settings.average)
     history: list[dict[str, float]] = []
     asked = fingerprint(
-        settings, network.config.to_json(), weights, joint.texts, dialogues, beliefs or {},
-        corpus.conversations("validation"),
+        settings, network.config.to_json(), weights, texts, dialogues, beliefs or {}, validation_set
     )  # fmt: skip
     state = load_state(file, asked)
     best = load_state(best_file, asked)
@@ -171,12 +133,7 @@ def dialogue_stage(
         average.values, average.steps = state["average"], state["steps"]
         history = state["history"]
     vocabulary = sorted(
-        {
-            word
-            for d in dialogues
-            for i in range(len(d))
-            for word in (joint.texts[d.first_row + i] or "").split()
-        }
+        {word for d in dialogues for text in texts[d.dialogue_id] for word in (text or "").split()}
     )
     steps_an_epoch = -(-len(dialogues) // settings.dialogue_batch)
     for epoch in range(len(history), settings.dialogue_epochs):
@@ -197,9 +154,12 @@ def dialogue_stage(
             rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
             drawn = [dialogues[i] for i in rows]
             fine, coarse = (torch.from_numpy(t).to(encoder.text.device) for t in targets(drawn))
-            output = joint(drawn, garble if settings.word_errors else None)
+            output = joint(drawn, garble=garble if settings.word_errors else None)
             loss = compute_loss(output, fine, coarse, network.config)
-            whole = loss.total + (settings.taught * joint.doubt(output, drawn, beliefs) if beliefs else 0)
+            whole = loss.total
+            if beliefs:
+                said = [text for d in drawn for text in texts[d.dialogue_id]]
+                whole = whole + settings.taught * doubt(output, said, beliefs)
             optimizer.zero_grad()
             whole.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([p for group in parameters for p in group], 1.0)
@@ -209,7 +169,7 @@ def dialogue_stage(
             bar.set_postfix(loss=f"{total / (step + 1):.3f}")
         joint.eval()
         with average.in_place():
-            found = validate(network, with_vectors(corpus, "validation", encoder.text, settings.limit))
+            found = validate(network, joint.encoded(validation_set[: settings.limit]))
         history.append(
             {
                 "epoch": epoch + 1,

@@ -7,7 +7,6 @@ decomposition, the closest change of that rank, and training goes on in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from annotator.encode.adapters import PROJECTION, save_adapter
-from annotator.encode.precision import mixed_precision
 from annotator.encode.text import TextEncoder
 from annotator.encode.weights import embedded
 from annotator.files import written_whole
@@ -24,9 +22,6 @@ from train.adapter.settings import AdapterSettings
 # What an adapter changes: every linear layer of BERT but the pooler, which is not used.
 LAYERS = ["query", "key", "value", "intermediate.dense", "output.dense"]
 
-# That go through the encoder together, padding included: a step of 245 utterances takes 7 s on one core so,
-# and 13 s with four times as many.
-BATCH_TOKENS = 1024
 WARMUP = 0.05  # share of the steps with a rising rate; then it falls in a line
 
 
@@ -107,12 +102,3 @@ class TrainedEncoder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             save_adapter(self.module, self.lora, temporary, self.text.projection)
-
-
-def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
-    """Vectors ``(n, d)`` with gradients, texts of like length together."""
-    batches = encoder.batches(texts, BATCH_TOKENS)
-    with mixed_precision(encoder.device):
-        parts = [encoder.pool(encoder.tokenize([texts[i] for i in rows])) for rows in batches]
-    order = torch.tensor([row for rows in batches for row in rows])
-    return torch.cat(parts)[order.argsort()].float()  # a projection computes in the lower precision, too

@@ -37,14 +37,15 @@ from annotator.encode.text import TextEncoder
 from annotator.records import AnnotateError, Conversation, Features, UsageError
 from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
-from train.adapter.dialogues import dialogue_stage, with_vectors
-from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
+from train.adapter.dialogues import dialogue_stage
+from train.adapter.encoder import WARMUP, TrainedEncoder
 from train.adapter.sentences import HEAD_LR, Sentences
 from train.adapter.settings import AdapterSettings
 from train.core import Average, put, rate_factor
 from train.corpus import Corpus, LabelledConversation, load_corpus
 from train.evaluate import probabilities, scores_of
 from train.evaluate.logits import targets
+from train.joint import encode_trained, encoded_split
 from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
@@ -229,7 +230,7 @@ def of_languages(
     """The dialogues of a split in some languages, by language, with an encoder's vectors as in a run."""
     language = dict(corpus.table.select("dialogue_id", "language").iter_rows())
     found: dict[str, list[LabelledConversation]] = {}
-    for c in with_vectors(_without(corpus, set(language.values()) - set(languages)), split, encoder):
+    for c in encoded_split(_without(corpus, set(language.values()) - set(languages)), split, encoder):
         talk = _moved(c.conversation, center_of(encoder), strength)
         found.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
     return found

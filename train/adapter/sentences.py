@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from train.adapter.encoder import WARMUP, TrainedEncoder, encode_trained
+from train.adapter.encoder import WARMUP, TrainedEncoder
 from train.core import Average, put, rate_factor
+from train.joint import encode_trained
 from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")

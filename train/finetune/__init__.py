@@ -36,12 +36,18 @@ from train.evaluate.calibration import calibrate
 from train.evaluate.logits import targets
 from train.evaluate.report import difference, resting_on
 from train.finetune.card import by_folds, within
-from train.finetune.joint import Model
 from train.finetune.loop import Tuning
 from train.finetune.result import Figures, write_result
 from train.finetune.settings import TEXT_FROM, FinetuneSettings, Override, Plan, Step
 from train.finetune.start import check_renewed, coarse_of, log_plan, make_network, make_plan, with_coarse
-from train.finetune.text import TrainableText, is_read_by_second, text_languages, utterances_of
+from train.finetune.text import (
+    is_read_by_second,
+    spec_with_adapter,
+    text_languages,
+    texts_by_dialogue,
+    trainable_encoder,
+)
+from train.joint import JointModel
 from train.prepare.reencode import fitting_text
 from train.settings import changes_from
 
@@ -149,7 +155,7 @@ def finetune(
         network.to(device)
         if settings.text == "adapter" and "text" not in changed.modalities:
             raise UsageError(f"{start.name} has no text to train an encoder on: use --text frozen.")
-        text = None
+        encoder = None
         by_second = "text" in changed.modalities and is_read_by_second(corpus, start.encoders["text"])
         if by_second and settings.text == "adapter":
             raise UsageError(
@@ -161,11 +167,13 @@ def finetune(
                 why = "it follows the first, which is trained; kept if that does not help"
                 left = Override("second text encoder, for other languages", "there", "left out", why)
                 plan = dataclasses.replace(plan, overrides=(*plan.overrides, left))
-            text = TrainableText(start.encoders["text"], start_folder, device, settings.rank, settings.seed)
+            encoder = trainable_encoder(
+                start.encoders["text"], start_folder, device, settings.rank, settings.seed
+            )
         if workers.first:
             log_plan(plan, start)
-            log.info("text encoder: %s", "its adapter is trained too" if text else "frozen")
-        model = Model(network, text, utterances_of(corpus) if text else {})
+            log.info("text encoder: %s", "its adapter is trained too" if encoder else "frozen")
+        model = JointModel(network, encoder, texts_by_dialogue(corpus, encoder) if encoder else None)
         tuning = Tuning(
             model=model,
             new=new,
@@ -220,8 +228,8 @@ def _finish(
     text_trained = best.stage == "text"
     encoders = {m: dict(spec) for m, spec in start.encoders.items()}
     encoders |= {m: dict(corpus.header.encoders[m]) for m in plan.renewed}
-    if text_trained and model.text is not None:
-        encoders["text"] = dict(model.text.spec)
+    if text_trained:
+        encoders["text"] = spec_with_adapter(start.encoders["text"])
     validation = model.encoded(tuning.validation_set) if text_trained else tuning.validation_set
     languages = text_languages(corpus, start, text_trained) if "text" in encoders else None
     checkpoint = Checkpoint(
@@ -249,7 +257,7 @@ def _finish(
     )
     figures = write_result(
         out, checkpoint, corpus, start, start_folder, plan, tuning.history, best,
-        adapter=model.text if text_trained else None, device=device, work=work, licence=licence,
+        trained_text=model.encoder if text_trained else None, device=device, work=work, licence=licence,
     )  # fmt: skip
     folders.remove(work)
     return figures

@@ -29,8 +29,8 @@ from train.corpus import LabelledConversation
 from train.distributed import Group
 from train.evaluate.logits import predict_logits, targets
 from train.evaluate.metrics import confusion_matrix, score
-from train.finetune.joint import Model
 from train.finetune.settings import FinetuneSettings, Step
+from train.joint import JointModel
 from train.resume import fingerprint, load_state, save_state
 
 log = logging.getLogger("annotator")
@@ -40,7 +40,7 @@ log = logging.getLogger("annotator")
 class Tuning:
     """What changes while a model is fine-tuned, and how it is kept on disk."""
 
-    model: Model
+    model: JointModel
     new: Sequence[str]  # names of the network's weights that the start doesn't have
     settings: FinetuneSettings
     workers: Group
@@ -55,7 +55,7 @@ class Tuning:
         s, network = self.settings, self.model.network
         fresh = [p for n, p in network.named_parameters() if n in self.new]
         inherited = [p for n, p in network.named_parameters() if n not in self.new]
-        adapter = list(self.model.text.adapter().values()) if self.model.text is not None else []
+        adapter = list(self.model.adapter().values())
         self.groups = {"head": fresh, "network": inherited, "text": adapter}
         rates = {"head": s.head_lr, "network": s.lr, "text": s.text_lr}
         self.optimizer = torch.optim.AdamW(
@@ -81,10 +81,8 @@ class Tuning:
 
     def weights(self) -> dict[str, nn.Parameter]:
         """All that is trained in some stage, by name."""
-        found = {f"network.{name}": p for name, p in self.model.network.named_parameters()}
-        if self.model.text is not None:
-            found |= {f"text.{name}": p for name, p in self.model.text.adapter().items()}
-        return found
+        network = {f"network.{name}": p for name, p in self.model.network.named_parameters()}
+        return network | {f"text.{name}": p for name, p in self.model.adapter().items()}
 
     @property
     def best(self) -> Step:
@@ -230,7 +228,7 @@ class Tuning:
         fine, coarse = (torch.from_numpy(t).to(self.device) for t in targets(batch))
         with mixed_precision(self.device, self.settings.autocast):
             found = compute_loss(
-                self.model.output(batch, with_text),
+                self.model(batch, with_text=with_text),
                 fine,
                 coarse,
                 self.model.network.config,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from annotator import plain_json
 from annotator.encode import make_encoder
+from annotator.encode.text import TextEncoder
 from annotator.files import replace_folder
 from annotator.records import Conversation
 from model import Checkpoint, load_checkpoint, save_checkpoint
@@ -27,6 +28,7 @@ from train.finetune.card import write_card
 from train.finetune.page import write_page
 from train.finetune.settings import Plan, Step
 from train.finetune.start import start_probabilities
+from train.finetune.text import save_text_adapter
 from train.prepare.reencode import fitting_text
 
 RECORD = "finetune.json"
@@ -132,7 +134,7 @@ def write_result(
     history: Sequence[Step],
     best: Step,
     *,
-    adapter: Any | None,
+    trained_text: TextEncoder | None,
     device: str,
     work: Path,
     licence: str,
@@ -140,7 +142,7 @@ def write_result(
     """Write the folder ``out``: everything is made in ``work`` and then takes its place at once.
 
     Args:
-        adapter: a ``TrainableText`` whose adapter belongs to the checkpoint; None: the start's files do.
+        trained_text: whose adapter belongs to the checkpoint; None: the start's files do.
 
     Raises:
         UsageError: ``out`` is something other than a checkpoint.
@@ -150,14 +152,14 @@ def write_result(
     shutil.rmtree(made, ignore_errors=True)
     made.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(made, checkpoint)
-    if adapter is not None:
-        adapter.save(made)
+    if trained_text is not None:
+        save_text_adapter(trained_text, made)
     for modality, spec in checkpoint.encoders.items():
         source = corpus.folder / ENCODERS if modality in plan.renewed else start_folder
         for name in encoder_files({modality: spec}):
             if not (made / name).exists():
                 shutil.copyfile(source / name, made / name)
-    if adapter is not None:
+    if trained_text is not None:
         spec = checkpoint.encoders["text"]
         checkpoint.meta["fingerprints"]["text"] = make_encoder("text", spec, made, device).fingerprint
         save_checkpoint(made, checkpoint)

@@ -1,103 +1,80 @@
-"""The text encoder in a fine-tuning: its adapter, with gradients.
-
-The only place here that knows how an encoder turns utterances into vectors with gradients.
-"""
+"""The text encoder in a fine-tuning: its adapter, and what it reads."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from annotator.encode import can_read, make_encoder, part_file
 from annotator.encode.adapters import load_adapter, save_adapter
 from annotator.encode.text import TextEncoder
-from annotator.records import Conversation, Features, UsageError, Utterance
+from annotator.records import UsageError, Utterance
 from model import Checkpoint
-from train.adapter import ADAPTER, LAYERS, encode_trained
-from train.corpus import Corpus, LabelledConversation
+from train.adapter import ADAPTER, LAYERS
+from train.corpus import Corpus
+from train.joint import Texts
 from train.prepare.languages import dialogue_languages
 
 
-class TrainableText(nn.Module):
-    """A text encoder whose adapter is trained: the start's own, or a new one where it has none.
+def spec_with_adapter(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a text encoder once its adapter has been trained.
+
+    Without its second encoder: that was made for the vectors of the first as they were.
+    """
+    return {key: value for key, value in spec.items() if key != "second"} | {"adapter": ADAPTER}
+
+
+def trainable_encoder(
+    spec: Mapping[str, Any], folder: Path, device: str, rank: int, seed: int
+) -> TextEncoder:
+    """A text encoder whose adapter can be trained: the start's own, or a new one where it has none.
 
     Args:
         spec: of the start's text encoder.
         folder: the start's.
         rank: of a new adapter.
+
+    Raises:
+        UsageError: it is of another package.
     """
+    from peft import LoraConfig, inject_adapter_in_model
 
-    def __init__(self, spec: Mapping[str, Any], folder: Path, device: str, rank: int, seed: int) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        super().__init__()
-        # A second encoder was made for the vectors of the first as they were.
-        plain = {key: value for key, value in spec.items() if key not in ("adapter", "second")}
-        encoder = make_encoder("text", plain, folder, device)
-        if not isinstance(encoder, TextEncoder):
-            raise UsageError(f"The text encoder {encoder.name} has no adapter to train: use --text frozen.")
-        if spec.get("adapter") is not None:
-            file = part_file(spec["adapter"], folder)
-            encoder.projection = load_adapter(encoder.module, file, merge=False)
-            if encoder.projection is not None:
-                encoder.projection.requires_grad_(False).to(device)
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                lora = LoraConfig(
-                    r=rank,
-                    lora_alpha=2 * rank,
-                    lora_dropout=0.1,
-                    target_modules=layers_of(encoder.module),
-                    use_rslora=False,
-                )
-                inject_adapter_in_model(lora, encoder.module)
-        self.encoder = encoder
-        self.module = encoder.module  # registered, so that its parameters are ours
-        self.spec = {**plain, "adapter": ADAPTER}
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad = "lora_" in name
-        self.module.to(device).eval()
-
-    def adapter(self) -> dict[str, nn.Parameter]:
-        """The adapter's weights by name."""
-        return {name: p for name, p in self.module.named_parameters() if "lora_" in name}
-
-    def vectors(self, dialogues: Sequence[Sequence[Utterance]]) -> tuple[Tensor, Tensor]:
-        """Vectors (V, d) with gradients and which are present (V,), dialogue by dialogue."""
-        texts = [text for d in dialogues for text in self.encoder.texts(d)]
-        present = torch.tensor([text is not None for text in texts])
-        known = [text for text in texts if text is not None]
-        out = torch.zeros(len(texts), self.encoder.width, device=self.encoder.device)
-        if known:
-            out = out.index_put(
-                (present.to(out.device).nonzero()[:, 0],), encode_trained(self.encoder, known)
+    bare = {key: value for key, value in spec.items() if key not in ("adapter", "second")}
+    encoder = make_encoder("text", bare, folder, device)
+    if not isinstance(encoder, TextEncoder):
+        raise UsageError(f"The text encoder {encoder.name} has no adapter to train: use --text frozen.")
+    if spec.get("adapter") is not None:
+        file = part_file(spec["adapter"], folder)
+        encoder.projection = load_adapter(encoder.module, file, merge=False)
+        if encoder.projection is not None:
+            encoder.projection.requires_grad_(False).to(device)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            lora = LoraConfig(
+                r=rank,
+                lora_alpha=2 * rank,
+                lora_dropout=0.1,
+                target_modules=layers_of(encoder.module),
+                use_rslora=False,
             )
-        return out, present
+            inject_adapter_in_model(lora, encoder.module)
+    for name, parameter in encoder.module.named_parameters():
+        parameter.requires_grad = "lora_" in name
+    encoder.module.to(device).eval()
+    return encoder
 
-    def encoded(
-        self, conversations: Sequence[LabelledConversation], utterances: Mapping[str, Sequence[Utterance]]
-    ) -> list[LabelledConversation]:
-        """The dialogues with the adapter's present vectors in the place of the corpus'."""
-        self.module.eval()
-        talks = [utterances[c.dialogue_id] for c in conversations]
-        texts = [text for d in talks for text in self.encoder.texts(d)]
-        values = np.zeros((len(texts), self.encoder.width), np.float32)
-        present = np.array([text is not None for text in texts], np.bool_)
-        values[present] = self.encoder.encode_texts([text for text in texts if text is not None])
-        return replaced(conversations, Features(values, present))
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter's file to a checkpoint's folder."""
-        configs: Mapping[str, Any] = self.module.peft_config  # type: ignore[assignment]
-        save_adapter(self.module, configs["default"], folder / ADAPTER, self.encoder.projection)
+def save_text_adapter(encoder: TextEncoder, folder: Path) -> None:
+    """Write the file of the adapter of a :func:`trainable_encoder` to a checkpoint's folder."""
+    configs: Mapping[str, Any] = encoder.module.peft_config  # type: ignore[assignment]
+    save_adapter(encoder.module, configs["default"], folder / ADAPTER, encoder.projection)
 
 
 def layers_of(module: nn.Module) -> list[str]:
@@ -106,17 +83,6 @@ def layers_of(module: nn.Module) -> list[str]:
     if any(name.endswith(tuple(f".{layer}" for layer in LAYERS)) for name in linear):
         return LAYERS
     return sorted({name.rpartition(".")[2] for name in linear})
-
-
-def replaced(conversations: Sequence[LabelledConversation], text: Features) -> list[LabelledConversation]:
-    """The dialogues with other text features (V, d), one dialogue after the other."""
-    result, first = [], 0
-    for c in conversations:
-        own = Features(text.values[first : first + len(c)], text.present[first : first + len(c)])
-        talk = Conversation(c.conversation.speakers, {**c.conversation.features, "text": own})
-        result.append(dataclasses.replace(c, conversation=talk))
-        first += len(c)
-    return result
 
 
 def utterances_of(corpus: Corpus) -> dict[str, list[Utterance]]:
@@ -128,6 +94,11 @@ def utterances_of(corpus: Corpus) -> dict[str, list[Utterance]]:
         alone = Utterance(0, number, float(number), number + 0.5, speaker, 0.0, text or None)
         found.setdefault(dialogue, []).append(dataclasses.replace(alone, language=languages[dialogue]))
     return found
+
+
+def texts_by_dialogue(corpus: Corpus, encoder: TextEncoder) -> dict[str, Texts]:
+    """What an encoder reads of each utterance, its context included, by dialogue."""
+    return {dialogue: encoder.texts(talk) for dialogue, talk in utterances_of(corpus).items()}
 
 
 def is_read_by_second(corpus: Corpus, spec: Mapping[str, Any]) -> bool:
