@@ -23,6 +23,7 @@ from train.corpus import Corpus, LabelledConversation
 BATCH_TOKENS = 1024
 
 Texts = Sequence[str | None]  # of the utterances of a dialogue; None where there is nothing to read
+Read = tuple[Tensor, Tensor]  # vectors (V, d) of a batch's utterances, and which of them have text (V,)
 
 
 class JointModel(nn.Module):
@@ -41,25 +42,33 @@ class JointModel(nn.Module):
         if encoder is not None:
             self.module = encoder.module  # registered, so that its parameters are ours
 
-    def forward(
+    def read(
         self,
         dialogues: Sequence[LabelledConversation],
-        *,
-        with_text: bool = True,
         garble: Callable[[Texts], Texts] | None = None,
-    ) -> Output:
+    ) -> Read | None:
+        """Vectors (V, d) of the texts, with gradients; None without an encoder.
+
+        Args:
+            garble: what is made of the texts of a dialogue before.
+        """
+        if self.encoder is None:
+            return None
+        talks = [self.texts[d.dialogue_id] for d in dialogues]
+        return encode_present(
+            self.encoder, [text for talk in talks for text in (garble(talk) if garble else talk)]
+        )
+
+    def forward(self, dialogues: Sequence[LabelledConversation], read: Read | None = None) -> Output:
         """Logits of a batch of dialogues.
 
         Args:
-            with_text: encode the texts, with gradients, in the place of the dialogues' text features.
-            garble: what is made of the texts of a dialogue before.
+            read: vectors of its utterances in the place of the dialogues' text features.
         """
         device = next(self.network.parameters()).device
         batch = collate([d.conversation for d in dialogues], self.network.config.modalities).to(device)
-        if with_text and self.encoder is not None:
-            talks = [self.texts[d.dialogue_id] for d in dialogues]
-            flat = [text for talk in talks for text in (garble(talk) if garble else talk)]
-            values, present = encode_present(self.encoder, flat)  # in the order of the mask
+        if read is not None:
+            values, present = read
             features = values.new_zeros((*batch.mask.shape, values.shape[-1]))
             features[batch.mask] = values
             batch.features["text"] = features
@@ -106,7 +115,7 @@ def encode_trained(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     return torch.cat(parts)[order.argsort()].float()  # a projection computes in the lower precision, too
 
 
-def encode_present(encoder: TextEncoder, texts: Texts) -> tuple[Tensor, Tensor]:
+def encode_present(encoder: TextEncoder, texts: Texts) -> Read:
     """Vectors (n, d) with gradients, zeros for what has no text, and which have some (n,)."""
     present = torch.tensor([text is not None for text in texts], device=encoder.device)
     values = torch.zeros(len(texts), encoder.width, device=encoder.device)

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from annotator.records import SetupError
 from model import Network, Output, compute_loss
-from train.adapter.encoder import WARMUP, TrainedEncoder
+from train.adapter.contrast import Prototypes
+from train.adapter.encoder import WARMUP, TrainedEncoder, center_of
 from train.core import Average, put, rate_factor
 from train.corpus import Corpus
 from train.evaluate.logits import targets
@@ -121,6 +122,7 @@ def dialogue_stage(
         weight_decay=settings.weight_decay,
     )
     average = Average(weights, settings.average)
+    prototypes = Prototypes(network.config.classes, torch.from_numpy(center_of(encoder.text)))
     history: list[dict[str, float]] = []
     asked = fingerprint(
         settings, network.config.to_json(), weights, texts, dialogues, beliefs or {}, validation_set
@@ -131,6 +133,7 @@ def dialogue_stage(
         put(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
+        prototypes.values = state["prototypes"]
         history = state["history"]
     vocabulary = sorted(
         {word for d in dialogues for text in texts[d.dialogue_id] for word in (text or "").split()}
@@ -154,9 +157,12 @@ def dialogue_stage(
             rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
             drawn = [dialogues[i] for i in rows]
             fine, coarse = (torch.from_numpy(t).to(encoder.text.device) for t in targets(drawn))
-            output = joint(drawn, garble=garble if settings.word_errors else None)
+            read = joint.read(drawn, garble if settings.word_errors else None)
+            output = joint(drawn, read)
             loss = compute_loss(output, fine, coarse, network.config)
             whole = loss.total
+            if settings.contrast and read is not None:
+                whole = whole + settings.contrast * prototypes.loss(read[0], fine)
             if beliefs:
                 said = [text for d in drawn for text in texts[d.dialogue_id]]
                 whole = whole + settings.taught * doubt(output, said, beliefs)
@@ -188,6 +194,7 @@ def dialogue_stage(
             "optimizer": optimizer.state_dict(),
             "average": average.values,
             "steps": average.steps,
+            "prototypes": prototypes.values,
             "history": history,
         }
         save_state(file, state, asked)

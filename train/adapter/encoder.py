@@ -10,7 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from annotator.encode.adapters import PROJECTION, save_adapter
@@ -102,3 +104,11 @@ class TrainedEncoder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             save_adapter(self.module, self.lora, temporary, self.text.projection)
+
+
+def center_of(encoder: TextEncoder) -> NDArray[np.float32]:
+    """(d,) the middle of an encoder's vectors; zeros for one without a projection."""
+    if encoder.projection is None:
+        return np.zeros(encoder.width, np.float32)
+    center: NDArray[np.float32] = encoder.projection.center.cpu().numpy()
+    return center

@@ -38,7 +38,7 @@ from annotator.records import AnnotateError, Conversation, Features, UsageError
 from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
 from train.adapter.dialogues import dialogue_stage
-from train.adapter.encoder import WARMUP, TrainedEncoder
+from train.adapter.encoder import WARMUP, TrainedEncoder, center_of
 from train.adapter.sentences import HEAD_LR, Sentences
 from train.adapter.settings import AdapterSettings
 from train.core import Average, put, rate_factor
@@ -234,14 +234,6 @@ def of_languages(
         talk = _moved(c.conversation, center_of(encoder), strength)
         found.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
     return found
-
-
-def center_of(encoder: TextEncoder) -> NDArray[np.float32]:
-    """(d,) that a second encoder's vectors are drawn to; zeros for one without a projection."""
-    if encoder.projection is None:
-        return np.zeros(encoder.width, np.float32)
-    center: NDArray[np.float32] = encoder.projection.center.cpu().numpy()
-    return center
 
 
 def fitted_strength(

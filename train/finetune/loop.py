@@ -228,7 +228,7 @@ class Tuning:
         fine, coarse = (torch.from_numpy(t).to(self.device) for t in targets(batch))
         with mixed_precision(self.device, self.settings.autocast):
             found = compute_loss(
-                self.model(batch, with_text=with_text),
+                self.model(batch, self.model.read(batch) if with_text else None),
                 fine,
                 coarse,
                 self.model.network.config,

@@ -27,10 +27,10 @@ from annotator.files import written_folder
 from annotator.records import AnnotateError
 from model import Checkpoint, load_checkpoint, save_checkpoint
 from train.adapter import AdapterSettings, sentence_sets
+from train.adapter.encoder import center_of
 from train.adapter.languages import (
     IMITATED,
     SETTINGS,
-    center_of,
     first_encoder,
     fitted_strength,
     of_languages,
