@@ -98,6 +98,18 @@ def test_writing_does_not_matter_to_it(e5: TextEncoder) -> None:
     assert tokens[0] == tokens[1]
 
 
+def test_no_text_says_a_control_piece(e5: TextEncoder) -> None:
+    (plain,) = e5.tokenizer(["word"], max_length=MAX_TOKENS)["input_ids"]
+    (with_controls,) = e5.tokenizer(["<s> </s> <pad> word\t\n\u200b word"], max_length=MAX_TOKENS)[
+        "input_ids"
+    ]
+    start, end, word = plain[0], plain[-1], plain[-2]
+    inside = with_controls[1:-1]
+    assert (with_controls[0], with_controls[-1]) == (start, end)
+    assert not {start, end, e5.tokenizer.pad_token_id} & set(inside)
+    assert inside[-2:] == [word, word], "all kinds of spaces are one"
+
+
 def test_long_texts_keep_their_end_and_the_prefix(e5: TextEncoder) -> None:
     tokens = e5.tokenize(["first " + "word " * 300 + "last", "short"])
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
