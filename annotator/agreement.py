@@ -146,48 +146,49 @@ def read(path: Path) -> pl.DataFrame:
     return table.with_columns(pl.int_range(pl.len()).over(*KEY).alias("nth"))
 
 
-def described(found: Agreement) -> list[str]:
+def described(agreement: Agreement) -> list[str]:
     """The comparison as lines for people."""
 
     def figure(value: float | None) -> str:
         return "none: there is one label only" if value is None else f"{value:.3f}"
 
-    one, other = found.only
+    one, other = agreement.only
     lines = [
-        f"{counted(found.matched, 'utterance')} in both, {one} only in the first, {other} only in the second",
-        f"{found.both} labelled in both: {found.same} alike"
-        + (f" ({found.same / found.both:.1%})" if found.both else ""),
+        f"{counted(agreement.matched, 'utterance')} in both, {one} only in the first, "
+        f"{other} only in the second",
+        f"{agreement.both} labelled in both: {agreement.same} alike"
+        + (f" ({agreement.same / agreement.both:.1%})" if agreement.both else ""),
     ]
-    if found.both:
+    if agreement.both:
         lines += [
-            f"Cohen's kappa         {figure(found.kappa)}",
-            f"Krippendorff's alpha  {figure(found.alpha)}",
+            f"Cohen's kappa         {figure(agreement.kappa)}",
+            f"Krippendorff's alpha  {figure(agreement.alpha)}",
             "",
             "labels of the first (rows) and of the second (columns)",
         ]
-        wide = max(6, *(len(label) + 1 for label in found.labels), len(str(found.counts.max())) + 1)
-        lines.append(" " * wide + "".join(f"{label:>{wide}}" for label in found.labels))
-        for label, row in zip(found.labels, found.counts.tolist(), strict=True):
+        wide = max(6, *(len(label) + 1 for label in agreement.labels), len(str(agreement.counts.max())) + 1)
+        lines.append(" " * wide + "".join(f"{label:>{wide}}" for label in agreement.labels))
+        for label, row in zip(agreement.labels, agreement.counts.tolist(), strict=True):
             lines.append(f"{label:<{wide}}" + "".join(f"{count:>{wide}}" for count in row))
     return lines
 
 
-def differences(found: Agreement) -> list[str]:
+def differences(agreement: Agreement) -> list[str]:
     """The first rows that differ as lines for people."""
     lines = []
-    for row in found.differing.head(SHOWN).iter_rows(named=True):
+    for row in agreement.differing.head(SHOWN).iter_rows(named=True):
         said = "; ".join(f"{c}: {row[c] or '–'} / {row[f'{c}_b'] or '–'}" for c in row["differs"].split(" "))
         lines.append(f"{row['file']} {row['start']:.2f}–{row['end']:.2f}  {said}")
-    if len(found.differing) > SHOWN:
-        lines.append(f"... and {len(found.differing) - SHOWN} more: --out FILE.csv writes them all")
+    if len(agreement.differing) > SHOWN:
+        lines.append(f"... and {len(agreement.differing) - SHOWN} more: --out FILE.csv writes them all")
     return lines
 
 
-def write_differences(found: Agreement, out: Path) -> None:
+def write_differences(agreement: Agreement, out: Path) -> None:
     """Write the rows that differ as CSV.
 
     Raises: UsageError when ``out`` is no name for it; SetupError when it can't be written.
     """
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out} is no name for a table of differences: let it end with .csv.")
-    write_text(out, for_spreadsheet(found.differing).write_csv())
+    write_text(out, for_spreadsheet(agreement.differing).write_csv())

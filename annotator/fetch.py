@@ -77,17 +77,17 @@ def listing(repository: str, revision: str) -> list[Remote]:
             listed += piece
             if len(listed) > MOST_LISTED:
                 raise SetupError(f"{url} answers with more than a list of files can have.")
-    found = []
+    files = []
     try:
         for entry in plain_json.loads(bytes(listed)):
             if entry["type"] == "file":
                 stored = entry.get("lfs") or entry
                 path = plain_path(entry["path"])
                 address = hf_hub_url(repository, path, revision=revision)
-                found.append(Remote(path, address, int(entry["size"]), str(stored["oid"])))
+                files.append(Remote(path, address, int(entry["size"]), str(stored["oid"])))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SetupError(f"{url} answers with something else than a list of files ({error}).") from error
-    return found
+    return files
 
 
 def plain_path(path: str) -> str:
@@ -143,12 +143,12 @@ def _fetch_file(file: Remote, target: Path, on_bytes: Callable[[int], None]) -> 
                 for piece in answer.pieces():
                     out.write(piece)
                     on_bytes(len(piece))
-    found = part.stat().st_size
-    if found < file.size:
+    size = part.stat().st_size
+    if size < file.size:
         raise SetupError(
-            f"{file.path} broke off after {found} of {file.size} bytes: the same command goes on from there."
+            f"{file.path} broke off after {size} of {file.size} bytes: the same command goes on from there."
         )
-    if found > file.size or content_hash(part, git=len(file.hash) == 40) != file.hash:
+    if size > file.size or content_hash(part, git=len(file.hash) == 40) != file.hash:
         part.unlink()
         raise SetupError(
             f"{file.path} from {file.url} is not what it should be (its hash differs) and was deleted: "

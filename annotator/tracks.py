@@ -22,15 +22,15 @@ def asked_for(streams: Sequence[Stream], track: str) -> list[Stream]:
         return [s for s in streams if s.number == int(wanted[:9])]
     language, folded = named_language(wanted), wanted.casefold()
     titles = [(s, (s.title or "").casefold()) for s in streams]
-    found = (
+    matching = (
         [s for s, title in titles if title == folded]
         or [s for s in streams if language is not None and iso_639_1(s.language) == language]
         or [s for s, title in titles if folded in title]
     )
     # A file that says nothing of its only stream does not speak against it.
-    if not found and len(streams) == 1 and streams[0].language is None and streams[0].title is None:
+    if not matching and len(streams) == 1 and streams[0].language is None and streams[0].title is None:
         return list(streams)
-    return found
+    return matching
 
 
 def asked_or_error(
@@ -45,8 +45,8 @@ def asked_or_error(
 
     Raises: RecordingError (``no_such_track``) where none fits.
     """
-    if found := asked_for(streams, track):
-        return found
+    if named := asked_for(streams, track):
+        return named
     raise RecordingError(
         stage,
         "no_such_track",

@@ -91,9 +91,9 @@ class JointModel(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of the adapter and of all of the network, its normalisation included."""
-        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        found |= {f"text.{name}": tensor for name, tensor in self.adapter().items()}
-        return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        named |= {f"text.{name}": tensor for name, tensor in self.adapter().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`tensors`."""

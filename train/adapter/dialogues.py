@@ -175,13 +175,13 @@ def dialogue_stage(
             bar.set_postfix(loss=f"{total / (step + 1):.3f}")
         joint.eval()
         with average.in_place():
-            found = validate(network, joint.encoded(validation_set[: settings.limit]))
+            scores = validate(network, joint.encoded(validation_set[: settings.limit]))
         history.append(
             {
                 "epoch": epoch + 1,
                 "loss": total / steps_an_epoch,
-                "weighted_f1": found.weighted_f1,
-                "accuracy": found.accuracy,
+                "weighted_f1": scores.weighted_f1,
+                "accuracy": scores.accuracy,
                 "seconds": time.perf_counter() - began,
             }
         )

@@ -229,11 +229,11 @@ def of_languages(
 ) -> dict[str, list[LabelledConversation]]:
     """The dialogues of a split in some languages, by language, with an encoder's vectors as in a run."""
     language = dict(corpus.table.select("dialogue_id", "language").iter_rows())
-    found: dict[str, list[LabelledConversation]] = {}
+    by_language: dict[str, list[LabelledConversation]] = {}
     for c in encoded_split(_without(corpus, set(language.values()) - set(languages)), split, encoder):
         talk = _moved(c.conversation, center_of(encoder), strength)
-        found.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
-    return found
+        by_language.setdefault(language[c.dialogue_id], []).append(replace(c, conversation=talk))
+    return by_language
 
 
 def fitted_strength(
@@ -303,11 +303,11 @@ def _of_like_length(
     texts: Sequence[str], rows: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     """Batches in random order, sentences of like length together, in pools of many batches."""
-    found = []
+    batches = []
     for pool in np.array_split(rows, max(1, len(rows) // (50 * size))):
         pool = pool[np.argsort([len(texts[i]) for i in pool], kind="stable")]
-        found += np.array_split(pool, max(1, len(pool) // size))
-    return [found[i] for i in rng.permutation(len(found))]
+        batches += np.array_split(pool, max(1, len(pool) // size))
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def main() -> int:

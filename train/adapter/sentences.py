@@ -170,13 +170,13 @@ def sentence_stage(
 def _batches(
     sets: Sequence[Sentences], batch: int, limit: int | None, rng: np.random.Generator
 ) -> Iterator[tuple[Sentences, NDArray[np.int64]]]:
-    found = []
+    batches = []
     for s in sets:
         order = rng.permutation(len(s.texts))[: round(s.share * len(s.texts))][:limit]
         # Sentences of like length together, in pools of many batches: half the padding.
         for pool in np.array_split(order, max(1, len(order) // (50 * batch))):
             pool = pool[np.argsort([len(s.texts[i]) for i in pool], kind="stable")]
             pieces = np.array_split(pool, max(1, len(pool) // batch))
-            found += [(s, rows) for rows in pieces]
-    for i in rng.permutation(len(found)):
-        yield found[i]
+            batches += [(s, rows) for rows in pieces]
+    for i in rng.permutation(len(batches)):
+        yield batches[i]

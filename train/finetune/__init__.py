@@ -70,24 +70,24 @@ class Finetuned:
         """The outcome as lines for people."""
         if self.figures is None:
             return []
-        found = self.figures
-        m, bounds = found.metrics, found.bounds
+        figures = self.figures
+        m, bounds = figures.metrics, figures.bounds
         lines = [
             f"epoch {self.best.number} of {self.history[-1].number} was best on validation",
-            f"{found.split}: {resting_on(m)}; in percent",
+            f"{figures.split}: {resting_on(m)}; in percent",
             f"weighted F1 {within(m['weighted_f1'], bounds.scores['weighted_f1'])}, "
             f"accuracy {100 * m['accuracy']:.1f}, macro F1 {100 * m['macro_f1']:.1f}",
         ]
-        beside = [(found.start_title, found.start)] if found.start else []
-        for title, other in [*beside, (f"always {found.majority_label}", found.majority)]:
+        beside = [(figures.start_title, figures.start)] if figures.start else []
+        for title, other in [*beside, (f"always {figures.majority_label}", figures.majority)]:
             d = other.difference
             lines.append(
                 f"against {title}: {100 * other.scores['weighted_f1']:.1f}, a difference of "
                 f"{difference(d.weighted_f1, d.weighted_f1_interval)}"
             )
         if bounds.scores["weighted_f1"] is None:
-            give = f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {found.split} split would give"
-            lines.append(give + by_folds(found.labelled_dialogues))
+            give = f"{TOO_FEW}, which {LEAST_DIALOGUES} in the {figures.split} split would give"
+            lines.append(give + by_folds(figures.labelled_dialogues))
         return lines
 
 

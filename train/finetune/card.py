@@ -102,7 +102,7 @@ def scores(figures: Any) -> list[str]:
     for title, other in beside:
         shown = [percent(other.scores[key]) for key in ("accuracy", "weighted_f1", "macro_f1")]
         rows.append([title, *shown, percent(other.scores["ece"]) if other is figures.start else "–"])
-    found = [
+    paragraphs = [
         f"On the {figures.split} split: {resting_on(m)}. In "
         + (
             "percent, with 95 % intervals from a bootstrap over dialogues."
@@ -114,19 +114,19 @@ def scores(figures: Any) -> list[str]:
     ]
     for title, other in beside:
         d = other.difference
-        found.append(
+        paragraphs.append(
             f"Against {title.split(',')[0]}: weighted F1 {difference(d.weighted_f1, d.weighted_f1_interval)} "
             "points, paired."
         )
     if figures.start is None:
-        found.append(f"{figures.start_title}, so there is no unchanged model to compare.")
+        paragraphs.append(f"{figures.start_title}, so there is no unchanged model to compare.")
     if len(m["subsets"]) > 1:
         rows = [
             [subset, percent(of["accuracy"]), percent(of["weighted_f1"]), percent(of["macro_f1"])]
             for subset, of in m["subsets"].items()
         ]
-        found.append(markdown_table(["with only", "accuracy", "weighted F1", "macro F1"], rows))
-    return found
+        paragraphs.append(markdown_table(["with only", "accuracy", "weighted F1", "macro F1"], rows))
+    return paragraphs
 
 
 def classes(checkpoint: Checkpoint, figures: Any) -> str:
@@ -152,15 +152,15 @@ def statistics(corpus: Corpus) -> list[str]:
         ["speakers", *(str(table.filter(split=s)["speaker"].n_unique()) for s in counts)],
     ]
     rows += [[plain(label), *(str(c.labels[label]) for c in counts.values())] for label in corpus.labels]
-    found = [markdown_table(["", *counts], rows)]
+    paragraphs = [markdown_table(["", *counts], rows)]
     present = [
         f"{modality} in {100 * float(known.present.mean()):.0f} %"
         for modality, known in corpus.features.items()
     ]
-    found.append(f"Utterances with {', '.join(present)}.")
+    paragraphs.append(f"Utterances with {', '.join(present)}.")
     how = corpus.header.provenance.get("splits")
-    found.append(f"Splits: {how}." if how else "Splits: as the corpus gives them.")
-    return found
+    paragraphs.append(f"Splits: {how}." if how else "Splits: as the corpus gives them.")
+    return paragraphs
 
 
 def training(

@@ -43,7 +43,7 @@ class Pooled:
 
     def said(self) -> str:
         """The outcome as a sentence."""
-        found = ", ".join(
+        figures = ", ".join(
             f"{name.replace('_', ' ').replace('f1', 'F1')} "
             f"{within(getattr(self.scores, name), self.bounds.scores[name])}"
             for name in SCORES
@@ -52,7 +52,7 @@ class Pooled:
         few = "" if self.bounds.draws else f" ({TOO_FEW})"
         return (
             f"{self.folds} fine-tunings like this one, each tested on {self.apart} that it did not see: "
-            f"{on}; in percent: {found}{few}"
+            f"{on}; in percent: {figures}{few}"
         )
 
 
@@ -117,7 +117,7 @@ def cross_validate(
     """
     corpus, fold, apart = check_folds(corpus_folder, folds, settings.seed)
     work = out.with_name(out.name + ".folds")
-    found = []
+    by_fold = []
     for number in range(folds):
         named = {0: "test", 1: "validation"}
         split = {d: named.get((place - number) % folds, "train") for d, place in fold.items()}
@@ -136,8 +136,8 @@ def cross_validate(
         )  # fmt: skip
         tuned = finetune(work / "corpus", start_from, work / f"fold{number}", settings, **options)
         assert tuned.figures is not None  # there is one process
-        found.append(tuned.figures.confusions)
-    confusions = np.concatenate(found)
+        by_fold.append(tuned.figures.confusions)
+    confusions = np.concatenate(by_fold)
     pooled = Pooled(folds, score(confusions.sum(axis=0)), intervals(confusions), apart)
     record = plain_json.finite(dataclasses.asdict(pooled))
     (out / EVALUATION / "folds.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -227,7 +227,7 @@ class Tuning:
         """Training loss of a part of a step whose weights are ``whole``."""
         fine, coarse = (torch.from_numpy(t).to(self.device) for t in targets(batch))
         with mixed_precision(self.device, self.settings.autocast):
-            found = compute_loss(
+            losses = compute_loss(
                 self.model(batch, self.model.read(batch) if with_text else None),
                 fine,
                 coarse,
@@ -237,7 +237,7 @@ class Tuning:
                 task_weights=(1.0, 1.0),  # as dynamic weights begin; there are too few epochs to follow
                 whole=whole,
             )
-        return found.total
+        return losses.total
 
     @torch.no_grad()
     def draw_back(self, rate: float) -> None:
@@ -261,7 +261,7 @@ class Tuning:
         logits = predict_logits(network, [c.conversation for c in validation])
         fine = targets(validation)[0]
         labels = logits.fine.argmax(1)
-        found = score(confusion_matrix(fine, labels, network.config.classes))
+        scores = score(confusion_matrix(fine, labels, network.config.classes))
         known = fine >= 0
         if number == 0:
             self.start_found = torch.from_numpy(labels)
@@ -271,10 +271,10 @@ class Tuning:
         return Step(
             number=number,
             stage=stage,
-            measure=self.workers.from_first(float(getattr(found, self.settings.choose))),
-            accuracy=found.accuracy,
-            weighted_f1=found.weighted_f1,
-            macro_f1=found.macro_f1,
+            measure=self.workers.from_first(float(getattr(scores, self.settings.choose))),
+            accuracy=scores.accuracy,
+            weighted_f1=scores.weighted_f1,
+            macro_f1=scores.macro_f1,
             validation_loss=self.workers.from_first(float(nll)),
             margin=self.workers.from_first(math.sqrt(changed) / int(known.sum())),
             loss=loss,

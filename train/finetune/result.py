@@ -78,13 +78,13 @@ def measure(
     new = load_checkpoint(folder, device)
     seen = fitting_text(corpus, new.encoders, folder, device, splits=[split], work=work)
     dialogues = seen.conversations(split)
-    found, _ = probabilities(new, [d.conversation for d in dialogues])
-    ours = per_dialogue(found, dialogues)
+    probable, _ = probabilities(new, [d.conversation for d in dialogues])
+    ours = per_dialogue(probable, dialogues)
 
     fine = targets(dialogues)[0]
     trained = targets(corpus.conversations("train"))[0]
     frequent = int(np.bincount(trained[trained >= 0], minlength=len(corpus.labels)).argmax())
-    always = np.zeros_like(found)
+    always = np.zeros_like(probable)
     always[:, frequent] = 1
     as_it_is = None
     before = fitting_text(corpus, start.encoders, start_folder, device, splits=[split], work=work)
@@ -194,5 +194,5 @@ def write_result(
     return figures
 
 
-def _record(found: Compared) -> dict[str, Any]:
-    return {"scores": found.scores, "difference": dataclasses.asdict(found.difference)}
+def _record(compared: Compared) -> dict[str, Any]:
+    return {"scores": compared.scores, "difference": dataclasses.asdict(compared.difference)}

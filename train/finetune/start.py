@@ -247,8 +247,8 @@ def shares(dialogues: Sequence[LabelledConversation], classes: int) -> NDArray[n
     """Share (C,) of each label; a label without an example counts as half an example."""
     fine = targets(dialogues)[0]
     counts = np.maximum(np.bincount(fine[fine >= 0], minlength=classes), 0.5)
-    found: NDArray[np.float64] = counts / counts.sum()
-    return found
+    of_all: NDArray[np.float64] = counts / counts.sum()
+    return of_all
 
 
 def _take_rows(network: Network, start: Checkpoint, plan: Plan, here: NDArray[np.float64]) -> None:
@@ -276,7 +276,7 @@ def _take_rows(network: Network, start: Checkpoint, plan: Plan, here: NDArray[np
 
 
 def start_probabilities(
-    found: NDArray[np.floating], start_labels: Sequence[str], plan: Plan
+    probabilities: NDArray[np.floating], start_labels: Sequence[str], plan: Plan
 ) -> NDArray[np.float32] | None:
     """What the unchanged start says, in the new labels: (V, C_start) to (V, C).
 
@@ -285,11 +285,11 @@ def start_probabilities(
     """
     if not plan.inherited_rows:
         return None
-    out = np.zeros((len(found), len(plan.labels)), np.float32)
+    out = np.zeros((len(probabilities), len(plan.labels)), np.float32)
     uses = {s: [label for label, of in plan.inherited_rows.items() if of == s] for s in start_labels}
     for known, takers in uses.items():
         for label in takers:
-            out[:, plan.labels.index(label)] = found[:, start_labels.index(known)] / len(takers)
+            out[:, plan.labels.index(label)] = probabilities[:, start_labels.index(known)] / len(takers)
     out /= np.maximum(out.sum(axis=1, keepdims=True), 1e-9)
     return out
 

@@ -87,13 +87,13 @@ def layers_of(module: nn.Module) -> list[str]:
 
 def utterances_of(corpus: Corpus) -> dict[str, list[Utterance]]:
     """The utterances of each dialogue, as a text encoder takes them."""
-    found: dict[str, list[Utterance]] = {}
+    talks: dict[str, list[Utterance]] = {}
     languages = dialogue_languages(corpus.table)
     for row in corpus.table.select("dialogue_id", "utterance_id", "speaker", "text").iter_rows():
         dialogue, number, speaker, text = row
         alone = Utterance(0, number, float(number), number + 0.5, speaker, 0.0, text or None)
-        found.setdefault(dialogue, []).append(dataclasses.replace(alone, language=languages[dialogue]))
-    return found
+        talks.setdefault(dialogue, []).append(dataclasses.replace(alone, language=languages[dialogue]))
+    return talks
 
 
 def texts_by_dialogue(corpus: Corpus, encoder: TextEncoder) -> dict[str, Texts]:

@@ -255,10 +255,12 @@ def with_new_voice(bundle: Path, pairs: Path, out: Path, settings: TrainSettings
             start=network,
         )
         # What is as likely as in natural dialogue, not as in the recordings of voices beside it.
-        found = load_checkpoint(out)
+        checkpoint = load_checkpoint(out)
         prior = before.prior
-        found = replace(found, prior=prior, calibration=calibrate(found.network, validation, prior))
-        save_checkpoint(out, found)
+        checkpoint = replace(
+            checkpoint, prior=prior, calibration=calibrate(checkpoint.network, validation, prior)
+        )
+        save_checkpoint(out, checkpoint)
     return load_checkpoint(out)
 
 
@@ -284,11 +286,11 @@ def voice_alone(
         for value in values
     ]
     truth = np.array([MELD_LABELS.index(voices.labels[r]) for r in rows])
-    found, _, present = told(checkpoint, clips)
+    probabilities, _, present = told(checkpoint, clips)
     classes = np.unique(truth)
-    shares = found[:, classes] / found[:, classes].sum(1, keepdims=True)
+    shares = probabilities[:, classes] / probabilities[:, classes].sum(1, keepdims=True)
     of = scores_of(shares, np.searchsorted(classes, truth))
-    return of | sets_of(checkpoint, found, present, truth)
+    return of | sets_of(checkpoint, probabilities, present, truth)
 
 
 def network_on_voices(
@@ -301,14 +303,14 @@ def network_on_voices(
     """
     clean = np.array(voices.rows("test", clean=True))
     corpora = np.array([corpus_of(name) for name in voices.speakers])
-    found = {"held_out": voice_alone(bundle, voices, clean[corpora[clean] == "ravdess"], scores)}
+    by_corpus = {"held_out": voice_alone(bundle, voices, clean[corpora[clean] == "ravdess"], scores)}
     for corpus in LEARNED:
         heard = dict.fromkeys(voices.speakers, without_corpus(voices, work, corpus))
-        found[corpus] = voice_alone(bundle, voices, clean[corpora[clean] == corpus], heard)
+        by_corpus[corpus] = voice_alone(bundle, voices, clean[corpora[clean] == corpus], heard)
     for corpus in TESTED:
         rows = np.flatnonzero(voices.clean & (corpora == corpus))
-        found[corpus] = voice_alone(bundle, voices, rows, scores)
-    return found
+        by_corpus[corpus] = voice_alone(bundle, voices, rows, scores)
+    return by_corpus
 
 
 def main() -> int:

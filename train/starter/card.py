@@ -78,7 +78,7 @@ def _voices(figures: Mapping[str, Any]) -> list[str]:
     for name, m in named.items():
         if m is not None:
             cells = [
-                100 * found[k] for found in (m, m["alone"]) for k in ("unweighted_average_recall", "ece")
+                100 * scores[k] for scores in (m, m["alone"]) for k in ("unweighted_average_recall", "ece")
             ]
             rows.append(f"| {name} | {m['n']} | " + " | ".join(f"{c:.1f}" for c in cells) + " |")
     return rows

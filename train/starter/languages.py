@@ -84,8 +84,8 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
     }
     centers = {language: center_of(encoder) for language, encoder in left_out.items()}
     # Never surer than where it was trained: fewer languages make a weaker reader, not a surer one.
-    found = [fitted_strength(checkpoint, unseen[c], centers[c]) for c in others]
-    untested = min(strength, float(np.mean(found)))
+    strengths = [fitted_strength(checkpoint, unseen[c], centers[c]) for c in others]
+    untested = min(strength, float(np.mean(strengths)))
 
     spec = {
         **{key: value for key, value in checkpoint.encoders["text"].items() if key != "second"},
@@ -110,12 +110,12 @@ def measure_again(bundle: Path, data: Path, work: Path) -> dict[str, Any]:
     Readers that training left in ``work`` without a language are measured too.
     """
     checkpoint, corpus = load_checkpoint(bundle), _parallel(data, work)
-    found = {
+    adapters = {
         language: work / f"without-{language}-half.safetensors" for language in set(corpus.table["language"])
     }
     left_out = {
         language: TextEncoder("e5", embedded("e5"), adapter=file)
-        for language, file in sorted(found.items())
+        for language, file in sorted(adapters.items())
         if file.is_file()
     }
     figures = measured(checkpoint, bundle, corpus, left_out)

@@ -122,14 +122,14 @@ def load_voices(speech: Path, work: Path, spec: Mapping[str, Any], limit: int | 
         values.append(stored["values"][stored["present"]])
         rows.append(stored["rows"][stored["present"]])
         seconds.append(stored["seconds"][stored["present"]])
-    found = table[np.concatenate(rows)]
+    chosen = table[np.concatenate(rows)]
     counts = [len(r) for r in rows]
     return Voices(
         np.concatenate(values),
-        tuple(found["label"]),
-        tuple(found["speaker"]),
-        tuple(found["sex"]),
-        tuple(found["split"]),
+        tuple(chosen["label"]),
+        tuple(chosen["speaker"]),
+        tuple(chosen["sex"]),
+        tuple(chosen["split"]),
         tuple(np.repeat([r.key for r in made], counts).tolist()),
         np.repeat([r.clean for r in made], counts),
         np.concatenate(seconds),
@@ -199,10 +199,10 @@ def encode_recording(
         vector = encoder.features(clip)
         if vector is not None:
             values[i], seconds[i], present[i] = vector, len(clip) / RATE_HZ, True
-    found: dict[str, NDArray[Any]] = {"rows": recording.rows, "values": values}
-    found |= {"seconds": seconds, "present": present}
+    arrays: dict[str, NDArray[Any]] = {"rows": recording.rows, "values": values}
+    arrays |= {"seconds": seconds, "present": present}
     with written_whole(target) as temporary:
-        save_file(found, temporary)
+        save_file(arrays, temporary)
 
 
 def cut_short(clip: Samples, seconds: float, place: float) -> Samples:
@@ -217,5 +217,5 @@ def read_clip(file: Path) -> Samples:
     samples, rate = soundfile.read(file, dtype="float32")
     if rate != RATE_HZ:
         raise ValueError(f"{file} has {rate} Hz, expected {RATE_HZ}")
-    found: Samples = samples
-    return found
+    transformed: Samples = samples
+    return transformed

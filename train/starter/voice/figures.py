@@ -56,7 +56,7 @@ def voice_figures(voices: Voices, work: Path, scores: Mapping[str, VoiceScores])
     held_out = actors[splits[actors] != "train"]
     folds = actor_scores(voices, work)
     through = np.flatnonzero(unseen & ~voices.clean & _long(voices))
-    found = {
+    figures = {
         "actors": _of(voices, _whole(voices, actors), folds),
         "one mood": _of(voices, one_mood(voices, actors), folds),
         "mostly neutral": _of(voices, mostly_neutral(voices, actors), folds),
@@ -64,26 +64,28 @@ def voice_figures(voices: Voices, work: Path, scores: Mapping[str, VoiceScores])
     }
     unheard = np.flatnonzero(unseen & voices.clean)
     for count in TURNS:
-        found[f"{count} turns of a mood"] = _of(voices, throughout(voices, unheard, count), scores)
+        figures[f"{count} turns of a mood"] = _of(voices, throughout(voices, unheard, count), scores)
     if len(through):
-        found["channels"] = _of(voices, _whole(voices, through), scores)
+        figures["channels"] = _of(voices, _whole(voices, through), scores)
     for sex in sorted({voices.sexes[row] for row in held_out}):
-        found[sex] = _of(voices, _whole(voices, held_out[[voices.sexes[r] == sex for r in held_out]]), scores)
+        figures[sex] = _of(
+            voices, _whole(voices, held_out[[voices.sexes[r] == sex for r in held_out]]), scores
+        )
     for corpus in ("emodb", "nemo"):
         rows = np.flatnonzero(unseen & (corpora == corpus) & voices.clean)
         if len(rows):
-            found[f"{corpus} unheard"] = _of(voices, _whole(voices, rows), scores)
-    return found
+            figures[f"{corpus} unheard"] = _of(voices, _whole(voices, rows), scores)
+    return figures
 
 
 def across_corpora(voices: Voices, work: Path, ships: VoiceScores) -> dict[str, Any]:
     """Each corpus by a model that has heard nothing of it: figures as of :func:`voice_figures`."""
-    found = {}
+    by_corpus = {}
     for corpus in (*LEARNED, *TESTED):
         model = without_corpus(voices, work, corpus) if corpus in LEARNED else ships
         rows = np.flatnonzero(voices.clean & [corpus_of(name) == corpus for name in voices.speakers])
-        found[corpus] = _of(voices, _whole(voices, rows), dict.fromkeys(voices.speakers, model))
-    return found
+        by_corpus[corpus] = _of(voices, _whole(voices, rows), dict.fromkeys(voices.speakers, model))
+    return by_corpus
 
 
 def short_turns(speech: Path, spec: Mapping[str, Any], scores: Mapping[str, VoiceScores]) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def short_turns(speech: Path, spec: Mapping[str, Any], scores: Mapping[str, Voic
     table = table.filter((table["corpus"] == "ravdess") & (table["split"] != "train"))
     encoder = make_encoder("audio", spec, None, "cpu")
     assert isinstance(encoder, AudioEncoder)
-    found = {}
+    by_length = {}
     for seconds in SHORT_S:
         clips = [trimmed(read_clip(speech / file)) for file in table["file"]]
         clips = [trimmed(cut_short(clip, seconds, 0.5)) for clip in clips]
@@ -108,8 +110,8 @@ def short_turns(speech: Path, spec: Mapping[str, Any], scores: Mapping[str, Voic
             np.array([len(clip) / RATE_HZ for clip in clips]),
             encoder.name,
         )
-        found[f"{seconds:g}"] = _of(voices, _whole(voices, np.arange(len(table))), scores)
-    return found
+        by_length[f"{seconds:g}"] = _of(voices, _whole(voices, np.arange(len(table))), scores)
+    return by_length
 
 
 def one_mood(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -127,7 +129,7 @@ def throughout(voices: Voices, rows: NDArray[np.int64], count: int, seed: int = 
 def mostly_neutral(voices: Voices, rows: NDArray[np.int64], seed: int = 0) -> list[NDArray[np.int64]]:
     """For each speaker, each other emotion and each share of it, a recording with neutral turns beside."""
     rng = np.random.default_rng(seed)
-    found = []
+    recordings = []
     for of_speaker in _whole(voices, rows):
         labels = np.array([voices.labels[row] for row in of_speaker])
         neutral = of_speaker[labels == "neutral"]
@@ -138,8 +140,8 @@ def mostly_neutral(voices: Voices, rows: NDArray[np.int64], seed: int = 0) -> li
                 some, rest = int(length * share), int(length * (1 - share))
                 if some and rest:
                     parts = rng.choice(mood, some, replace=False), rng.choice(neutral, rest, replace=False)
-                    found.append(np.concatenate(parts))
-    return found
+                    recordings.append(np.concatenate(parts))
+    return recordings
 
 
 def _whole(voices: Voices, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -173,8 +175,8 @@ def _of(
 
 def _figures(logs: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, Any]:
     shares = np.exp(logs.astype(np.float64))
-    found = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
-    return scores_of(found, truth) | {"ece_if_calibrated": _chance_error(found)}
+    probabilities = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    return scores_of(probabilities, truth) | {"ece_if_calibrated": _chance_error(probabilities)}
 
 
 def _chance_error(shares: NDArray[np.float32]) -> float:

@@ -123,8 +123,8 @@ def ridge(near: Array, classes: NDArray[np.int64], weights: Array) -> tuple[Arra
     # In single precision, four times as fast: the penalty is far above its rounding.
     spread = (weighted.T.astype(np.float32) @ off.astype(np.float32)).astype(np.float64)
     gram = spread + PENALTY * np.eye(near.shape[1])
-    found = np.linalg.solve(gram, weighted.T @ (target - usual)).T.astype(np.float64)
-    return found, usual - found @ mean, spread
+    coefficients = np.linalg.solve(gram, weighted.T @ (target - usual)).T.astype(np.float64)
+    return coefficients, usual - coefficients @ mean, spread
 
 
 def own_parts(near: Array, classes: NDArray[np.int64], keys: NDArray[np.str_], weights: Array) -> Array:
@@ -155,14 +155,14 @@ def unheard(voices: Voices, rows: NDArray[np.int64]) -> Unheard:
     parts = [(fold == number, False) for number in range(FOLDS)]
     if len(set(corpora.tolist())) > 1:
         parts += [(corpora == corpus, True) for corpus in sorted(set(corpora.tolist()))]
-    found: list[tuple[Array, NDArray[np.int64], NDArray[np.bool_], Array]] = []
+    by_fold: list[tuple[Array, NDArray[np.int64], NDArray[np.bool_], Array]] = []
     for out, across in parts:
         if out.any() and not out.all():
             model = regression(voices, rows[~out])
             near = model.near(voices.values[rows[out]])
             of = np.full(int(out.sum()), across)
-            found.append((model.linear_scores(near), rows[out], of, model.strangeness(near)))
-    return Unheard(*(np.concatenate(part) for part in zip(*found, strict=True)))
+            by_fold.append((model.linear_scores(near), rows[out], of, model.strangeness(near)))
+    return Unheard(*(np.concatenate(part) for part in zip(*by_fold, strict=True)))
 
 
 def with_spread(model: VoiceScores, voices: Voices, heard: Unheard) -> VoiceScores:

@@ -158,10 +158,10 @@ def with_gate(model: VoiceScores, voices: Voices, heard: Unheard, seed: int = 0)
         return float(total.detach()), slope.numpy()
 
     start = parameters_to_vector(gate.parameters()).detach().numpy()
-    found = minimize(loss, start, jac=True, method="L-BFGS-B")
-    if not np.isfinite(found.fun):
-        raise ValueError(f"The gate learned nothing: {found.message}.")
-    vector_to_parameters(torch.from_numpy(found.x), gate.parameters())
+    minimum = minimize(loss, start, jac=True, method="L-BFGS-B")
+    if not np.isfinite(minimum.fun):
+        raise ValueError(f"The gate learned nothing: {minimum.message}.")
+    vector_to_parameters(torch.from_numpy(minimum.x), gate.parameters())
     with torch.no_grad():
         belief = torch.cat((gate.belief.weight, gate.belief.bias[:, None]), 1).float().numpy()
         sharpness, doubt = torch.exp(gate.log_sharpness).float().numpy(), gate.doubt.float().numpy()

@@ -48,15 +48,15 @@ def unseen_scores(voices: Voices, work: Path, file: Path) -> dict[str, VoiceScor
     learned = np.isin([corpus_of(name) for name in speakers], list(LEARNED))
     training = learned & (splits == "train")
     width = voices.values.shape[1]
-    found: dict[str, VoiceScores] = {}
+    by_speaker: dict[str, VoiceScores] = {}
     for number, out in enumerate(folds_of(sorted(set(speakers[training].tolist())), FOLDS)):
         rows = np.flatnonzero(training & ~np.isin(speakers, sorted(out)))
         model = kept(partial(fit_voice, voices, rows), named(work, f"fold-{number}", voices, rows), width)
-        found |= dict.fromkeys(out, model)
+        by_speaker |= dict.fromkeys(out, model)
     rows = np.flatnonzero(training)
     ships = kept(partial(fit_voice, voices, rows), named(work, "ships", voices, rows), width)
     save_scores(ships, file)
-    return dict.fromkeys(speakers.tolist(), ships) | found
+    return dict.fromkeys(speakers.tolist(), ships) | by_speaker
 
 
 def actor_scores(voices: Voices, work: Path) -> dict[str, VoiceScores]:
@@ -65,13 +65,13 @@ def actor_scores(voices: Voices, work: Path) -> dict[str, VoiceScores]:
     corpora = np.array([corpus_of(name) for name in voices.speakers])
     actors = sorted(set(speakers[corpora == "ravdess"].tolist()))
     learned = (corpora == "ravdess") | (np.isin(corpora, list(LEARNED)) & (splits == "train"))
-    found: dict[str, VoiceScores] = {}
+    by_speaker: dict[str, VoiceScores] = {}
     for first in range(0, len(actors), ACTORS_A_FOLD):
         out = actors[first : first + ACTORS_A_FOLD]
         rows = np.flatnonzero(learned & ~np.isin(speakers, out))
         file = named(work, f"without-{out[0]}", voices, rows)
-        found |= dict.fromkeys(out, kept(partial(fit_voice, voices, rows), file, voices.values.shape[1]))
-    return found
+        by_speaker |= dict.fromkeys(out, kept(partial(fit_voice, voices, rows), file, voices.values.shape[1]))
+    return by_speaker
 
 
 def without_corpus(voices: Voices, work: Path, corpus: str) -> VoiceScores:
