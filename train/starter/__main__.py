@@ -256,11 +256,8 @@ def with_new_voice(bundle: Path, pairs: Path, out: Path, settings: TrainSettings
         )
         # What is as likely as in natural dialogue, not as in the recordings of voices beside it.
         checkpoint = load_checkpoint(out)
-        prior = before.prior
-        checkpoint = replace(
-            checkpoint, prior=prior, calibration=calibrate(checkpoint.network, validation, prior)
-        )
-        save_checkpoint(out, checkpoint)
+        calibration = calibrate(checkpoint.network, validation, before.prior)
+        save_checkpoint(out, replace(checkpoint, prior=before.prior, calibration=calibration))
     return load_checkpoint(out)
 
 
