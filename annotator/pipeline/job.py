@@ -37,7 +37,7 @@ from annotator.settings import RunSettings
 
 log = logging.getLogger("annotator")
 
-PREPARED_FORMAT = 9  # raised when a stage before the network changes what it gives
+PREPARED_FORMAT = 10  # raised when a stage before the network changes what it gives
 # Another version of one of these may give other features.
 SHAPING_LIBRARIES = (
     "conversation-annotator",
