@@ -142,6 +142,21 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def same_number() -> Iterator[None]:
+    """PyTorch has as many threads after the body as before.
+
+    CTranslate2, where it loads a model, sets those of OpenMP, which are PyTorch's as well.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def side_by_side(
     do: Callable[[Task], Result], tasks: Sequence[Task], device: torch.device
 ) -> Iterator[Result]:

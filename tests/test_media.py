@@ -450,6 +450,22 @@ def test_rotated_film_is_upright(tmp_path: Path, turn: str) -> None:
     assert np.abs(frame.astype(int) - upright).mean() < 12
 
 
+@pytest.mark.parametrize("space", ["bt709", "smpte170m"])
+def test_pictures_have_the_colours_of_the_film(tmp_path: Path, space: str) -> None:
+    """As ffmpeg makes RGB of them in one step; they are scaled before."""
+    # Soft and of a middling saturation, so that nothing is clipped and chroma has no sharp edges.
+    soft = "eq=contrast=0.5:saturation=0.5,gblur=3,format=yuv420p"
+    graph = f"testsrc2=s=640x360:r=25:d=0.2,{soft},setparams=colorspace={space}"
+    film = make(tmp_path / "film.mp4", *lavfi(graph), "-c:v", "libx264", "-qp", "0")
+    one_step = ("-vf", "scale=320:180", "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo")
+    raw = make(tmp_path / "film.raw", "-i", film, *one_step)
+    _, frames = decoded(film, tmp_path, max_width=320)
+    frame = frames[0][1]
+    assert frame.shape == (180, 320, 3)
+    off = frame.astype(int) - np.frombuffer(raw.read_bytes(), dtype=np.uint8).reshape(frame.shape)
+    assert np.abs(off.mean(axis=(0, 1))).max() < 1.5 and np.abs(off).mean() < 2
+
+
 def test_wide_pixels_are_shown_wide(tmp_path: Path) -> None:
     graph = "testsrc=s=72x58:r=25:d=0.5,setsar=64/45"
     film = make(tmp_path / "dvd.mpg", *lavfi(graph), "-c:v", "mpeg2video", "-b:v", "1M", "-aspect", "16:9")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from annotator import encode, media, threads, weights
+from annotator import encode, media, threads, transcribe, weights
 from annotator.pipeline.batch import choose_backends
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.stages import Task, WorkerSetup, make_worker
@@ -159,6 +159,21 @@ def test_what_is_prepared_does_not_depend_on_threads(tmp_path: Path, ffmpeg: str
     assert other.face_coverage == whole.face_coverage
     for name, values in arrays.items():
         np.testing.assert_array_equal(others[name], values, err_msg=name)
+
+
+def test_a_recogniser_leaves_the_number_of_threads() -> None:
+    """Batches of all networks go side by side as many at once as PyTorch has threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.get_num_threads() == 3  # from now on PyTorch goes by OpenMP's own number
+        settings = transcribe.TranscriberSettings(media.extract_subtitles, device="cpu", threads=3)
+        transcribe.make_transcriber("whisper", settings)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_no_number_of_threads_is_refused_before_anything_is_written(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from annotator import transcribe, whisper_files
@@ -24,7 +25,7 @@ from annotator.transcribe.heard import (
     words_of,
 )
 from annotator.transcribe.stretches import Stretch, stretches
-from annotator.transcribe.whisper import Whisper
+from annotator.transcribe.whisper import Whisper, load
 from annotator.wheels import WheelFile
 from annotator.whisper_files import MODEL, PUBLISHERS, best, converted, embedded
 from tests.tiny_models import make_whisper
@@ -77,6 +78,22 @@ def test_the_embedded_one_hears_real_words_in_time(base: Transcriber, meeting: A
     # The second speaker's sentence begins with his turn.
     assert min(abs(word.start - 5.3) for word in transcript.words) < 0.3
     assert base(media(Path("nowhere.mp4")), meeting, turns) == transcript
+
+
+def test_what_is_heard_does_not_depend_on_threads(meeting: Audio) -> None:
+    """With one and two: a batch after the other, and two side by side."""
+    twice = Audio(np.concatenate([meeting.samples, meeting.samples]))
+    turns = [Turn(begin + 0.4, begin + 21.5, "A") for begin in (0.0, meeting.duration_s)]
+    before, heard = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            whisper = load(None, device="cpu", language=None, batch_size=1, threads=count)
+            heard.append(whisper(media(Path("nowhere.mp4")), twice, turns))
+    finally:
+        torch.set_num_threads(before)
+    assert len(stretches(turns, twice)) == 2 and len(heard[0].words) > 60
+    assert heard[0] == heard[1]
 
 
 def test_it_invents_nothing_where_nobody_speaks(base: Transcriber) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.records import RATE_HZ, SetupError, UsageError
-from annotator.threads import processors
+from annotator.threads import processors, same_number
 from annotator.whisper_files import MODEL, VOCABULARIES, WhisperFiles
 
 from .heard import Piece, Said
@@ -60,7 +60,8 @@ class Engine:
         except Exception as error:  # of the library's own, without a common base
             raise SetupError(f"The tokenizer.json of {files.name} can't be read: {error}") from None
         _check_vocabulary(files, tokenizer)
-        model = _model(files, device, threads)
+        with same_number():
+            model = _model(files, device, threads)
         extractor = WhisperFeatureExtractor(feature_size=model.n_mels)  # type: ignore[no-untyped-call]
         return cls(model, extractor, tokenizer)
 
