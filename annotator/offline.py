@@ -49,6 +49,13 @@ def is_on() -> bool:
     return any(os.environ.get(name, "").strip().lower() in _TRUE for name in (OURS, *THEIRS))
 
 
+def forbids_all() -> bool:
+    """Whether nothing at all may be asked of a network; the variables of the hub's libraries say that of the
+    hub alone.
+    """
+    return os.environ.get(OURS, "").strip().lower() in _TRUE
+
+
 def refuse(what: str) -> None:
     """Raises: SetupError where nothing may be fetched."""
     if is_on():

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from annotator import store
 from annotator.choices import DEVICE, Channels, Diarizer, Engine, FaceDetector, Transcriber
 from annotator.records import DIALOGUE_GAP_S, MODALITIES, UsageError
 from annotator.threads import of_worker, processors
@@ -43,6 +44,7 @@ class RunSettings(BaseModel):
     ray_address: str | None = None  # of a cluster that runs; None: $RAY_ADDRESS, or one for this run
     shard: tuple[int, int] | None = None  # i of N
     work_dir: Path | None = None
+    store: str | None = None  # URL of what machines share
     fresh: bool = False
     retry_failed: bool = False
     offline: bool = False
@@ -77,6 +79,19 @@ class RunSettings(BaseModel):
             raise ValueError(f"{value!r} is no shard: write i/N, such as 0/4, with i from 0 to N - 1")
         # 4/4 means the same as 0/4, so counting from one works too.
         return int(match[1]) % int(match[2]), int(match[2])
+
+    @field_validator("work_dir")
+    @classmethod
+    def _work_dir(cls, value: Path | None) -> Path | None:
+        # A path has one slash where the URL had two.
+        if value is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(value)):
+            raise ValueError("it is a folder of this machine: a URL belongs to --store")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        return None if value is None else store.checked(value)
 
     @field_validator("device")
     @classmethod

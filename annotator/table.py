@@ -170,15 +170,26 @@ def read_part(path: Path, file_id: str, labels: Sequence[str]) -> Part | None:
         file_id, labels: of the recording and the model.
     """
     try:
-        content = path.read_bytes()
+        return part_of(path.read_bytes(), path.stem, file_id, labels)
+    except OSError:
+        return None
+
+
+def part_of(content: bytes, key: str, file_id: str, labels: Sequence[str]) -> Part | None:
+    """As :func:`read_part`, of the bytes of a file.
+
+    Args:
+        key: that the part is to have.
+    """
+    try:
         if not seal.is_whole(content):
             return None
         metadata = pl.read_parquet_metadata(io.BytesIO(content))
-        if metadata["key"] != path.stem:
+        if metadata["key"] != key:
             return None
         facts, voices = plain_json.loads(metadata["facts"]), plain_json.loads(metadata["voices"])
         rows = pl.read_parquet(io.BytesIO(content))
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, OSError, ValueError):
         return None
     columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
     if dict(rows.schema) != columns or not (rows["file_id"] == file_id).all():

@@ -24,7 +24,7 @@ from annotator.cli.base import (
     set_up_logging,
     settings_of_run,
 )
-from annotator.records import Stopped
+from annotator.records import SetupError, Stopped
 from annotator.terminal import counted
 
 MODEL, SPEECH, RESTART = "Model", "Speech and speakers", "Continue and share the work"  # of options
@@ -201,6 +201,14 @@ def run(
             rich_help_panel=RESTART,
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Share finished parts with other machines: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH.",
+            rich_help_panel=RESTART,
+        ),
+    ] = None,
     fresh: Annotated[
         bool | None,
         typer.Option("--fresh", metavar="", help="Annotate everything again.", rich_help_panel=RESTART),
@@ -274,6 +282,7 @@ def run(
         "ray_address": ray_address,
         "shard": shard,
         "work_dir": work_dir,
+        "store": store,
         "fresh": fresh,
         "retry_failed": retry_failed,
         "offline": offline,
@@ -303,8 +312,12 @@ def run(
     if result.profile is not None:
         say("\n".join(result.profile.lines()))
     if result.stopped_by is not None:
+        if result.not_shared:
+            say(f"annotate: {result.not_shared}", err=True)
         done = f"{result.annotated} of {result.total} recordings were annotated now"
         raise Stopped(result.stopped_by, f"Stopped; {done}. The same command goes on from here.")
+    if result.not_shared:
+        raise SetupError(result.not_shared)
     raise typer.Exit(result.exit_code)
 
 
@@ -313,13 +326,17 @@ def run(
     "annotate run videos/ -o s0.parquet --shard 0/2     # on one machine",
     "annotate run videos/ -o s1.parquet --shard 1/2     # on another",
     "annotate merge labels.parquet --from s0.work s1.work",
+    "annotate merge labels.parquet --from s3://bucket/labels     # the --store of both",
 )
 def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Table to write: .parquet or .csv.")],
     folders: Annotated[
-        list[Path], typer.Option("--from", metavar="WORKDIR...", help="Work folders of the shards.")
+        list[str],
+        typer.Option(
+            "--from", metavar="WORKDIR...", help="Work folders of the shards, or the store that they shared."
+        ),
     ],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="WORKDIR", hidden=True)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="WORKDIR", hidden=True)] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_file: LogFile = None,

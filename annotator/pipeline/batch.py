@@ -18,23 +18,25 @@ import polars as pl
 from annotator import diarize, encode, faces, media, offline, threads, transcribe, weights, whisper_files
 from annotator.device import resolve_device
 from annotator.pipeline.job import Job, installed
+from annotator.pipeline.manifests import read_manifest
 from annotator.pipeline.outputs import (
     add_profile,
     check_out,
     manifest,
-    read_manifest,
     work_manifests,
     write_outputs,
 )
 from annotator.pipeline.profile import Profile
 from annotator.pipeline.progress import OnProgress
 from annotator.pipeline.scan import Entry
+from annotator.pipeline.sharing import Sharing
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging
 from annotator.pipeline.workers import Pool, WorkerPool
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings
+from annotator.store import Store
 from annotator.terminal import counted
 
 log = logging.getLogger("annotator")
@@ -61,13 +63,16 @@ class RunResult:
     failures: list[dict[str, Any]] = field(default_factory=list)
     table: pl.DataFrame | None = None  # None when the run was stopped
     stopped_by: int | None = None  # the signal
+    not_shared: str | None = None  # what the store lacks, and why
     profile: Profile | None = None  # where it was asked for
 
     @property
     def exit_code(self) -> int:
-        """0, 3 or 128 + signal, as in the contract."""
+        """0, 3 or 128 + signal, as in the contract; 1 where the store lacks what was done."""
         if self.stopped_by is not None:
             return 128 + self.stopped_by
+        if self.not_shared is not None:
+            return 1
         return 3 if self.failures else 0
 
 
@@ -95,7 +100,8 @@ def run(
 
     Raises:
         UsageError: an input is missing, none is a recording, or ``out`` or a setting is no good.
-        SetupError: weights are missing or damaged, the disk is full, or another run is at work there.
+        SetupError: weights are missing or damaged, the disk is full, another run is at work there, or the
+            store can't be reached.
 
     After an error whatever is finished stays, and the same call goes on.
     """
@@ -123,6 +129,7 @@ def _run(
             f"Recordings are told by their ending: {' '.join(sorted(media.MEDIA_SUFFIXES))}."
         )
     folder = weights.checkpoint_folder(settings.model)
+    store = Store(settings.store) if settings.store else None
     given = settings
     pool: Callable[..., Pool] = WorkerPool
     processors = threads.processors()
@@ -144,18 +151,24 @@ def _run(
         index, of = settings.shard
         entries = [e for e in entries if shard_of(e.file, of) == index]
     started = time.time()
-    job = Job(entries, settings, backends, predictor, encoders, folder, work, progress, pool)
+    sharing = Sharing(store, work, predictor.labels, settings.fresh) if store else None
+    if sharing:
+        sharing.begin()
+    job = Job(entries, settings, backends, predictor, encoders, folder, work, progress, sharing, pool)
     with ExitStack() as held:
         held.callback(job.close)
         held.enter_context(job.meter)
-        if not has_run(work, job.part_settings):
+        elsewhere = sharing is not None and sharing.has_run(job.part_settings)
+        if not elsewhere and not has_run(work, job.part_settings):
             job.get_ready()
         held.enter_context(output_held(out, settings.shard))
         held.enter_context(work.locked())
         job.run()
+        if sharing:
+            sharing.deliver(last=True)
         result = RunResult(out, len(entries), job.annotated, stopped_by=job.stop.signal)
         if job.stop.signal is None:
-            left_out = {"fresh", "retry_failed", "report", "profile", "engine", "ray_address"}
+            left_out = {"fresh", "retry_failed", "report", "profile", "engine", "ray_address", "store"}
             plain = given.model_dump(mode="json", exclude=left_out)
             about = {
                 "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
@@ -181,12 +194,17 @@ def _run(
                 if settings.profile:  # it knows of the writing, too
                     result.profile = replace(job.profile(time.monotonic() - begun), processors=processors)
                     add_profile(work, out, told, result.profile)
+            if sharing:
+                result.not_shared = sharing.end()
             if line := done_already(len(entries), job.found):
                 log.info("%s", line)
             if line := without_words(result.table, backends.transcriber):
                 log.info("%s", line)
-        elif settings.profile:
-            result.profile = replace(job.profile(time.monotonic() - begun), processors=processors)
+        else:
+            if sharing:
+                result.not_shared = sharing.lacks()
+            if settings.profile:
+                result.profile = replace(job.profile(time.monotonic() - begun), processors=processors)
     return result
 
 

@@ -20,6 +20,7 @@ from annotator.pipeline.profile import PREPARING, Profile
 from annotator.pipeline.progress import Meter, OnProgress, clock
 from annotator.pipeline.recordings import label
 from annotator.pipeline.scan import Entry, Scan
+from annotator.pipeline.sharing import Sharing
 from annotator.pipeline.signals import Stop
 from annotator.pipeline.stages import (
     Backends,
@@ -208,6 +209,7 @@ class Job:
     folder: Path
     work: WorkDir
     progress: bool | OnProgress
+    sharing: Sharing | None = None  # with other machines, where there is a store
     make_pool: Callable[..., Pool] = WorkerPool  # where the workers are: on this machine, or elsewhere
     stop: Stop = field(default_factory=Stop)
     clock: Stopwatch = field(default_factory=lambda: Stopwatch(time.process_time))  # of all processes
@@ -358,7 +360,11 @@ class Job:
                 entry.duration_s = float(part.facts["duration_s"])
                 return
             tell_if_damaged(file)
+            if self.sharing is not None and self.sharing.fetch(entry):
+                return
         earlier = self.work.read_failure(entry.key)
+        if earlier is None and self.sharing is not None:
+            earlier = self.sharing.failure(entry.key)
         if earlier is not None:
             entry.attempts = earlier["attempts"]
             if not (self.settings.retry_failed or self.settings.fresh):
@@ -376,9 +382,13 @@ class Job:
         if entry.failure is not None:
             if entry.is_new_failure:
                 self.fail(entry, entry.failure)
+            elif self.sharing is not None:
+                self.sharing.failed(entry, anew=False)
             return False
         if entry.media is None:
             self.found += 1
+            if self.sharing is not None:
+                self.sharing.found(entry)
             self.work.failure_file(entry.key).unlink(missing_ok=True)
             return False
         copies = self._by_key.setdefault(entry.key, [])
@@ -527,6 +537,8 @@ class Job:
             return  # the machine's fault, or one that need not come again: the next run tries
         reason = {"stage": error.stage, "error": error.error, "message": message}
         self.work.write_json(self.work.failure_file(entry.key), reason | {"attempts": entry.attempts})
+        if self.sharing is not None:
+            self.sharing.failed(entry, anew=True)
 
     def label(self) -> None:
         """Run the network over the prepared recordings together, and write their parts."""
@@ -550,6 +562,8 @@ class Job:
                 self.annotated += 1
         with self.clock.stage("write"):
             self.work.save_inputs(final=False)
+            if self.sharing is not None:
+                self.sharing.deliver()
         self.labelling_s += time.monotonic() - begun
         self.now = ""
 
@@ -598,3 +612,5 @@ class Job:
             log.debug("%s: %s: %s", media.escaped(entry.file), kind, media.escaped(chosen or "none"))
         table.write_part(self.work.part_file(entry.part), part, facts, self.work.scratch, recording.voices)
         self.work.failure_file(entry.key).unlink(missing_ok=True)
+        if self.sharing is not None:
+            self.sharing.made(entry)

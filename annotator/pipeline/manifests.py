@@ -1,11 +1,16 @@
-"""What a manifest in a work folder may hold: everything that is read from one is checked against this."""
+"""What a manifest in a work folder may hold, and the facts in a part: what is read is checked by this."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from annotator import plain_json
+
+MANIFEST_FORMAT = 2  # raised when a manifest says something else
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # so that no part leads out of its folder
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -106,3 +111,54 @@ class Manifest(_Shape):
         if "conversation-annotator" not in self.versions:
             raise ValueError("it does not say which version wrote it")
         return self
+
+
+class Facts(_Shape):
+    """What a part says of its recording, beside its rows."""
+
+    file_id: Hash
+    duration_s: Seconds
+    rows: int
+    speakers: int
+    flags: list[str]
+    text_source: str | None
+    language: str | None
+    rate_hz: int | None
+    channels: int | None
+    streams: dict[str, str | None]
+    beside: dict[str, str]
+    problems: list[Problem]
+    streams_not_used: dict[str, str]
+    not_used: dict[str, str]
+    seconds: dict[str, Seconds]
+
+    @model_validator(mode="after")
+    def _subtitles(self) -> Facts:
+        if "subtitles" not in self.streams:
+            raise ValueError("it does not say which subtitles were taken")
+        return self
+
+
+def are_facts(found: Mapping[str, Any]) -> bool:
+    """Whether the facts in a part are as a run writes them."""
+    try:
+        Facts.model_validate(dict(found))
+    except ValueError:
+        return False
+    return True
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest; None when it is none that this version wrote."""
+    try:
+        return as_manifest(plain_json.read(path))
+    except (OSError, ValueError):
+        return None
+
+
+def as_manifest(found: Any) -> dict[str, Any]:
+    """A manifest that was read. Raises: ValueError when it is none that this version wrote."""
+    if Manifest.model_validate(found).format != MANIFEST_FORMAT:
+        raise ValueError("it is of another version")
+    manifest: dict[str, Any] = found
+    return manifest

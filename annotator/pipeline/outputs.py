@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,19 @@ import polars as pl
 
 from annotator import media, plain_json, table
 from annotator.files import write_json
-from annotator.pipeline.manifests import Manifest
+from annotator.pipeline.manifests import MANIFEST_FORMAT, read_manifest
 from annotator.pipeline.people import linked, unpacked
 from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
+from annotator.pipeline.sharing import spooled
 from annotator.pipeline.workdir import OutputFiles, WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
+from annotator.store import is_url
 
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
     from annotator.pipeline.profile import Profile
 
 log = logging.getLogger("annotator")
-
-MANIFEST_FORMAT = 2  # raised when a manifest says something else
 
 
 def check_out(out: Path) -> None:
@@ -33,17 +34,6 @@ def check_out(out: Path) -> None:
         raise UsageError(f"{out} ends neither in .parquet nor in .csv: the ending says which table to write.")
     if out.is_dir():
         raise UsageError(f"{out} is a folder: name a file, such as {out / 'labels.parquet'}.")
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """A manifest; None when it is none that this version wrote."""
-    try:
-        found = plain_json.read(path)
-        Manifest.model_validate(found)
-    except (OSError, ValueError):
-        return None
-    manifest: dict[str, Any] = found
-    return manifest if manifest["format"] == MANIFEST_FORMAT else None
 
 
 def same_settings(manifests: Sequence[dict[str, Any]]) -> None:
@@ -151,33 +141,50 @@ def record(manifests: Sequence[dict[str, Any]], files: Sequence[dict[str, Any]])
     }
 
 
-def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def merge_work_folders(out: Path, places: Sequence[str | Path]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """One table from the parts of many shards (``annotate merge``).
+
+    Args:
+        places: their work folders, or URLs of the stores that they shared.
 
     Raises: UsageError when a folder holds no finished run, or the runs don't fit together; SetupError when
     another run writes ``out``.
     """
     check_out(out)
+    with ExitStack() as around:
+        return _merged(out, [(str(p), around.enter_context(_as_folder(p))) for p in places])
+
+
+@contextmanager
+def _as_folder(place: str | Path) -> Iterator[Path]:
+    if is_url(place):
+        with spooled(str(place)) as folder:
+            yield folder
+    else:
+        yield Path(place)
+
+
+def _merged(out: Path, folders: Sequence[tuple[str, Path]]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """One table from what lies in folders, each with its name for people."""
     manifests: list[tuple[Path, dict[str, Any]]] = []
-    kinds: dict[int | None, list[Path]] = {}  # by number of shards
-    for folder in folders:
+    kinds: dict[int | None, list[str]] = {}  # by number of shards
+    for name, folder in folders:
         found = sorted(folder.glob("manifest*.json"))
         if not found:
             raise UsageError(
-                f"{folder} holds no finished run (no manifest): give the .work folders of "
+                f"{name} holds no finished run (no manifest): give the .work folders of "
                 "`annotate run --shard`, after each of them has ended."
             )
         for path in found:
-            read = read_manifest(path)
+            shown, read = f"{name}/{path.name}", read_manifest(path)
             if read is None:
-                raise UsageError(f"{path} is no manifest that this version wrote: run the shard again.")
+                raise UsageError(f"{shown} is no manifest that this version wrote: run the shard again.")
             manifests.append((folder, read))
             shard = read["shard"]
-            kinds.setdefault(shard[1] if shard else None, []).append(path)
+            kinds.setdefault(shard[1] if shard else None, []).append(shown)
     if len(kinds) > 1:
         told = "; ".join(
-            f"{f'of {n} shards' if n else 'of a whole run'} {', '.join(map(str, paths))}"
-            for n, paths in kinds.items()
+            f"{f'of {n} shards' if n else 'of a whole run'} {', '.join(paths)}" for n, paths in kinds.items()
         )
         raise UsageError(
             f"These are manifests of different runs, so some are stale: {told}. Remove those that are."
@@ -185,7 +192,10 @@ def merge_work_folders(out: Path, folders: Sequence[Path]) -> tuple[pl.DataFrame
     numbers = {m["shard"][0] for _, m in manifests if m["shard"]}
     missing = [f"{i}/{n}" for n in kinds if n for i in range(n) if i not in numbers]
     if missing:
-        raise UsageError(f"These shards are missing: {', '.join(missing)}. Add their work folders to --from.")
+        raise UsageError(
+            f"These shards are missing: {', '.join(missing)}. Add their work folders to --from, or wait "
+            "until they have ended."
+        )
     with output_held(out), output_merging(out):
         return write_outputs(manifests, out)
 

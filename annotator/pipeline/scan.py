@@ -25,6 +25,7 @@ class Entry:
     key: str = ""  # of its prepared form
     part: str = ""  # of its rows
     beside: list[Any] = field(default_factory=list)  # what of the files beside it shapes its rows
+    fetched: bytes | None = None  # its part out of a store, until it is written
     media: Media | None = None  # None also when the part is there already
     stamps: Mapping[Path, Sequence[int]] = field(default_factory=dict)  # when it was hashed, see media.stamps
     duration_s: float = 0.0  # as declared; 0 when unknown

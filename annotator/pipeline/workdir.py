@@ -193,8 +193,8 @@ class WorkDir:
             return None
         except (OSError, ValueError):
             failure = None
-        if _is_failure(failure):
-            return dict(failure)
+        if noted := as_failure(failure):
+            return noted
         log.warning("%s is damaged: that recording is tried again.", self.failure_file(key))
         return None
 
@@ -209,10 +209,12 @@ def _is_input(entry: Any) -> bool:
     )
 
 
-def _is_failure(failure: Any) -> bool:
-    return (
+def as_failure(failure: Any) -> dict[str, Any] | None:
+    """What is noted of a failure; None where it is not as a run writes it."""
+    sound = (
         isinstance(failure, dict)
         and all(isinstance(failure.get(key), str) for key in ("stage", "error", "message"))
         and isinstance(failure.get("attempts"), int)
         and 0 < failure["attempts"] < 1_000_000
     )
+    return dict(failure) if sound else None

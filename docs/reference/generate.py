@@ -32,7 +32,11 @@ GENERATED = "<!-- Written by docs/reference/generate.py. -->\n"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 EXIT_CODES = (
     ("0", "Everything was done."),
-    ("1", "Nothing could be done: weights, disk, memory, or another run in the same place."),
+    (
+        "1",
+        "Nothing could be done: weights, disk, memory, or another run in the same place. With `--store`, "
+        "also: the table is written, but the store lacks some of it.",
+    ),
     ("2", "The command can't be carried out as given: an option, a path or a settings key."),
     ("3", "The table or corpus is written, but some inputs failed. The failures are listed beside it."),
     ("130, 143", "Stopped by Ctrl-C (SIGINT) or SIGTERM. The same command goes on from there."),

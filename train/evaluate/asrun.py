@@ -59,7 +59,8 @@ def evaluate_as_run(
         if isinstance(found, str):
             raise UsageError(f"{found}. Give --media the folder that the corpus was prepared from.")
         paths[name] = found.path
-    result = pipeline.run(list(paths.values()), out / "run.parquet", settings, progress=progress)
+    alone = settings.model_copy(update={"store": None})  # that of a run: its manifest would be replaced
+    result = pipeline.run(list(paths.values()), out / "run.parquet", alone, progress=progress)
     if result.table is None:
         raise KeyboardInterrupt
     base = os.path.commonpath([str(path.parent) for path in paths.values()])
