@@ -33,9 +33,10 @@ demo: $(READY)
 	$(BIN)/python examples/read_table.py build/demo/labels.parquet
 	@echo
 	@echo 'Next:'
-	@echo '  $(BIN)/annotate report build/demo/labels.parquet --out build/demo/labels.html   # to look at in a browser'
-	@echo '  $(BIN)/annotate run YOUR/RECORDINGS --out labels.parquet                        # your own'
-	@echo '  $(BIN)/annotate doctor                                                          # what would make it better'
+	@echo '  $(BIN)/annotate report build/demo/labels.parquet --out build/demo/labels.html --media-base examples/recordings'
+	@echo '      a page to look at in a browser: file://$(CURDIR)/build/demo/labels.html'
+	@echo '  $(BIN)/annotate run YOUR/RECORDINGS --out labels.parquet   # your own'
+	@echo '  $(BIN)/annotate doctor   # what would make it better'
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder

@@ -158,6 +158,8 @@ class Browser:
         more: dict[str, Any] = {"text": key} if len(key) == 1 else {}
         if key == "Enter":
             more = {"text": "\r", "windowsVirtualKeyCode": 13}
+        if key == "Tab":
+            more = {"windowsVirtualKeyCode": 9}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
 
@@ -168,3 +170,76 @@ class Browser:
         """A screenshot, PNG: of what is in view or of the whole page."""
         taken = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         out.write_bytes(base64.b64decode(taken["data"]))
+
+
+# What a person can't read or hit: see `faults`.
+LOOK = r"""
+(() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true }), known = {};
+  const rgba = (css) => known[css] ??= (() => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  })();
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
+  const parents = (e) => e ? [e, ...parents(e.parentElement)] : [];
+  const behind = (e) => parents(e).reverse().map((p) => rgba(getComputedStyle(p).backgroundColor))
+    .reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  const linear = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+  const contrast = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+  const called = (e) => `${e.tagName} ${e.id} "${e.textContent.trim().slice(0, 30)}"`;
+  const found = new Set(), root = document.documentElement;
+  if (root.scrollWidth > root.clientWidth) found.add(`${root.scrollWidth} wide in ${root.clientWidth}`);
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const e = texts.currentNode.parentElement, box = e.getBoundingClientRect();
+    if (!texts.currentNode.data.trim() || e.closest("svg, script, style, noscript, .unseen")) continue;
+    if (!e.checkVisibility() || box.width < 2 || box.height < 2) continue;
+    const ground = behind(e), [r, g, b, a] = rgba(getComputedStyle(e).color);
+    const opacity = parents(e).reduce((all, p) => all * getComputedStyle(p).opacity, 1);
+    const ratio = contrast(over([r, g, b, a * opacity], ground), ground);
+    if (ratio < 4.5) found.add(`contrast ${ratio.toFixed(1)}: ${called(e)}`);
+  }
+  for (const e of document.querySelectorAll("button, select, summary, label, input:not(label input)")) {
+    const box = e.getBoundingClientRect();
+    if (e.checkVisibility() && box.width > 2 && Math.min(box.width, box.height) < 24) {
+      found.add(`${box.width.toFixed()} x ${box.height.toFixed()}: ${called(e)}`);
+    }
+  }
+  return [...found];
+})()
+"""
+
+
+def faults(browser: Browser) -> list[str]:
+    """What is wrong with the page as it is shown now.
+
+    Wider than its window; text with a contrast below 4.5 (Web Content Accessibility Guidelines 2.2, 1.4.3);
+    what one presses below 24 pixels (2.5.8).
+    """
+    found: list[str] = browser.run(LOOK)
+    return found
+
+
+def looks(browser: Browser, page: Path, *, ready: str = "true", states: tuple[str, ...] = ()) -> list[str]:
+    """Faults of a page on a phone and on a screen, light and dark, in each of its states.
+
+    Args:
+        ready: an expression that is true once the page is drawn.
+        states: scripts that lead from one state to the next.
+
+    Returns: what was found, with where; and if light and dark are the same, that.
+    """
+    found, grounds = [], {}
+    for width in (400, 1200):
+        for scheme in ("light", "dark"):
+            browser.resize(width, 900, scheme)
+            browser.open(page)
+            browser.wait(ready)
+            for script in ("", *states):
+                browser.run(script or "0")
+                found += [f"{width} {scheme} {script}: {fault}" for fault in faults(browser)]
+            found += [f"{width} {scheme}: {error}" for error in browser.errors]
+            grounds[scheme] = browser.run("getComputedStyle(document.body).backgroundColor")
+    return found if grounds["light"] != grounds["dark"] else [*found, "light and dark are the same"]

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
+from .browser import Browser
 from .media import subtitles, talk
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -135,7 +136,7 @@ def test_generated_pages_are_up_to_date() -> None:
         assert found == text, f"{name}: run python docs/reference/generate.py"
 
 
-def test_the_site_takes_nothing_from_other_hosts(tmp_path: Path) -> None:
+def test_the_site_takes_nothing_from_other_hosts_and_fits_a_phone(tmp_path: Path) -> None:
     """A strict build: no broken link, every page of the navigation there."""
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
     ended = subprocess.run(
@@ -150,4 +151,17 @@ def test_the_site_takes_nothing_from_other_hosts(tmp_path: Path) -> None:
         content = page.read_text(encoding="utf-8")
         assert not re.search(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//", content), page
         assert not re.search(r"<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+(?:https?:)?//", content), page
+    with Browser(tmp_path / "browser") as browser:
+        for name in ("index.html", "table.html", "reference/commands.html"):
+            grounds = []
+            for scheme in ("light", "dark"):
+                browser.resize(400, 900, scheme)
+                browser.open(tmp_path / "site" / name)
+                root = "document.documentElement"
+                assert browser.run(f"{root}.scrollWidth <= {root}.clientWidth"), name
+                grounds.append(browser.run("getComputedStyle(document.body).backgroundColor"))
+                link = browser.run("getComputedStyle(document.querySelector('article a')).color")
+                assert link != "rgb(0, 148, 133)", "the theme's teal, which is too light to read"
+            assert grounds[0] != grounds[1], name
+            assert browser.errors == [], name
     shutil.rmtree(tmp_path / "site")

@@ -24,6 +24,7 @@ from annotator.predict import Predictor
 from annotator.records import Features, UsageError
 from annotator.weights import checkpoint_folder
 from model import load_checkpoint
+from tests.browser import Browser, looks
 from tests.corpora import LABELS, synthetic_corpus, synthetic_features, synthetic_rows
 from train.corpus import load_corpus, write_corpus
 from train.evaluate import evaluate
@@ -130,6 +131,8 @@ def test_the_same_labels_go_on_from_the_start_and_the_folder_is_whole(
         and "https:" not in page
         and page.count("data:image/png") == 2
     )
+    with Browser(tmp_path / "browser") as browser:
+        assert looks(browser, out / "evaluation" / "index.html") == []
 
     # Again into the same place: the earlier one is replaced, anything else is left alone.
     assert finetune(corpus, start, out, dataclasses.replace(FAST, epochs=1), progress=False).folder == out

@@ -41,6 +41,18 @@ def test_where_there_is_no_terminal_a_line_a_minute_says_how_far_it_is(
     assert line.endswith(" left: diarization of a.mp4")
 
 
+def test_before_the_recordings_are_known_the_line_tells_no_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "TICK_S", 0.01)
+    monkeypatch.setattr(progress, "LINE_S", 0.02)
+    caplog.set_level(logging.INFO, "annotator")
+    monkeypatch.setattr(logging.getLogger("annotator"), "propagate", True)
+    with Meter(2, True, lambda: "loading models"):
+        time.sleep(0.2)
+    assert set(caplog.messages) == {"loading models"}
+
+
 def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(progress, "TICK_S", 0.01)
     monkeypatch.setattr(progress, "LINE_S", 0.01)

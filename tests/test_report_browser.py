@@ -14,7 +14,7 @@ import pytest
 
 from annotator.report import write_report
 from annotator.table import write_table
-from tests.browser import Browser
+from tests.browser import Browser, looks
 from tests.tables import LABELS, table_of, utterance
 from train.prepare.table import read
 
@@ -376,3 +376,64 @@ def test_a_part_that_is_missing_is_told(tmp_path: Path, browser: Browser) -> Non
     set_field(browser, "by-text", "good")
     browser.wait("!document.getElementById('missing').hidden")
     assert "keep the folder of the parts" in browser.run("document.getElementById('missing').textContent")
+
+
+DRAWN = "!document.getElementById('list') || document.querySelectorAll('.rows .time').length > 0"
+STATES = (
+    "document.querySelectorAll('details').forEach((d) => { d.open = true; })",
+    "document.querySelector('.rows .said-here')?.click()",
+    "document.getElementById('speaker')?.click()",
+    "document.querySelector('.chip')?.click()",
+)
+
+
+@pytest.mark.parametrize("kind", ["recording", "many", "hostile", "in review", "empty"])
+def test_every_page_can_be_read_and_pressed(tmp_path: Path, browser: Browser, kind: str) -> None:
+    recording(tmp_path / "talk.wav")
+    rows = {
+        "recording": talk(),
+        "many": [
+            utterance(file=f"season {i // 24}/an episode with a long name {i:03}.wav", start=1.0)
+            for i in range(60)
+        ],
+        "hostile": [
+            utterance(speaker=HOSTILE, text=HOSTILE, file=HOSTILE.replace("/", ""), quality=["clipped"]),
+            utterance(start=3, end=5, speaker="S" * 400, text="W" * 3000, file="F" * 300),
+        ],
+        "in review": talk(),
+        "empty": [],
+    }[kind]
+    page = page_in(tmp_path, *rows, order="uncertain" if kind == "in review" else None)
+    assert looks(browser, page, ready=DRAWN, states=STATES) == []
+
+
+def test_the_keyboard_reaches_all_and_is_seen(tmp_path: Path, browser: Browser) -> None:
+    """Tab goes through the page and leaves it at its end; whatever has the focus shows it."""
+    recording(tmp_path / "talk.wav")
+    browser.open(page_in(tmp_path, *talk()))
+    browser.run("document.querySelector('.rows .said-here').click()")
+    reached = []
+    for _ in range(100):
+        browser.key("Tab")
+        at = browser.run(
+            "(() => { const e = document.activeElement; if (e === document.body) return null;"
+            "return [e.id || e.className || e.tagName, getComputedStyle(e).outlineStyle]; })()"
+        )
+        if at is None:
+            break
+        reached.append(at)
+    else:
+        pytest.fail(f"the focus never leaves the page: {reached[-5:]}")
+    names = [name for name, _ in reached]
+    for name in ("skip", "by-text", "chip", "track", "box", "time", "media", "accept", "load", "dock-close"):
+        assert name in names, names
+    assert [name for name, outline in reached if outline == "none"] == []
+
+
+def test_closing_the_player_gives_the_focus_back(tmp_path: Path, browser: Browser) -> None:
+    browser.open(page_in(tmp_path, *talk()))
+    browser.click(f"{row(2)} .said-here")
+    browser.run("document.getElementById('dock-close').focus()")
+    browser.key("Enter")
+    assert browser.run("document.getElementById('dock').hidden")
+    assert browser.run("document.activeElement.textContent").startswith("0:03.3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,18 @@ from annotator.records import SetupError, Stopped
 from annotator.terminal import counted
 
 MODEL, SPEECH, RESTART = "Model", "Speech and speakers", "Continue and share the work"  # of options
+
+
+def without_utterances(recordings: Path) -> int:
+    """How many recordings of a run's second table were annotated and have no row in the first."""
+    import polars as pl
+
+    read = pl.read_csv if recordings.suffix == ".csv" else pl.read_parquet
+    return (
+        read(recordings, columns=["status", "rows"])
+        .filter((pl.col("status") == "annotated") & (pl.col("rows") == 0))
+        .height
+    )
 
 
 @command(
@@ -297,6 +310,9 @@ def run(
     if result.table is not None:
         files = result.table["file"].n_unique()
         say(f"{counted(len(result.table), 'utterance')} of {counted(files, 'recording')}: {out}")
+        recordings = out.with_suffix(f".recordings{out.suffix}")
+        if silent := without_utterances(recordings):
+            say(f"No utterance was found in {counted(silent, 'recording')}: {recordings} says why")
         if result.failures:
             failures = out.with_suffix(".failures.csv")
             what = "of the inputs failed, or went on without their transcript"
@@ -307,8 +323,13 @@ def run(
 
             # A page that may be handed on says nothing of folders beside its own.
             base, beside = common_folder(inputs), settings.report.absolute().parent
-            write_report(out, settings.report, base if base.is_relative_to(beside) else None)
+            heard = write_report(out, settings.report, base if base.is_relative_to(beside) else None)
             say(f"{settings.report}")
+            if not heard and files:
+                again = shlex.join(
+                    ["annotate", "report", str(out), "--out", str(settings.report), "--media-base", str(base)]
+                )
+                say(f"This page plays nothing, because the recordings do not lie below its folder: {again}")
     if result.profile is not None:
         say("\n".join(result.profile.lines()))
     if result.stopped_by is not None:

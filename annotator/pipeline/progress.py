@@ -110,6 +110,8 @@ class Meter:
 
     def _line(self, doing: str) -> str:
         done_s, total_s = self._now.done_s, self._now.total_s
+        if not total_s:  # what there is is not known yet
+            return doing
         spent = time.monotonic() - self._begun
         left = f", about {clock(spent * (total_s - done_s) / done_s)} left" if done_s else ""
         return f"{done_s:.0f} of {total_s:.0f} s of recordings done{left}: {doing}"

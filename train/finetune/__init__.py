@@ -337,7 +337,7 @@ def check_labels(
     counts = np.bincount(fine[fine >= 0], minlength=len(corpus.labels))
     never = [label for label, count in zip(corpus.labels, counts, strict=True) if not count]
     if never:
-        log.warning("No training utterance is labelled %s: it can't be learnt.", ", ".join(never))
+        log.warning("No training utterance is labelled %s: nothing is learnt of that.", ", ".join(never))
 
 
 def trains_text(corpus: Corpus, settings: FinetuneSettings) -> bool:

@@ -204,7 +204,11 @@ def make_plan(
 
 def _said(spec: Mapping[str, Any] | None) -> str:
     """An encoder's spec for people."""
-    return ", ".join(f"{k} {v}" for k, v in spec.items()) if spec else "unnamed"
+    told = {
+        name: f"({_said(value)})" if isinstance(value, Mapping) else value
+        for name, value in (spec or {}).items()
+    }
+    return ", ".join(f"{name} {value}" for name, value in told.items()) or "unnamed"
 
 
 def make_network(

@@ -39,7 +39,7 @@ function drawMoods(recording) {
       u.probabilities.forEach((p, label) => { sums[laneOf(u)][s][label] += p * Math.max(long, 0); });
     }
   }
-  const rows = names.map((name, lane) => {
+  const lines = names.flatMap((name, lane) => {
     const svg = draw("svg", { class: "mood", viewBox: `0 0 ${SPANS} 1`, preserveAspectRatio: "none", role: "img", "aria-label": `Emotion over time of ${name}` });
     sums[lane].forEach((shares, s) => {
       const whole = shares.reduce((a, b) => a + b, 0);
@@ -57,8 +57,9 @@ function drawMoods(recording) {
       group.append(title);
       svg.append(group);
     });
-    return make("div", { className: "moods" }, make("div", { title: name, dir: "auto" }, name), svg);
+    return [make("div", { title: name, dir: "auto" }, name), svg];
   });
   recording.element.querySelector(".over-time").replaceChildren(
-    make("p", { className: "caption" }, "Emotion over time: shares of the probabilities, by speaker"), ...rows);
+    make("p", { className: "caption" }, "Emotion over time: shares of the probabilities, by speaker"),
+    make("div", { className: "moods" }, ...lines));
 }

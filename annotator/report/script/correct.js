@@ -156,6 +156,8 @@ function buildDock() {
     media.pause();
     id("dock").hidden = true;
     document.body.classList.remove("docked");
+    // Where one was: the keyboard goes on from there.
+    (rowOf(now)?.querySelector("button") ?? id("recordings")).focus({ preventScroll: true });
   });
   id("each").checked = id("onward").checked = !!data.review;
 }
