@@ -158,7 +158,7 @@ def examine() -> Examination:
 
 def system() -> dict[str, Any]:
     """Versions and sizes, for people who are asked for help."""
-    from annotator.pipeline.job import installed
+    from annotator.pipeline.shaping import installed
 
     return {
         "python": platform.python_version(),

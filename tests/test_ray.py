@@ -22,7 +22,7 @@ from annotator import RunSettings, SetupError, UsageError, cli, run
 from annotator.pipeline import cluster
 from annotator.pipeline.batch import choose_backends
 from annotator.pipeline.cluster import Cluster, RayPool, _Placed
-from annotator.pipeline.job import shaped_by
+from annotator.pipeline.shaping import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
 from annotator.pipeline.station import SCRATCH, Station, sweep, temporary_folders
 from annotator.pipeline.timing import Shift, Spent

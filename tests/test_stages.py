@@ -17,9 +17,9 @@ from polars.testing import assert_frame_equal
 
 from annotator import faces, media
 from annotator.pipeline.batch import choose_backends, run
-from annotator.pipeline.job import files_behind, shaped_by
 from annotator.pipeline.looking import Look, Looker, LookSetup, Seen
 from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.shaping import files_behind, shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup, make_worker
 from annotator.records import RecordingError
 from annotator.settings import RunSettings

@@ -20,9 +20,9 @@ from polars.testing import assert_frame_equal
 from annotator import media, seal, table
 from annotator.media.find import _beside
 from annotator.pipeline.batch import run
-from annotator.pipeline.job import beside_key
 from annotator.pipeline.outputs import merge_work_folders
 from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.shaping import beside_key
 from annotator.pipeline.stages import Task, check_unchanged
 from annotator.records import Prediction, RecordingError, SetupError, UsageError, Utterance
 from annotator.settings import RunSettings

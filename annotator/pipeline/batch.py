@@ -17,7 +17,7 @@ import polars as pl
 
 from annotator import diarize, encode, faces, media, offline, threads, transcribe, weights, whisper_files
 from annotator.device import resolve_device
-from annotator.pipeline.job import Job, installed
+from annotator.pipeline.job import Job
 from annotator.pipeline.manifests import read_manifest
 from annotator.pipeline.outputs import (
     add_profile,
@@ -29,6 +29,7 @@ from annotator.pipeline.outputs import (
 from annotator.pipeline.profile import Profile
 from annotator.pipeline.progress import OnProgress
 from annotator.pipeline.scan import Entry
+from annotator.pipeline.shaping import installed
 from annotator.pipeline.sharing import Sharing
 from annotator.pipeline.stages import Backends, FaceDetector, diarizer_settings, transcriber_settings
 from annotator.pipeline.workdir import WorkDir, output_held, output_merging

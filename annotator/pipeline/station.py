@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from annotator.pipeline.job import shaped_by
+from annotator.pipeline.shaping import shaped_by
 from annotator.pipeline.stages import Task, WorkerSetup
 from annotator.pipeline.timing import Shift
 from annotator.pipeline.workers import Do, Outcome, WorkerPool

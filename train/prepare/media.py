@@ -21,8 +21,8 @@ import polars as pl
 from annotator import media, threads, transcribe, whisper_files
 from annotator.encode import make_encoder
 from annotator.pipeline.batch import choose, choose_face_detector
-from annotator.pipeline.job import shaped_by
 from annotator.pipeline.prepared import Prepared
+from annotator.pipeline.shaping import shaped_by
 from annotator.pipeline.stages import (
     Backends,
     Task,
