@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from annotator.records import RecordingError, SetupError
 
 
 def make(factor: int) -> Do:
+    collected_while_made = gc.isenabled()
+
     def do(task: Any, allow: Allow) -> Any:
         if task == "die":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -35,6 +38,8 @@ def make(factor: int) -> Do:
             return 0
         if task == "disk":
             raise SetupError("The disk is full.")
+        if task == "garbage":
+            return collected_while_made, gc.isenabled()
         return task * factor
 
     return do
@@ -49,6 +54,15 @@ def all_outcomes(pool: WorkerPool, tasks: list[Any]) -> dict[Any, Outcome]:
         for outcome in pool.collect(timeout_s=0.5):
             found[outcome.task] = outcome
     return found
+
+
+def test_garbage_is_collected_once_the_tools_are_made() -> None:
+    pool = WorkerPool(1, make, 10)
+    try:
+        found = all_outcomes(pool, ["garbage"])
+    finally:
+        pool.close()
+    assert found["garbage"].result == (False, True)
 
 
 def test_every_task_has_its_outcome_whatever_the_others_do() -> None:

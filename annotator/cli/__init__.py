@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shutil
 import sys
@@ -52,6 +54,7 @@ def own_temporary_folder() -> Iterator[None]:
 
 def main() -> None:
     """Entry point: runs a command and turns every known fault into a sentence and an exit code."""
+    atexit.register(gc.freeze)  # else Python looks once more through all that PyTorch has made: a second
     # Nothing here may phone home, and no library may print bars of its own among ours.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

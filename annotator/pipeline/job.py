@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator import encode, media, table, threads, weights
+from annotator.pipeline.loading import without_collection
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.profile import PREPARING, Profile
 from annotator.pipeline.progress import Meter, OnProgress, clock
@@ -357,7 +358,7 @@ class Job:
             tasks = 0 if earlier else sum(entry.failure is None for entry in self.entries)
         self._pool.start(tasks)
         self.now = "loading models"
-        with self.clock.stage("load"):
+        with self.clock.stage("load"), without_collection():
             check_encoders(self.predictor, self.encoders, self.folder)
             self.predictor.load()
         self.now = ""

@@ -24,6 +24,7 @@ from annotator.pipeline.kept import (
     save_turns,
     sound_order,
 )
+from annotator.pipeline.loading import without_collection
 from annotator.pipeline.looking import Look, Looker, LookSetup, Seen
 from annotator.pipeline.people import packed
 from annotator.pipeline.prepared import Prepared
@@ -136,11 +137,13 @@ class _Tools:
     @cached_property
     def diarizer(self) -> diarize.Diarizer:
         for_turns = diarizer_settings(self.settings, self.backends.device)
-        return diarize.make_diarizer(self.backends.diarizer, for_turns)
+        with without_collection():
+            return diarize.make_diarizer(self.backends.diarizer, for_turns)
 
     @cached_property
     def transcriber(self) -> transcribe.Transcriber:
-        return transcribe.make_transcriber(self.backends.transcriber, self.for_words)
+        with without_collection():
+            return transcribe.make_transcriber(self.backends.transcriber, self.for_words)
 
 
 @dataclass(frozen=True)

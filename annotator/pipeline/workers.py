@@ -6,7 +6,9 @@ Here every worker has its own pipe and the parent knows what each has in hand.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -23,6 +25,7 @@ from typing import Any, Protocol
 
 from annotator import threads
 from annotator.awake import Awake
+from annotator.pipeline.loading import without_collection
 from annotator.pipeline.timing import Shift, Spent, of_process
 from annotator.records import AnnotateError, RecordingError, SetupError
 
@@ -319,11 +322,14 @@ def _serve(pipe: Connection, make: Callable[[Any], Do], argument: Any, started: 
         # Should memory run out, the kernel is to take a worker, which costs a recording, not the parent.
         with suppress(OSError):  # some containers forbid it
             Path("/proc/self/oom_score_adj").write_text("500")
+    atexit.register(gc.freeze)  # else Python looks once more through all that PyTorch has made: a second
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        do = make(argument)
+        with without_collection():
+            do = make(argument)
+        gc.freeze()  # what is loaded stays, and is not looked through again
     except Exception as error:
         known = isinstance(error, AnnotateError)
         fault = error if known else SetupError(f"A worker can't be set up: {type(error).__name__}: {error}")
