@@ -104,6 +104,8 @@ def test_a_recording_without_speech_is_counted_not_failed(
     by_file = {r["file"]: r for r in record["recordings"]}
     assert "no_speech" in by_file["silence.wav"]["flags"] and by_file["silence.wav"]["rows"] == 0
     assert record["counts"]["without_speech"] >= 1
+    table = recordings(done[0]).filter(status="annotated", rows=0)
+    assert f"No utterance was found in {len(table)} recording" in done[1].stdout
     assert record["counts"]["failed"] == 4
     assert record["seconds_per_stage"]["decode"] > 0
     assert record["versions"]["torch"]
@@ -154,8 +156,14 @@ def test_again_does_nothing_again_and_csv_equals_parquet(
     folder: Path, done: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     csv = tmp_path / "labels.csv"
-    ended = annotate("run", folder, "--out", csv, "--work-dir", done[0].with_suffix(".work"))
+    page = tmp_path / "labels.html"
+    ended = annotate(
+        "run", folder, "--out", csv, "--work-dir", done[0].with_suffix(".work"), "--report", page
+    )
     assert ended.returncode == 3, ended.stderr
+    assert "No utterance was found in" in ended.stdout
+    # The page lies elsewhere: the command that lets it play is told.
+    assert f"annotate report {csv} --out {page} --media-base {folder}" in ended.stdout
     record = json.loads(csv.with_suffix(".run.json").read_text())
     assert record["counts"]["annotated_now"] == 0
     lists = ("quality", "plausible")
