@@ -158,7 +158,7 @@ TIE = 1e-5
 
 def subset_key(present: Sequence[bool], modalities: Sequence[str] = MODALITIES) -> str:
     """The calibration's key of a row: [True, True, False] -> "text+audio"."""
-    return "+".join(m for m, there in zip(modalities, present, strict=True) if there)
+    return "+".join(m for m, observed in zip(modalities, present, strict=True) if observed)
 
 
 def apply_calibration(
@@ -180,12 +180,12 @@ def apply_calibration(
     Returns:
         (V, C) and (V, 3) float32 of the kind that was given; rows sum to 1.
     """
-    there = torch.as_tensor(present).bool().cpu()
-    if there.shape[1:] != (len(modalities),):
+    observed = torch.as_tensor(present).bool().cpu()
+    if observed.shape[1:] != (len(modalities),):
         raise ValueError(
-            f"present has shape {tuple(there.shape)}, expected a column for each of {modalities}"
+            f"present has shape {tuple(observed.shape)}, expected a column for each of {modalities}"
         )
-    subsets, row = torch.unique(there, dim=0, return_inverse=True)
+    subsets, row = torch.unique(observed, dim=0, return_inverse=True)
     entries = [calibration.get(subset_key(subset.tolist(), modalities), {}) for subset in subsets]
     return (
         _calibrated(fine, [e.get("fine", {}) for e in entries], row),
@@ -223,15 +223,15 @@ def plausible_sets(
 
 
 def _calibrated(logits: Array, entries: list[Mapping[str, Any]], row: Tensor) -> Array:
-    given = torch.as_tensor(logits)
+    tensor = torch.as_tensor(logits)
     temperature = torch.tensor([float(e.get("temperature", 1.0)) for e in entries], dtype=torch.float64)
-    none = [0.0] * given.shape[1]
+    none = [0.0] * tensor.shape[1]
     bias = torch.tensor([e.get("bias") or none for e in entries], dtype=torch.float64)
     if not entries:  # no rows
-        bias = bias.reshape(0, given.shape[1])
-    scaled = given.double().cpu() / temperature[row, None] + bias[row]
+        bias = bias.reshape(0, tensor.shape[1])
+    scaled = tensor.double().cpu() / temperature[row, None] + bias[row]
     p = torch.softmax(scaled, -1).float()
-    return p.to(given.device) if isinstance(logits, Tensor) else p.numpy()
+    return p.to(tensor.device) if isinstance(logits, Tensor) else p.numpy()
 
 
 def _fingerprint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

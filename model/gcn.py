@@ -58,12 +58,12 @@ def _module_from_template(module_name: str, template_path: str, tmp_dirname: str
 @contextmanager
 def _no_files() -> Iterator[None]:
     """While a layer is made: torch_geometric writes code for it, in memory rather than on disk."""
-    theirs = message_passing.module_from_template
+    original = message_passing.module_from_template
     message_passing.module_from_template = _module_from_template
     try:
         yield
     finally:
-        message_passing.module_from_template = theirs
+        message_passing.module_from_template = original
 
 
 class EdgeAttention(nn.Module):

@@ -61,9 +61,9 @@ def loss_weights(
     if config.contrast_weight:
         weights["contrast"] = (fine_target != IGNORED).sum()
     if present is not None and config.unimodal_heads:
-        for modality, there in zip(config.modalities, present.T, strict=True):
-            weights[f"unimodal {modality}"] = (fine * there).sum()
-            weights[f"distillation {modality}"] = there.sum()
+        for modality, observed in zip(config.modalities, present.T, strict=True):
+            weights[f"unimodal {modality}"] = (fine * observed).sum()
+            weights[f"distillation {modality}"] = observed.sum()
     if previous is not None and config.shift_weight:
         weights["shift"] = _with_known_change(previous, fine_target).sum()
     return weights
@@ -203,12 +203,12 @@ def _self_distillation(
     teacher = log_softmax(output.fine.detach().float() / t, -1)
     cross, divergence = [], []
     for column, modality in enumerate(config.modalities):
-        there = output.present[:, column]
-        cross_entropy = _cross_entropy(heads[modality], target.where(there, IGNORED), config, counts)
+        observed = output.present[:, column]
+        cross_entropy = _cross_entropy(heads[modality], target.where(observed, IGNORED), config, counts)
         cross.append(cross_entropy / over[f"unimodal {modality}"])
         student = log_softmax(heads[modality].float() / t, -1)
         rows = kl_div(student, teacher, reduction="none", log_target=True).sum(-1) * t * t
-        divergence.append((rows * there).sum() / over[f"distillation {modality}"])
+        divergence.append((rows * observed).sum() / over[f"distillation {modality}"])
     return torch.stack(cross).mean(), torch.stack(divergence).mean()
 
 

@@ -114,18 +114,18 @@ def collate(conversations: Sequence[ConversationLike], modalities: Sequence[str]
         for column, modality in enumerate(modalities):
             if modality not in conversation.features:
                 continue
-            given: ModalityFeatures = conversation.features[modality]
-            if len(given.values) != n or len(given.present) != n:
+            vectors: ModalityFeatures = conversation.features[modality]
+            if len(vectors.values) != n or len(vectors.present) != n:
                 raise ValueError(
-                    f"conversation {row} has {n} speakers but {len(given.values)} rows of {modality} "
-                    f"features and {len(given.present)} marks of presence"
+                    f"conversation {row} has {n} speakers but {len(vectors.values)} rows of {modality} "
+                    f"features and {len(vectors.present)} marks of presence"
                 )
-            there = np.asarray(given.present, bool)
-            values = np.where(there[:, None], given.values, 0)
+            observed = np.asarray(vectors.present, bool)
+            values = np.where(observed[:, None], vectors.values, 0)
             if not np.isfinite(values).all():
                 where = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
                 raise ValueError(f"conversation {row}, utterance {where}: {modality} features are not finite")
-            present[row, :n, column] = there
+            present[row, :n, column] = observed
             features[modality][row, :n] = values
     return Batch(
         features={m: torch.from_numpy(x) for m, x in features.items()},
@@ -293,10 +293,10 @@ class Network(nn.Module):
                 f"the network uses {len(config.modalities)}: {', '.join(config.modalities)}"
             )
         for k, m in enumerate(config.modalities):
-            width, there = config.input_dims[m], present[..., k, None]
+            width, observed = config.input_dims[m], present[..., k, None]
             raw = batch.features.get(m)
             if raw is None or raw.shape[-1] == 0:
-                raw = there.new_zeros((*there.shape[:2], width), dtype=torch.float32)
+                raw = observed.new_zeros((*observed.shape[:2], width), dtype=torch.float32)
             if raw.shape[-1] != width:
                 raise ValueError(f"{m} features have width {raw.shape[-1]}, the network expects {width}")
             mean, std = self.get_buffer(f"mean_{m}"), self.get_buffer(f"std_{m}")
@@ -304,9 +304,9 @@ class Network(nn.Module):
             if config.feature_clip:
                 values = values.clamp(-config.feature_clip, config.feature_clip)
             # Chosen, not multiplied: whatever stands in an absent row, NaN too, must not get through.
-            projected = self.project[m](values.where(there, 0)).to(mean.dtype)
+            projected = self.project[m](values.where(observed, 0)).to(mean.dtype)
             if config.missing:
-                projected = torch.where(there, projected, self.missing[m])
+                projected = torch.where(observed, projected, self.missing[m])
             out[m] = drop(projected, config.feature_dropout, self.training)
         return out
 

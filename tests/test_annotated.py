@@ -19,7 +19,7 @@ from annotator.table import write_table
 from tests.tables import table_of, utterance
 from train.prepare import SOURCES, prepare
 from train.prepare.annotated import _read
-from train.prepare.annotated.layout import Names, Said
+from train.prepare.annotated.layout import AnnotatedUtterance, Names, Stretch, joined
 from train.prepare.source import Source
 
 from .media import talk
@@ -126,7 +126,7 @@ def test_the_table_that_r_could_not_read(shared: Path, tmp_path: Path) -> None:
 # --- others' files ---
 
 
-def said(folder: Path, kind: str, content: str | bytes, **told: str) -> list[Said]:
+def said(folder: Path, kind: str, content: str | bytes, **told: str) -> list[AnnotatedUtterance]:
     path = folder / f"talk.{kind}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     return _read(path, kind, Names(told))
@@ -165,9 +165,9 @@ def test_tiers_of_labels_that_stand_alone_go_with_the_words_below_them(tmp_path:
         f'<TIER LINGUISTIC_TYPE_REF="Emotion" PARENT_REF="B" TIER_ID="B-e">{aligned(5, 4, 6, "fear")}</TIER>'
     )
     assert said(tmp_path, "eaf", eaf(tiers, SLOTS)) == [
-        Said("The talk.mp4", 1.0, 2.0, "Ann", "joy", "Hi"),
-        Said("The talk.mp4", 3.0, 4.0, "Ann", None, "No"),
-        Said("The talk.mp4", 4.0, 6.0, "Ben", "fear", "Oh"),
+        AnnotatedUtterance("The talk.mp4", 1.0, 2.0, "Ann", "joy", "Hi"),
+        AnnotatedUtterance("The talk.mp4", 3.0, 4.0, "Ann", None, "No"),
+        AnnotatedUtterance("The talk.mp4", 4.0, 6.0, "Ben", "fear", "Oh"),
     ]
 
 
@@ -178,7 +178,7 @@ def test_a_tier_is_named_where_its_name_does_not_say(tmp_path: Path) -> None:
     )
     assert not any(one.label for one in said(tmp_path, "eaf", eaf(tiers, SLOTS)))
     assert said(tmp_path, "eaf", eaf(tiers, SLOTS), label="Gefühl") == [
-        Said("The talk.mp4", 1.0, 2.0, "Ann", "froh", "Hi")
+        AnnotatedUtterance("The talk.mp4", 1.0, 2.0, "Ann", "froh", "Hi")
     ]
     with pytest.raises(UsageError, match="labels nothing: looked for label, emotion.*--column label=NAME"):
         SOURCES["eaf"](tmp_path)
@@ -253,13 +253,15 @@ Object class = "TextGrid"
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_short_textgrid_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     assert said(tmp_path, "textgrid", GRID.encode(encoding)) == [
-        Said("talk", 0.0, 4.0, "Ann", "joy", "Hello there")
+        AnnotatedUtterance("talk", 0.0, 4.0, "Ann", "joy", "Hello there")
     ]
 
 
 def test_labels_for_all_go_to_who_speaks(tmp_path: Path) -> None:
     grid = GRID.replace("Ann - emotion", "emotion").replace("Ann - words", "Ann")
-    assert said(tmp_path, "textgrid", grid) == [Said("talk", 0.0, 4.0, "Ann", "joy", "Hello there")]
+    assert said(tmp_path, "textgrid", grid) == [
+        AnnotatedUtterance("talk", 0.0, 4.0, "Ann", "joy", "Hello there")
+    ]
 
 
 CHAT = """@UTF8
@@ -280,8 +282,10 @@ CHAT = """@UTF8
 
 def test_chat_as_clan_has_it(tmp_path: Path) -> None:
     assert said(tmp_path, "chat", CHAT) == [
-        Said("session 1", 1.0, 2.5, "Ruth", "angry", "I want I want because the doggie now! please."),
-        Said("session 1", 3.0, 4.0, "MOT", None, "no"),
+        AnnotatedUtterance(
+            "session 1", 1.0, 2.5, "Ruth", "angry", "I want I want because the doggie now! please."
+        ),
+        AnnotatedUtterance("session 1", 3.0, 4.0, "MOT", None, "no"),
     ]
 
 
@@ -306,8 +310,8 @@ def test_label_studio_regions_with_their_fields(tmp_path: Path) -> None:
     one = task(results)
     one["annotations"].append(cancelled)
     assert said(tmp_path, "label-studio", json.dumps([one])) == [
-        Said("My talk.wav", 1.0, 2.0, "Ann", "Happy", "Hello"),
-        Said("My talk.wav", 3.0, 4.5, None, "Sad", None),
+        AnnotatedUtterance("My talk.wav", 1.0, 2.0, "Ann", "Happy", "Hello"),
+        AnnotatedUtterance("My talk.wav", 3.0, 4.5, None, "Sad", None),
     ]
 
 
@@ -320,11 +324,15 @@ def test_label_studio_min_and_whole_clips(tmp_path: Path) -> None:
         {"audio": "s3://bucket/b.wav", "emotion": "Sad", "speaker": "Ann", "id": 2},
     ]  # fmt: skip
     assert said(tmp_path, "label-studio", json.dumps(least[:1])) == [
-        Said("clips/a.wav", 0.5, 1.5, None, "Happy")
+        AnnotatedUtterance("clips/a.wav", 0.5, 1.5, None, "Happy")
     ]
-    assert said(tmp_path, "label-studio", json.dumps(least[1:])) == [Said("b.wav", None, None, "Ann", "Sad")]
+    assert said(tmp_path, "label-studio", json.dumps(least[1:])) == [
+        AnnotatedUtterance("b.wav", None, None, "Ann", "Sad")
+    ]
     whole = task([region("emotion", "choices", ["Sad"], None)])
-    assert said(tmp_path, "label-studio", json.dumps(whole)) == [Said("My talk.wav", None, None, None, "Sad")]
+    assert said(tmp_path, "label-studio", json.dumps(whole)) == [
+        AnnotatedUtterance("My talk.wav", None, None, None, "Sad")
+    ]
 
 
 def test_corrected_predictions_come_back(tmp_path: Path, media: Path) -> None:
@@ -371,3 +379,12 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
         refuse(tmp_path / "none")
     with pytest.raises(UsageError, match=r"holds no \.eaf file"):
         refuse(tmp_path)
+
+
+def test_a_label_over_no_words_keeps_the_sentiment_beside_it() -> None:
+    """Also where words follow later: it was lost then."""
+    words, joy, good = Stretch(10.0, 12.0, "Hi"), Stretch(1.0, 2.0, "joy"), Stretch(1.0, 2.0, "positive")
+    assert joined("talk", "Ann", [words], [joy], [good, Stretch(10.0, 12.0, "neutral")]) == [
+        AnnotatedUtterance("talk", 1.0, 2.0, "Ann", "joy", None, "positive"),
+        AnnotatedUtterance("talk", 10.0, 12.0, "Ann", None, "Hi", "neutral"),
+    ]

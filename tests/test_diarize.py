@@ -22,7 +22,7 @@ from annotator.wheels import own_file
 from tests.tiny_models import make_pyannote
 
 if TYPE_CHECKING:
-    from annotator.diarize.clustering import Stretches, VoiceSpace
+    pass
 
 # ---- speaker files
 
@@ -243,129 +243,7 @@ def test_level_ignores_digital_silence() -> None:
     assert gain(-200.0) == pytest.approx(1000.0)
 
 
-# ---- clustering
-
-
-def made_voices(count: int, stretches: int, seed: int) -> tuple[Stretches, NDArray[np.int64]]:
-    """Stretches of two seconds in turns of four, voices at random directions, the room in all of them."""
-    from annotator.diarize.clustering import Stretches
-
-    rng = np.random.default_rng(seed)
-    # As alike as the encoder's: cosine 0.65 within a voice, 0.15 between voices.
-    voices = rng.standard_normal((count, 192)) * 0.7 + rng.standard_normal(192) * 0.4
-    who = np.repeat(rng.permutation(np.arange(stretches // 4 + 1) % count), 4)[:stretches]
-    embeddings = (voices[who] + rng.standard_normal((stretches, 192)) * 0.6).astype(np.float32)
-    return Stretches(embeddings, np.full(stretches, 2.0, np.float32), np.full(stretches, 0.5)), who
-
-
-def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    from scipy.optimize import linear_sum_assignment
-
-    table = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(table, (a, b), 1)
-    rows, columns = linear_sum_assignment(-table)
-    return float(table[rows, columns].sum() / len(a))
-
-
-def no_moods() -> VoiceSpace:
-    from annotator.diarize.clustering import VoiceSpace
-
-    return VoiceSpace(np.eye(192, 6, -186, dtype=np.float32))
-
-
-@pytest.mark.parametrize("stretches", [20, 150])  # both ways of clustering
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_number_of_voices_is_found(count: int, stretches: int) -> None:
-    from annotator.diarize.clustering import cluster
-
-    heard, who = made_voices(count, stretches, count)
-    labels = cluster(heard, no_moods(), 1, None).labels
-    assert labels.max() + 1 == count
-    assert agreement(labels, who) > 0.98
-
-
-def test_the_learnt_space_leaves_its_moods_out() -> None:
-    from annotator.diarize.clustering import VoiceSpace
-    from annotator.diarize.weights import VOICES
-
-    space = VoiceSpace.load(VOICES)
-    np.testing.assert_allclose(space.moods.T @ space.moods, np.eye(6), atol=1e-4)
-    x = np.random.default_rng(0).standard_normal((5, 192)).astype(np.float32)
-    found = space.project(x)
-    np.testing.assert_allclose(found @ space.moods, 0, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(space.project(x + 3 * space.moods[:, 0]), found, atol=1e-4)
-
-
-@pytest.mark.parametrize(("least", "most", "found"), [(1, 2, 2), (7, 7, 7), (5, 9, 5), (1, 1, 1), (3, 3, 3)])
-def test_number_of_speakers_stays_in_bounds(least: int, most: int, found: int) -> None:
-    from annotator.diarize.clustering import Stretches, cluster
-
-    whole, _ = made_voices(5, 150, 0)
-    for n in (20, 150):  # both ways of clustering
-        heard = Stretches(whole.embeddings[:n], whole.seconds[:n], whole.pauses[:n])
-        labels = cluster(heard, no_moods(), least, most).labels
-        assert labels.shape == (n,)
-        assert set(labels.tolist()) == set(range(labels.max() + 1))
-        assert least <= labels.max() + 1 <= most
-    assert labels.max() + 1 == found
-
-
-def test_a_given_number_means_voices_and_no_splinters() -> None:
-    """Two voices, and half a second that is like neither: it is no voice of its own."""
-    from annotator.diarize.clustering import Stretches, cluster
-
-    heard, who = made_voices(2, 20, 4)
-    odd = np.random.default_rng(1).standard_normal((1, 192)).astype(np.float32)
-    with_odd = Stretches(
-        np.concatenate([heard.embeddings[:10], odd, heard.embeddings[10:]]),
-        np.concatenate([heard.seconds[:10], [0.5], heard.seconds[10:]]).astype(np.float32),
-        np.full(21, 0.5, np.float32),
-    )
-    labels = np.delete(cluster(with_odd, no_moods(), 2, 2).labels, 10)
-    assert agreement(labels, who) == 1
-
-
-def test_what_the_segmentation_hears_counts_for_a_change() -> None:
-    from annotator.diarize.clustering import ANOTHER, SAME, Stretches
-
-    embeddings, seconds = np.ones((3, 192), np.float32), np.ones(3, np.float32)
-    before = np.array([ANOTHER, ANOTHER, SAME])
-    stays = Stretches(embeddings, seconds, np.array([np.inf, 0.1, 0.1]), before).stays
-    assert stays[0] < stays[1] < stays[2]
-    unknown = Stretches(embeddings, seconds, np.array([np.inf, 0.1, 1.0])).stays
-    assert stays[1] < unknown[1] < stays[2] and unknown[2] < unknown[1]
-
-
-def test_likeness_leaves_a_stretch_out_of_its_own_voice() -> None:
-    from annotator.diarize.clustering import Told, likeness
-    from annotator.diarize.embedded import surety
-
-    voices = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
-    labels = np.array([0, 0, 1, 1])
-    found = likeness(voices, np.ones(4, np.float32), labels)
-    np.testing.assert_allclose(found[:, 0], [1, 1, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(found[:, 1], [0, 0, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(surety(Told(labels, found)), [1, 1, 0, 0], atol=1e-6)
-    one = np.zeros(4, np.int64)
-    assert (surety(Told(one, likeness(voices, np.ones(4, np.float32), one))) == 1).all()
-
-
-@given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
-def test_best_path_is_the_best_of_all(length: int, speakers: int, seed: int) -> None:
-    from annotator.diarize.clustering import best_path
-
-    rng = np.random.default_rng(seed)
-    near, stay = rng.standard_normal((length, speakers)).astype(np.float32), rng.uniform(0.05, 0.95, length)
-    keep, change = np.log(stay), np.log((1 - stay) / max(speakers - 1, 1))
-
-    def worth(path: tuple[int, ...]) -> float:
-        moves = [keep[t] if path[t] == path[t - 1] else change[t] for t in range(1, length)]
-        return float(sum(near[t, k] for t, k in enumerate(path)) + sum(moves))
-
-    best = max(worth(path) for path in itertools.product(range(speakers), repeat=length))
-    assert worth(tuple(best_path(near, stay).tolist())) == pytest.approx(best, abs=1e-4)
+# ---- from frames to turns
 
 
 def test_stretches_are_cut_at_pauses_and_changes_but_not_between_windows() -> None:

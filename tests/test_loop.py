@@ -9,18 +9,21 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from annotator.records import UsageError
-from model import load_checkpoint
+from model import collate, compute_loss, load_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
 from train import loop
+from train.core import prior_of, rate_factor
 from train.corpus import load_corpus, write_corpus
 from train.evaluate import evaluate
 from train.evaluate.calibration import calibrate
+from train.evaluate.logits import targets
 from train.loop import network_config, statistics, train_corpus
 from train.settings import Epoch, TrainSettings
 
@@ -287,3 +290,147 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=5e-4, rtol=1e-3, msg=name)
+
+
+STILL = {
+    **SMALL, "dropout": 0.0, "co_dropout": 0.0, "feature_dropout": 0.0, "modality_dropout": 0.0,
+    "graph_drop": "none",
+}  # fmt: skip
+
+
+def test_the_losses_of_an_epoch_are_means_over_its_utterances(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (11, 4, 2))  # the last step is smaller
+    settings = TrainSettings(epochs=1, batch_size=4, lr=1e-12, schedule="constant")
+    config = {**STILL, "alpha": 0.3}
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=config)
+    checkpoint, dialogues = load_checkpoint(tmp_path / "m"), corpus.conversations("train")
+    assert all((d.fine >= 0).all() and (d.coarse >= 0).all() for d in dialogues)
+    with torch.no_grad():
+        output = checkpoint.network(collate([d.conversation for d in dialogues], corpus.modalities))
+        fine, coarse = (torch.from_numpy(t) for t in targets(dialogues))
+        loss = compute_loss(output, fine, coarse, checkpoint.config)
+    epoch = trained.history[0]
+    assert epoch.loss == pytest.approx(float(loss.total), rel=1e-4)
+    assert epoch.fine_loss == pytest.approx(float(loss.fine), rel=1e-4)
+    assert epoch.coarse_loss == pytest.approx(float(loss.coarse), rel=1e-4)
+    scores = evaluate(tmp_path / "corpus", tmp_path / "m", "validation", tmp_path / "eval")
+    for name in ("accuracy", "weighted_f1", "macro_f1"):
+        assert getattr(epoch, name) == pytest.approx(scores[name])
+    assert epoch.number == 1 and 0 < epoch.seconds < 600 and epoch.oracle_weighted_f1 is None
+
+
+def test_the_rate_rises_and_falls_by_step_or_stays(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus", (9, 4, 2))  # three steps an epoch
+    settings = TrainSettings(epochs=3, batch_size=4, lr=0.01, warmup=0.5)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
+    expected = [0.01 * rate_factor(step, 9, 0.5) for step in (2, 5, 8)]
+    assert [epoch.lr for epoch in trained.history] == pytest.approx(expected)
+    constant = dataclasses.replace(settings, schedule="constant", epochs=2)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "c", settings=constant, config=SMALL)
+    assert [epoch.lr for epoch in trained.history] == [0.01, 0.01]
+
+
+def test_of_epochs_that_are_as_good_the_first_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic_corpus(tmp_path / "corpus", (6, 4, 2))
+    true = loop.validate
+    monkeypatch.setattr(loop, "validate", lambda *given: dataclasses.replace(true(*given), weighted_f1=0.5))
+    settings = TrainSettings(epochs=9, batch_size=8, patience=1)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
+    assert (trained.best.number, len(trained.history)) == (1, 2)
+    never = dataclasses.replace(settings, epochs=3, patience=None)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "n", settings=never, config=SMALL)
+    assert (trained.best.number, len(trained.history)) == (1, 3)
+
+
+def test_the_optimizer_the_clipping_and_the_class_counts_are_used(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus", (6, 4, 2))
+    settings = TrainSettings(epochs=1, batch_size=3, lr=0.01, weight_decay=0.5)
+    plain = train_corpus(tmp_path / "corpus", tmp_path / "plain", settings=settings, config=STILL)
+    for name, changes, config in (
+        ("adam", {"optimizer": "adam"}, STILL),
+        ("decay", {"weight_decay": 0.0}, STILL),
+        ("clip", {"clip": 1e-9}, STILL),  # Adam's own small number outweighs such gradients
+        ("counts", {}, {**STILL, "class_balance": 0.9}),
+        ("batch", {"batch_size": 6}, STILL),
+    ):
+        train_corpus(
+            tmp_path / "corpus", tmp_path / name, settings=dataclasses.replace(settings, **changes),
+            config=config,
+        )  # fmt: skip
+        assert not same(tmp_path / "plain", tmp_path / name), name
+    assert plain.best == plain.history[0]
+
+
+def test_what_a_checkpoint_tells_of_its_training(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (6, 4, 2))
+    settings = TrainSettings(epochs=2, batch_size=8, seed=5)
+    trained = train_corpus(
+        tmp_path / "corpus", tmp_path / "a.b", settings=settings, config=SMALL, name="mine", progress=False
+    )
+    checkpoint = load_checkpoint(tmp_path / "a.b")
+    assert (checkpoint.name, checkpoint.version) == ("mine", "1")
+    assert checkpoint.prior == prior_of(corpus.conversations("train"), len(LABELS))
+    meta = checkpoint.meta
+    assert meta["settings"] == dataclasses.asdict(settings) and meta["epochs"] == 2
+    assert meta["validation"] == dataclasses.asdict(trained.best)
+    assert meta["torch"] == torch.__version__ and meta["fingerprints"] == corpus.header.fingerprints
+    assert meta["corpus"]["name"] == "corpus"
+    assert meta["corpus"]["counts"]["train"]["dialogues"] == 6
+    assert trained.folder == tmp_path / "a.b" and trained.oracle_test_best is None
+
+
+def test_a_preset_brings_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic_corpus(tmp_path / "corpus", (4, 2, 2))
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(loop, "train", lambda *parts, **named: asked.append((parts, named)))
+    train_corpus(tmp_path / "corpus", tmp_path / "first.ckpt")
+    train_corpus(tmp_path / "corpus", tmp_path / "m", preset="paper", oracle=True, progress=False)
+    (first, first_named), (paper, paper_named) = asked
+    assert first[3] == TrainSettings() and paper[3] == TrainSettings.paper()
+    assert first[2].missing and not paper[2].missing
+    assert [len(part) for part in paper[:2]] == [4, 2] and len(paper_named["oracle"]) == 2
+    assert first_named["oracle"] is None and first_named["name"] == "first"
+    assert (first_named["progress"], paper_named["progress"]) == (True, False)
+    assert first_named["encoder_weights"] == [] and first_named["labels"] == LABELS
+
+
+def test_a_configuration_takes_what_the_corpus_has(tmp_path: Path) -> None:
+    rows = synthetic_rows((4, 2, 2))
+    features = synthetic_features(rows)
+    free = write_corpus(tmp_path / "free", rows, LABELS, features)
+    assert network_config(free, "paper", None, {}).relations == "same_diff"
+    assert network_config(free, "paper", None, {}).classes == len(LABELS)
+    fixed = write_corpus(tmp_path / "fixed", rows, LABELS, features, speakers=("S0", "S1", "S2"))
+    chosen = network_config(fixed, "paper", ["face", "text"], {"relations": "same_diff", "n_speakers": 1})
+    assert (chosen.relations, chosen.n_speakers) == ("same_diff", 1), "what is asked for comes first"
+    assert chosen.modalities == ("text", "face")
+    with pytest.raises(UsageError, match="no features of smell, taste; it has text, audio, face. Prepare"):
+        network_config(free, "default", ["smell", "text", "taste"], {})
+    with pytest.raises(UsageError, match="'best' is no preset; use default or paper"):
+        network_config(free, "best", None, {})
+
+
+def test_nothing_is_normalised_of_a_modality_that_nobody_has(tmp_path: Path) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus", (4, 2, 2))
+    dialogues = corpus.conversations("train")
+    one = dialogues[0].conversation
+    without = dataclasses.replace(
+        dialogues[0],
+        conversation=dataclasses.replace(one, features={"text": one.features["text"]}),
+    )
+    found = statistics([without, dialogues[1]], ("audio",))
+    kept = dialogues[1].conversation.features["audio"]
+    np.testing.assert_allclose(found["audio"][0], kept.values[kept.present].mean(axis=0), atol=1e-6)
+    with pytest.raises(UsageError, match="No training utterance has audio: train without it"):
+        statistics([without], ("text", "audio"))
+
+
+def test_a_foreign_work_folder_is_left_alone(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus", (4, 2, 2))
+    (tmp_path / "m.work").mkdir()
+    (tmp_path / "m.work" / "thesis.txt").write_text("years")
+    with pytest.raises(UsageError, match="m.work"):
+        train_corpus(tmp_path / "corpus", tmp_path / "m", settings=FAST, config=SMALL)
+    assert (tmp_path / "m.work" / "thesis.txt").read_text() == "years"

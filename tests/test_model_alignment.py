@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from model import ModelConfig
-from model.alignment import Alignment, attend, positions
+from model.alignment import Alignment, CoAttentionBlock, attend, positions
 
 SHAPE = (2, 3, 23, 5)  # B, H, N, d
 
@@ -120,3 +122,101 @@ def test_what_is_no_key_is_not_heard() -> None:
     changed["audio"][0, 2] += 1
     before, after = crossed(alignment, unimodal, keys), crossed(alignment, changed, keys)
     assert torch.equal(before[0], after[0]) and not torch.equal(before[1], after[1])
+
+
+def test_scores_can_be_scaled_otherwise() -> None:
+    query, key, value, keys = made()
+    root = 5**0.5
+    assert torch.allclose(attend(query, key, value, keys, scale=1.0), attend(query * root, key, value, keys))
+    local = attend(query, key, value, keys, span=4, scale=1.0)
+    assert torch.allclose(local, attend(query * root, key, value, keys, span=4))
+
+
+@pytest.mark.parametrize("span", [None, 4])
+def test_attention_weights_are_dropped_where_that_is_asked_for(span: int | None) -> None:
+    query, key, value, keys = made()
+    torch.manual_seed(1)
+    assert not torch.allclose(
+        attend(query, key, value, keys, span=span, dropout=0.5), attend(query, key, value, keys, span=span)
+    )
+
+
+def test_positions_are_sines_and_cosines_of_falling_rates() -> None:
+    table = positions(3, 6, torch.zeros(1, dtype=torch.float64))
+    rates = [10_000 ** (-k / 6) for k in (0, 2, 4)]
+    expected = [[f(n * rate) for rate in rates for f in (math.sin, math.cos)] for n in range(3)]
+    assert table.dtype == torch.float64
+    assert torch.allclose(table, torch.tensor(expected, dtype=torch.float64), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_block_is_what_its_equation_says(norm: str) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig.paper({"text": 6, "audio": 6}, 3, co_width=8, co_heads=2, co_norm=norm)
+    block = CoAttentionBlock(config).eval()
+    assert block.feed_forward[0].out_features == config.co_ffn == 400
+    for layer in (block.norm_query, block.norm_other, block.norm_out):  # not the identity
+        torch.nn.init.normal_(layer.weight), torch.nn.init.normal_(layer.bias)
+    query, other = torch.randn(1, 5, 8), torch.randn(1, 5, 8)
+    keys = torch.tensor([[True, True, False, True, True]])
+
+    def attention(q: Tensor, kv: Tensor) -> Tensor:
+        heads = [
+            layer(x)[0].unflatten(-1, (2, 4)).transpose(0, 1)
+            for layer, x in ((block.query, q), (block.key, kv), (block.value, kv))
+        ]
+        scores = heads[0] @ heads[1].mT / 4**0.5
+        weights = scores.masked_fill(~keys[0], -math.inf).softmax(-1)
+        joined: Tensor = block.join((weights @ heads[2]).transpose(0, 1).flatten(1))
+        return joined
+
+    def inner(z: Tensor) -> Tensor:
+        narrow: Tensor = block.feed_forward[3](torch.relu(block.feed_forward[0](z)))
+        return narrow
+
+    with torch.no_grad():
+        heard = block.norm_other(other)
+        if norm == "pre":
+            z = query[0] + attention(block.norm_query(query), heard)
+            expected = z + inner(block.norm_out(z))
+        else:
+            z = block.norm_query(query[0] + attention(query, heard))
+            expected = block.norm_out(z + inner(z))
+        assert torch.allclose(block(query, other, keys)[0], expected, atol=1e-5)
+        block.train()
+        assert not torch.allclose(block(query, other, keys)[0], expected, atol=1e-2)
+
+
+def test_several_layers_follow_each_other() -> None:
+    alignment, unimodal, keys = pair(co_layers=2)
+    before = crossed(alignment, unimodal, keys)[0]
+    with torch.no_grad():
+        text, audio = (alignment.project[m](unimodal[m]) for m in ("text", "audio"))
+        text, audio = (x + positions(6, 8, x) for x in (text, audio))
+        first = alignment.blocks["text_audio_0"](text, audio, keys["audio"])
+        second = alignment.blocks["text_audio_1"](first, audio, keys["audio"])
+    assert torch.allclose(before, second[0], atol=1e-6)
+
+
+def test_a_gate_weighs_what_the_other_modality_adds() -> None:
+    gated, unimodal, keys = pair(gated=True)
+    assert gated.gates.keys() == {"text_audio", "audio_text"}
+    biases = [p for name, p in gated.gates.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 2 and all((bias == -2.0).all() for bias in biases)
+    ours, _ = crossed(gated, unimodal, keys)
+    with torch.no_grad():
+        text, audio = (gated.project[m](unimodal[m]) for m in ("text", "audio"))
+        added = gated.blocks["text_audio_0"](
+            text + positions(6, 8, text), audio + positions(6, 8, audio), keys["audio"]
+        )
+        weight = torch.sigmoid(gated.gates["text_audio"](torch.cat((text, added), -1)))
+        assert torch.allclose(ours, (text + weight * added)[0], atol=1e-6)
+
+
+def test_unaligned_modalities_stand_side_by_side() -> None:
+    config = ModelConfig.paper({"text": 6, "audio": 6}, 3, alignment=False)
+    unimodal = {m: torch.randn(2, 4, config.width(m)) for m in config.modalities}
+    keys = {m: torch.ones(2, 4, dtype=torch.bool) for m in config.modalities}
+    alignment = Alignment(config)
+    assert torch.equal(alignment(unimodal, keys), torch.cat((unimodal["text"], unimodal["audio"]), -1))
+    assert not list(alignment.parameters())

@@ -20,6 +20,7 @@ from model import (
     apply_calibration,
     describe_checkpoint,
     load_checkpoint,
+    plausible_sets,
     save_checkpoint,
     subset_key,
 )
@@ -218,3 +219,128 @@ def test_calibration_by_the_modalities_of_a_row() -> None:
 def test_subset_key() -> None:
     assert subset_key([True, False, True]) == "text+face"
     assert subset_key([False, False, False]) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda h: h.update(labels=["x" * 200, "b", "c"]), None),
+        (
+            lambda h: h.update(labels=["x" * 201, "b", "c"]),
+            "'labels' must be a list of names.*got .{200}[.]{3}$",
+        ),
+        (lambda h: h.update(labels=["a;b", "b", "c"]), "without control characters and ';'"),
+        (lambda h: h.update(labels=["a\nb", "b", "c"]), "without control characters"),
+        (lambda h: h.update(name="n" * 200), None),
+        (lambda h: h.update(name="n" * 201), "'name' must be a text of one line"),
+        (lambda h: h.update(version="1\n2"), "'version' must be a text of one line"),
+        (lambda h: h["prior"].update(fine=[0.5, 0.3, 0.209]), None),
+        (
+            lambda h: h["prior"].update(fine=[0.5, 0.3, 0.211]),
+            "'prior' of 'fine' must be 3 shares, of 1 in all",
+        ),
+        (lambda h: h["prior"].update(coarse=[0.5, 0.3, 0.18]), "'prior' of 'coarse' must be 3 shares"),
+        (
+            lambda h: h["calibration"].update({"": {"fine": {"temperature": 1e9, "bias": [1e3, 0, -1e3]}}}),
+            None,
+        ),
+        (lambda h: h["calibration"].update(text={"fine": {"temperature": 1.1e9}}), "less than or equal"),
+        (lambda h: h["calibration"].update(text={"fine": {"temperature": 1e-3}}), None),
+        (
+            lambda h: h["calibration"].update(text={"coarse": {"temperature": 1, "bias": [0, 0]}}),
+            "'coarse': bias",
+        ),
+        (lambda h: h["calibration"].update(text={"coarse": {"temperature": 1, "bias": [2e3, 0, 0]}}), "bias"),
+        (lambda h: h.update(format=0), "does not say its format version"),
+        (lambda h: h.update(format="1"), "does not say its format version"),
+        (lambda h: h.update(format=2), "has format 2, this program reads up to 1; install a newer version"),
+        (lambda h: h["meta"].update(more=[1, {}]), None),
+    ],
+)
+def test_a_header_is_checked_at_its_bounds(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], sentence: str | None
+) -> None:
+    save_checkpoint(tmp_path / "m", made())
+    edit(tmp_path / "m", change)
+    if sentence is None:
+        assert describe_checkpoint(tmp_path / "m").labels[1:] in (("b", "c"), ("glad", "sad"))
+        return
+    with pytest.raises(CheckpointError, match=sentence):
+        describe_checkpoint(tmp_path / "m")
+
+
+def test_what_is_no_description_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path / "m", made())
+    file = tmp_path / "m" / "model.json"
+    text = file.read_text(encoding="utf-8")
+    for content, sentence in (
+        ("[1]", "is not the description of a checkpoint"),
+        (text.replace('"meta": {', '"meta": {"f1": NaN,'), "NaN is no number"),
+        ("[" * 100_000, "can't be read as JSON"),
+    ):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=sentence):
+            describe_checkpoint(tmp_path / "m")
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.setattr("model.header.MOST_BYTES", len(text.encode()) - 1)
+    with pytest.raises(CheckpointError, match="it has more than 0 MB"):
+        describe_checkpoint(tmp_path / "m")
+    monkeypatch.setattr("model.header.MOST_BYTES", len(text.encode()))
+    assert describe_checkpoint(tmp_path / "m").name == "test"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(CheckpointError, match="model.json is missing, or no file"):
+        describe_checkpoint(tmp_path / "m")
+
+
+def test_numbers_beyond_all_measure_are_neither_written_nor_read(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    for value, fine in ((1e9, True), (-1e9, True), (1.1e9, False), (-1.1e9, False)):
+        checkpoint = made()
+        with torch.no_grad():
+            checkpoint.network.fine.bias[1] = value
+        if fine:
+            save_checkpoint(folder, checkpoint)
+            assert load_checkpoint(folder).network.fine.bias[1] == value
+        else:
+            with pytest.raises(CheckpointError, match=r"fine\.bias holds values.* beyond all measure"):
+                save_checkpoint(folder, checkpoint)
+    save_checkpoint(folder, made())
+    fingerprint = describe_checkpoint(folder).fingerprint
+    tensors = load_file(folder / "model.safetensors")
+    for name, value, sentence in (
+        ("fine.bias", 2e9, "beyond all measure"),
+        ("std_text", 0.0, "deviations that are not positive"),
+        ("fine.bias", 0.125, "is not what was saved"),
+    ):
+        changed = {n: t.clone() for n, t in tensors.items()}
+        changed[name][1] = value
+        save_file(changed, folder / "model.safetensors", metadata={"fingerprint": fingerprint})
+        with pytest.raises(CheckpointError, match=sentence):
+            load_checkpoint(folder)
+    save_file(
+        {n: t.double() for n, t in tensors.items()}, folder / "model.safetensors",
+        metadata={"fingerprint": fingerprint},
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match="not finite numbers"):
+        load_checkpoint(folder)
+
+
+def test_labels_are_plausible_from_a_probability_on() -> None:
+    calibration: dict[str, dict[str, Any]] = {
+        "text+audio": {"fine": {"temperature": 1.0, "plausible_from": 0.25}},
+        "text": {"fine": {"temperature": 1.0, "plausible_from": 0.9}},
+        "audio": {"coarse": {"temperature": 1.0}},
+    }
+    fine = np.array(
+        [
+            [0.5, 0.25, 0.25 * (1 - 9e-6)],  # as good as 0.25: other kernels round otherwise
+            [0.5, 0.26, 0.25 * (1 - 2e-5)],
+            [0.4, 0.35, 0.25],
+            [0.8, 0.1, 0.1],
+        ],
+        np.float32,
+    )
+    present = np.array([[1, 1], [1, 1], [1, 0], [0, 1]], bool)
+    found = plausible_sets(calibration, fine, present, ("text", "audio"))
+    assert found.tolist() == [[True, True, True], [True, True, False], [True, False, False], [False] * 3]

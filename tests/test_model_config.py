@@ -106,3 +106,34 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], sentence: str) -> 
 def test_what_is_needed_is_named() -> None:
     with pytest.raises(ValueError, match="'classes' is missing"):
         ModelConfig.from_json({"modalities": ["text"], "input_dims": {"text": 4}})
+
+
+def test_a_long_value_is_cut_in_the_sentence() -> None:
+    values = ModelConfig.paper(DIMS, 6).to_json()
+    for length, shown in ((58, "'" + "x" * 58 + "'"), (59, "'" + "x" * 59 + "...")):
+        with pytest.raises(ValueError) as caught:
+            ModelConfig.from_json({**values, "relations": "x" * length})
+        assert str(caught.value) == (f"relations: input should be 'speaker_pair' or 'same_diff'; got {shown}")
+
+
+def test_an_unknown_key_without_a_near_one_is_only_named() -> None:
+    with pytest.raises(ValueError) as caught:
+        ModelConfig.from_json({**ModelConfig.paper(DIMS, 6).to_json(), "qqqq": 1})
+    assert str(caught.value) == "unknown key 'qqqq'"
+    with pytest.raises(ValueError, match="^modalities must be some of text, audio, face, in this order"):
+        ModelConfig.from_json({**ModelConfig.paper(DIMS, 6).to_json(), "modalities": []})
+
+
+def test_the_default_is_for_recordings_from_anywhere() -> None:
+    config = ModelConfig.default(DIMS, 7, alpha=0.6)
+    assert (config.missing, config.modality_dropout, config.gated, config.alpha) == (True, 0.2, True, 0.6)
+    assert (config.classifier_attention, config.feature_clip, config.feature_dropout) == ("beside", 8.0, 0.1)
+    assert ModelConfig.default(DIMS, 7).alpha == 0.3
+
+
+def test_every_size_of_a_stranger_is_within_reason() -> None:
+    values = ModelConfig.paper(DIMS, 6).to_json()
+    for field, most in (("window_past", 10_000), ("co_layers", 100), ("classes", 1000), ("n_speakers", 1000)):
+        assert getattr(ModelConfig.from_json({**values, field: most}), field) == most
+        with pytest.raises(ValueError, match=f"{field}: input should be less than or equal to {most}"):
+            ModelConfig.from_json({**values, field: most + 1})

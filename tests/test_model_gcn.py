@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model import Graph, ModelConfig, build_graph
-from model.dropout import drop
+from model.dropout import draw_mask, drop
 from model.edges import drop_and_sum, edge_dot
 from model.gcn import EdgeAttention, SpeakerEncoder, WindowConvolution
 
@@ -193,3 +194,44 @@ def test_a_window_of_nothing_leaves_the_root() -> None:
     assert graph.neighbours == 0
     h1 = torch.relu(g @ encoder.first_root.weight.T)
     assert torch.allclose(encoder(g, graph), torch.relu(h1 @ encoder.second_root.weight.T))
+
+
+def test_a_mask_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    cpu = torch.device("cpu")
+    keep, scale = draw_mask((3, 5, 7), 0.5, cpu)
+    assert keep.shape == (3, 5, 7) and keep.dtype == torch.uint8 and set(keep.flatten().tolist()) == {0, 1}
+    assert scale == pytest.approx(2, rel=0.01)
+    keep, scale = draw_mask((40_000,), 0.25, cpu)
+    assert float(keep.float().mean()) * scale == pytest.approx(1, abs=0.02)
+    assert draw_mask((4,), 0.9999, cpu)[1] == 256, "at most 255 of 256 are dropped"
+    assert draw_mask((9,), 1e-9, cpu)[1] == 1.0
+    dropped = drop(torch.full((2000,), 3.0), 0.25, True)
+    assert sorted(set(dropped.tolist())) == pytest.approx([0.0, 4.0], rel=0.01)
+
+
+def test_weights_begin_within_glorots_bound() -> None:
+    torch.manual_seed(0)
+    free = WindowConvolution(30, 20, relations=4)
+    assert free.weight.shape == (4, 30, 20) and free.mix is None
+    bound, weight = (6 / 50) ** 0.5, free.weight.detach()
+    assert 0.95 * bound < float(weight.abs().max()) <= bound
+    assert float(weight.min()) < -0.9 * bound
+    mixed = WindowConvolution(30, 20, relations=8, groups=2, bases=3)
+    assert mixed.weight.shape == (3, 30, 20) and mixed.mix is not None and mixed.mix.shape == (8, 3)
+    assert float(mixed.mix.detach().abs().max()) <= (6 / 11) ** 0.5
+    assert (mixed.groups, mixed.kinds) == (2, 4)
+
+
+def test_root_terms_are_dropped_where_that_is_asked_for() -> None:
+    for asked in (False, True):
+        encoder, graph, g = made(graph_drop="none", graph_drop_rate=0.5, drop_root=asked)
+        exact = encoder(g, graph)
+        torch.manual_seed(1)
+        assert torch.equal(encoder.train()(g, graph), exact) != asked
+
+
+def test_torch_geometric_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made()
+    assert not list(tmp_path.iterdir())

@@ -95,3 +95,28 @@ def test_previous_utterance_of_the_same_speaker() -> None:
     speakers = torch.tensor([0, 1, 0, 0, 1, 0, 0])
     previous = previous_by_speaker(torch.tensor([4, 1, 2]), speakers)
     assert previous.tolist() == [-1, -1, 0, 2, -1, -1, 5]
+
+
+def test_speaker_pair_takes_every_speaker_of_the_cast_and_none_below() -> None:
+    one = torch.tensor([1])
+    assert build_graph(one, torch.tensor([1]), 1, 1, "speaker_pair", 2).relations.tolist() == [6]
+    assert build_graph(one, torch.tensor([0]), 1, 1, "speaker_pair", 1).relations.tolist() == [0]
+    with pytest.raises(ValueError, match="got -1 to 0. Without a fixed cast use same_diff"):
+        build_graph(torch.tensor([2]), torch.tensor([-1, 0]), 1, 1, "speaker_pair", 2)
+    assert build_graph(one, torch.tensor([9]), 1, 1).relations.tolist() == [0]
+
+
+def test_a_self_loop_is_of_its_own_speakers_past() -> None:
+    speakers = torch.tensor([0, 2, 1])
+    same = build_graph(torch.tensor([3]), speakers, 1, 1)
+    assert same.relations[same.neighbours :].tolist() == [0, 0, 0]
+    pair = build_graph(torch.tensor([3]), speakers, 1, 1, "speaker_pair", 3)
+    assert pair.relations[pair.neighbours :].tolist() == [0, 16, 8]
+    assert pair.nodes == 3
+
+
+def test_no_dialogue_is_no_graph() -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    for kind in ("same_diff", "speaker_pair"):
+        graph = build_graph(none, none, 2, 2, kind)
+        assert graph.nodes == graph.neighbours == len(graph.senders) == 0

@@ -215,3 +215,107 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole(kind: str) -> None:
         settings, fine_counts=counts[0], coarse_counts=counts[1], task_weights=(1.3, 0.7),
     )  # fmt: skip
     assert float(alone.total.detach()) == pytest.approx(total, rel=1e-5)
+
+
+def test_dynamic_weights_are_those_of_their_equation() -> None:
+    weights = DynamicWeights()
+    weights.update(1.0, 2.0)
+    assert weights.weights == (1.0, 1.0), "one epoch tells no rate"
+    weights.update(0.5, 1.8)
+    fine, coarse = math.exp(0.5 / 2), math.exp(0.9 / 2)
+    assert weights.weights == pytest.approx((2 * fine / (fine + coarse), 2 * coarse / (fine + coarse)))
+    weights.update(0.25, 0.9)
+    assert weights.history == [(0.5, 1.8), (0.25, 0.9)] and weights.weights == pytest.approx((1.0, 1.0))
+    vanished = DynamicWeights(history=[(0.0, 1.0), (0.0, 1.0)])
+    assert vanished.weights[0] < vanished.weights[1] and sum(vanished.weights) == pytest.approx(2)
+    colder = DynamicWeights(temperature=0.5, history=[(1.0, 2.0), (0.5, 1.8)])
+    assert colder.weights[1] == pytest.approx(2 / (1 + math.exp((0.5 - 0.9) / 0.5)))
+
+
+def test_a_class_without_examples_counts_as_half_of_one_in_the_prior_and_as_one_in_the_balance() -> None:
+    counts, out = torch.tensor([70, 30, 0]), output()
+    adjusted = compute_loss(
+        out, FINE, COARSE, config(logit_adjustment=2.0), fine_counts=counts, coarse_counts=counts
+    )
+    shifted = out.fine + 2 * torch.tensor([0.7, 0.3, 0.005]).log()
+    assert torch.allclose(adjusted.fine, cross_entropy(shifted, FINE))
+    balanced = compute_loss(
+        out, FINE, COARSE, config(class_balance=0.9), fine_counts=counts, coarse_counts=counts
+    )
+    effective = (1 - 0.9 ** torch.tensor([70.0, 30.0, 1.0])) / (1 - 0.9)
+    assert torch.allclose(balanced.fine, cross_entropy(out.fine, FINE, weight=1 / effective), rtol=1e-5)
+    with pytest.raises(ValueError, match="class_balance needs the training split's label counts"):
+        compute_loss(output(), FINE, COARSE, config(class_balance=0.9), fine_counts=counts)
+    with pytest.raises(ValueError, match="need the training split's 3 label counts"):
+        compute_loss(
+            output(), FINE, COARSE, config(logit_adjustment=1.0), fine_counts=counts[:2], coarse_counts=counts
+        )
+
+
+def test_distillation_is_the_divergence_at_its_temperature() -> None:
+    heads = {m: torch.randn(6, 3) for m in ("text", "audio")}
+    out = output(unimodal=heads)
+    for t in (1.0, 3.0):
+        settings = config(unimodal_heads=True, distillation_temperature=t)
+        loss = compute_loss(out, FINE, COARSE, settings)
+        teacher = (out.fine / t).softmax(1)
+        divergences, crosses = [], []
+        for column, modality in enumerate(("text", "audio")):
+            there = out.present[:, column]
+            student = (heads[modality] / t).log_softmax(1)
+            rows = (teacher * (teacher.log() - student)).sum(1) * t * t
+            divergences.append(rows[there].mean())
+            crosses.append(cross_entropy(heads[modality], FINE.where(there, -100)))
+        assert torch.allclose(loss.parts["distillation"], torch.stack(divergences).mean(), rtol=1e-5)
+        assert torch.allclose(loss.parts["unimodal"], torch.stack(crosses).mean())
+        plain = compute_loss(output(), FINE, COARSE, config()).total
+        added = 0.3 * loss.parts["unimodal"] + 0.3 * loss.parts["distillation"]
+        assert torch.allclose(loss.total, plain + added)
+
+
+def test_contrast_equals_the_naive_loop() -> None:
+    prototypes, dialogue = torch.randn(3, 5), torch.tensor([0, 0, 0, 1, 1, 1])
+    out = output(prototypes=prototypes, dialogue=dialogue)
+    loss = compute_loss(out, FINE, COARSE, config(contrast_weight=0.5, contrast_temperature=0.2))
+    rows = []
+    for i in range(6):
+        if FINE[i] < 0:
+            continue
+        others = [j for j in range(6) if j != i and FINE[j] >= 0 and dialogue[j] == dialogue[i]]
+        vectors = torch.cat((out.hidden[others], prototypes))
+        kinds = [int(FINE[j]) for j in others] + [0, 1, 2]
+        cosines = torch.cosine_similarity(out.hidden[i], vectors) / 0.2
+        log_p = cosines.log_softmax(0)
+        rows.append(-torch.stack([log_p[k] for k, kind in enumerate(kinds) if kind == FINE[i]]).mean())
+    assert torch.allclose(loss.parts["contrast"], torch.stack(rows).mean(), rtol=1e-5)
+    plain = compute_loss(output(), FINE, COARSE, config()).total
+    assert torch.allclose(loss.total, plain + 0.5 * loss.parts["contrast"])
+    whole = compute_loss(
+        output(prototypes=prototypes), FINE, COARSE, config(contrast_weight=0.5, contrast_temperature=0.2)
+    )
+    assert not torch.allclose(whole.parts["contrast"], loss.parts["contrast"])
+
+
+def test_shift_is_added_by_its_weight() -> None:
+    previous = torch.tensor([-1, 0, 1, 2, 1, 4])
+    out = output(shift=torch.tensor([3.0, -1.0, 2.0, 0.5, 9.0, 9.0]), previous=previous)
+    loss = compute_loss(out, FINE, COARSE, config(shift_weight=0.1))
+    # Rows 1, 2 and 3 have a labelled one before them: changed, changed, the same.
+    expected = [math.log1p(math.exp(1)), math.log1p(math.exp(-2)), math.log1p(math.exp(0.5))]
+    assert loss.parts["shift"].item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+    plain = compute_loss(output(), FINE, COARSE, config()).total
+    assert torch.allclose(loss.total, plain + 0.1 * loss.parts["shift"])
+
+
+def test_half_precision_logits_are_scored_in_single() -> None:
+    out = output()
+    exact = compute_loss(out, FINE, COARSE, config()).fine
+    rough = output(fine=out.fine.detach().to(torch.bfloat16), coarse=out.coarse.detach().to(torch.float16))
+    loss = compute_loss(rough, FINE, COARSE, config())
+    assert loss.fine.dtype == loss.coarse.dtype == torch.float32
+    assert torch.allclose(loss.fine, exact, rtol=1e-2)
+
+
+def test_what_the_uncertainty_needs_is_said() -> None:
+    with pytest.raises(ValueError, match="needs the network's log_variances"):
+        compute_loss(output(), FINE, COARSE, config(loss="uncertainty"))

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import Batch, ModelConfig, Network, Output, collate, compute_loss
+from model import Batch, ModelConfig, Network, Output, build_graph, collate, compute_loss
 from model.alignment import CoAttentionBlock
+from model.network import Classifier
 
 DIMS = {"text": 12, "audio": 7, "face": 9}
 SMALL: dict[str, Any] = {
@@ -390,3 +391,100 @@ def test_an_absent_modality_is_heard_by_nobody() -> None:
     before, after = (fused[..., at : at + net.config.co_width] for fused in kept)
     assert torch.equal(before, after)
     assert not torch.equal(kept[0], kept[1])
+
+
+@pytest.mark.parametrize("attention", ["replace", "beside", "none"])
+def test_the_parts_are_joined_as_the_equations_say(attention: str) -> None:
+    net, one = (
+        network("paper", classifier_attention=attention, coarse_head="separate", shift_weight=0.1),
+        talk(7, 0),
+    )
+    config = net.config
+    batch = collate([one], config.modalities)
+    with torch.no_grad():
+        unimodal = {m: net.project[m](batch.features[m]) for m in config.modalities}
+        keys = {m: batch.mask for m in config.modalities}
+        g = net.context(net.alignment(unimodal, keys))[0][0]
+        graph = build_graph(torch.tensor([7]), batch.speakers[0], 10, 10)
+        assert net.speaker_encoder is not None and net.separate is not None and net.shift is not None
+        x = torch.cat((g, net.speaker_encoder(g, graph)), -1)
+
+        def hidden(classifier: Classifier) -> Tensor:
+            joined = x
+            if classifier.score is not None:
+                attended = (classifier.score(x) @ x.T).softmax(1) @ x
+                joined = attended if attention == "replace" else torch.cat((x, attended), -1)
+            return torch.relu(classifier.hidden(joined))
+
+        out = net(batch)
+        fine = hidden(net.classifier)
+        assert torch.allclose(out.hidden, fine, atol=1e-5)
+        assert torch.allclose(out.fine, net.fine(fine), atol=1e-5)
+        assert torch.allclose(out.coarse, net.coarse(hidden(net.separate)), atol=1e-5)
+        before = fine[out.previous.clamp(min=0)]
+        assert torch.allclose(out.shift, net.shift(torch.cat((fine, before), -1))[:, 0], atol=1e-5)
+
+
+def test_rows_know_their_dialogue() -> None:
+    out = run(network(shift_weight=0.1), talk(3, 0), talk(1, 1), talk(2, 2))
+    assert out.dialogue is not None and out.dialogue.tolist() == [0, 0, 0, 1, 2, 2]
+    assert out.previous is not None and (out.previous[[0, 3, 4]] == -1).all()
+
+
+def test_a_feature_that_never_varies_has_no_weight() -> None:
+    net, one = network("paper"), talk(5, 0)
+    std = np.ones(12)
+    std[3] = 0.0
+    net.set_normalisation({"text": (np.zeros(12), std)})
+    assert net.get_buffer("std_text")[3] == 1
+    before = run(net, one).fine
+    one.features["text"].values[:, 3] += 100
+    assert torch.equal(run(net, one).fine, before)
+    one.features["text"].values[:, 4] += 1
+    assert not torch.equal(run(net, one).fine, before)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(np.zeros(9), np.ones(8)), (np.zeros((9, 1)), np.ones(9)), (np.zeros(9), np.full(9, np.inf)),
+     (np.zeros(9), -np.ones(9))],
+)  # fmt: skip
+def test_statistics_that_cannot_be_are_refused(mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+    net = network()
+    with pytest.raises(ValueError, match="^normalisation of face must"):
+        net.set_normalisation({"face": (mean, std)})
+    assert torch.equal(net.get_buffer("std_face"), torch.ones(9))
+
+
+def test_outliers_are_clipped_after_normalisation() -> None:
+    net, one = network("paper", feature_clip=2.0), talk(4, 0)
+    one.features["audio"].values[1, 2] = 2.0
+    before = run(net, one).fine
+    one.features["audio"].values[1, 2] = 50.0
+    assert torch.equal(run(net, one).fine, before)
+    one.features["audio"].values[1, 2] = -50.0
+    assert not torch.equal(run(net, one).fine, before)
+    free, far = network("paper"), talk(4, 0)
+    far.features["audio"].values[1, 2] = 2.0
+    before = run(free, far).fine
+    far.features["audio"].values[1, 2] = 50.0
+    assert not torch.equal(run(free, far).fine, before)
+
+
+def test_collate_names_the_first_row_that_is_not_finite() -> None:
+    one, other = talk(3, 0), talk(4, 1)
+    other.features["face"].values[2, 5] = np.nan
+    other.features["face"].values[3, 0] = np.inf
+    other.features["face"].present[:] = True
+    with pytest.raises(ValueError) as caught:
+        collate([one, other], ("text", "audio", "face"))
+    assert str(caught.value) == "conversation 1, utterance 2: face features are not finite"
+    other.features["face"].present[2:] = False
+    batch = collate([one, other], ("text", "face"))
+    assert batch.present[1].tolist() == [[True, True]] * 2 + [[True, False]] * 2
+    assert batch.mask[0].tolist() == [True, True, True, False] and batch.speakers.dtype == torch.long
+    short = Vectors(np.zeros((3, 9), np.float32), np.ones(2, bool))
+    with pytest.raises(
+        ValueError, match="conversation 0 has 3 speakers but 3 rows of face features and 2 marks"
+    ):
+        collate([Talk(one.speakers, {"face": short})], ("face",))

@@ -853,3 +853,47 @@ def test_words_of_a_given_turn_that_is_cut_go_to_the_part_that_holds_their_middl
     words = one_after_other(*[1.0] * 20)
     built = build([Turn(0.0, 20.0, "A")], transcript(*words), 20.0, given=True)
     assert [len(u.words) for u in built] == [10, 10] and starts(built) == [0.0, 10.0]
+
+
+def test_a_given_turn_is_cut_at_every_change_that_its_words_mark() -> None:
+    words = [Word(0.5, 1.0, "a"), Word(2.0, 2.5, "b", change=True), Word(2.5, 3.0, "c")]
+    words += [Word(4.0, 4.5, "d", change=True), Word(5.0, 5.5, "e")]
+    built = build([Turn(0.0, 6.0, "A")], transcript(*words), 9.0, given=True)
+    assert [(u.start, u.end, u.text) for u in built] == [
+        (0.0, 2.0, "a"),
+        (2.0, 4.0, "b c"),
+        (4.0, 6.0, "d e"),
+    ]
+
+
+@pytest.mark.parametrize(("start", "parts"), [(0.01, 2), (0.005, 1), (0.99, 2), (0.995, 1)])
+def test_what_is_cut_off_a_given_turn_has_the_least_length(start: float, parts: int) -> None:
+    words = [Word(0.0, 0.005, "a"), Word(start, start + 0.005, "b", change=True)]
+    assert len(build([Turn(0.0, 1.0, "A")], transcript(*words), 9.0, given=True)) == parts
+
+
+def test_a_given_turn_that_lasts_no_time_is_no_utterance() -> None:
+    turns = [Turn(1.0, 1.0, "B"), Turn(2.0, 3.0, "A")]
+    assert [u.speaker for u in build(turns, Transcript(), 9.0, given=True)] == ["A"]
+
+
+@pytest.mark.parametrize(("end", "count"), [(11.0, 2), (10.75, 1)])
+def test_speech_of_untold_s_without_words_is_an_utterance(end: float, count: int) -> None:
+    turns = [Turn(0.0, 1.0, "A"), Turn(10.0, end, "A")]
+    settings = UtteranceSettings(untold_s=1.0)
+    assert len(build(turns, transcript(Word(0.0, 1.0, "a")), 20.0, settings)) == count
+
+
+@pytest.mark.parametrize(("third", "speakers"), [(3.0, ["A", "C"]), (5.0, ["A"])])
+def test_a_sentence_breaks_at_the_end_of_an_overlap_that_went_on(third: float, speakers: list[str]) -> None:
+    """B speaks over A from 2 to 4 s; where C begins before that has ended, all three overlap up to 5 s."""
+    turns = [Turn(0.0, 5.0, "A"), Turn(2.0, 4.0, "B"), Turn(third, 8.0, "C")]
+    words = [replace(w, confidence=0.5) for w in one_after_other(*[1.0] * 8, cues=99)]
+    built = build(turns, transcript(*words), 9.0, UtteranceSettings(untold_s=99.0, long_s=99.0))
+    assert [u.speaker for u in built] == speakers
+
+
+def test_a_long_stretch_is_cut_into_even_parts_wherever_it_lies() -> None:
+    words = spoken(100.0, " ".join(f"w{i}" for i in range(32)), each=0.5)
+    built = build([Turn(100.0, 116.0, "A")], transcript(*words), 200.0)
+    assert [(u.start, u.end) for u in built] == [(100.0, 108.0), (108.0, 116.0)]

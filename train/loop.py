@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from annotator import folders
@@ -154,8 +154,8 @@ def train(
             checkpoint.
     """
     check_place(out)
-    known = label_counts(train_set, config.classes)
-    if known[0].sum() == 0 or (targets(validation_set)[0] < 0).all():
+    counts = label_counts(train_set, config.classes)
+    if counts[0].sum() == 0 or (targets(validation_set)[0] < 0).all():
         raise UsageError(
             "Training needs utterances with an emotion both in the train and the validation split."
         )
@@ -169,79 +169,42 @@ def train(
         work = out.with_name(out.name + ".work")
         if workers.first:
             folders.claim(work, "the folder of this training's intermediate files")
-        asked = fingerprint(
+        identity = fingerprint(
             config.to_json(), settings, workers.size, network.state_dict(), train_set, validation_set
         )
-        run = _Run(network, settings, workers, work, asked)
+        run = _Run(network, settings, workers, work, identity)
         run.resume()
+        on_device = [torch.from_numpy(c).to(device) for c in counts]
         steps = math.ceil(len(train_set) / settings.batch_size)
-        bar = tqdm(
+        with tqdm(
             total=settings.epochs * steps,
             initial=len(run.history) * steps,
             unit="batch",
             desc=name,
             # None: shown on a terminal only.
             disable=None if progress and workers.first else True,
-        )
-        counts = [torch.from_numpy(c).to(device) for c in known]
-        while not run.finished:
-            began, number = time.perf_counter(), len(run.history) + 1
-            order = np.random.default_rng([settings.seed, number]).permutation(len(train_set))
-            reseed(settings.seed, number, workers.rank)  # of the dropout
-            network.train()
-            sums = np.zeros(3)  # total, fine and coarse loss, each times the utterances of its step
-            for step in range(steps):
-                drawn = [train_set[i] for i in order[step * settings.batch_size :][: settings.batch_size]]
-                run.set_rate((number - 1) * steps + step, settings.epochs * steps)
-                run.optimizer.zero_grad(set_to_none=True)
-                if own := workers.share(drawn):
-                    batch = collate([c.conversation for c in own], config.modalities).to(device)
-                    fine, coarse = (torch.from_numpy(t).to(device) for t in targets(own))
-                    with mixed_precision(device, settings.autocast):
-                        output = network(batch)
-                        loss = compute_loss(
-                            output,
-                            fine,
-                            coarse,
-                            config,
-                            fine_counts=counts[0],
-                            coarse_counts=counts[1],
-                            task_weights=run.task_weights.weights,
-                            whole=step_weights(drawn, config, counts, device),
-                        )
-                    loss.total.backward()  # type: ignore[no-untyped-call]
-                    parts = torch.stack([loss.total, loss.fine, loss.coarse]).detach().double().cpu().numpy()
-                    sums += parts * sum(map(len, drawn))
-                workers.join_gradients(network.parameters())
-                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-                run.optimizer.step()
-                bar.update()
-            # Joined before anyone looks: all go on, or all stop.
-            means = np.array(workers.summed(sums.tolist())) / sum(map(len, train_set))
-            if not np.isfinite(means).all():
-                raise UsageError(
-                    f"The loss is no longer finite in epoch {number}: train with a lower rate (lr)."
+        ) as bar:
+            while not run.finished:
+                began, number = time.perf_counter(), len(run.history) + 1
+                losses = _descend(run, train_set, on_device, bar)
+                run.task_weights.update(float(losses[1]), float(losses[2]))
+                scores = validate(network, validation_set)
+                epoch = Epoch(
+                    number=number,
+                    loss=float(losses[0]),
+                    fine_loss=float(losses[1]),
+                    coarse_loss=float(losses[2]),
+                    lr=float(run.optimizer.param_groups[0]["lr"]),
+                    accuracy=scores.accuracy,
+                    weighted_f1=workers.from_first(scores.weighted_f1),
+                    macro_f1=scores.macro_f1,
+                    seconds=time.perf_counter() - began,
+                    oracle_weighted_f1=validate(network, oracle).weighted_f1 if oracle else None,
                 )
-            run.task_weights.update(float(means[1]), float(means[2]))
-            found = validate(network, validation_set)
-            epoch = Epoch(
-                number=number,
-                loss=float(means[0]),
-                fine_loss=float(means[1]),
-                coarse_loss=float(means[2]),
-                lr=float(run.optimizer.param_groups[0]["lr"]),
-                accuracy=found.accuracy,
-                weighted_f1=workers.from_first(found.weighted_f1),
-                macro_f1=found.macro_f1,
-                seconds=time.perf_counter() - began,
-                oracle_weighted_f1=validate(network, oracle).weighted_f1 if oracle else None,
-            )
-            run.keep(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{100 * epoch.weighted_f1:.1f} %")
-            if workers.first:
-                if on_epoch is not None:
+                run.keep(epoch)
+                bar.set_postfix(loss=f"{epoch.loss:.3f}", f1=f"{100 * epoch.weighted_f1:.1f} %")
+                if workers.first and on_epoch is not None:
                     on_epoch(epoch)
-        bar.close()
         network.load_state_dict(run.best_weights)
         if workers.first:
             prior = prior_of(train_set, config.classes)
@@ -261,13 +224,63 @@ def train(
                     "torch": torch.__version__,
                 },
             )
-            with written_folder(out, anew=False) as made:
-                save_checkpoint(made, checkpoint)
+            with written_folder(out, anew=False) as folder:
+                save_checkpoint(folder, checkpoint)
                 for file in encoder_weights:
-                    shutil.copyfile(file, made / file.name)
+                    shutil.copyfile(file, folder / file.name)
             folders.remove(work)
         workers.wait()
         return Trained(out, run.best, tuple(run.history))
+
+
+def _descend(
+    run: _Run, train_set: Sequence[LabelledConversation], counts: Sequence[Tensor], bar: tqdm[Any]
+) -> NDArray[np.float64]:
+    """One epoch of steps. Returns the means of the total, the fine and the coarse loss (3,).
+
+    Args:
+        counts: of the fine and the coarse labels of the training split, on the network's device.
+
+    Raises:
+        UsageError: the loss is no longer finite.
+    """
+    settings, workers, network = run.settings, run.workers, run.network
+    config, device = network.config, counts[0].device
+    number, steps = len(run.history) + 1, math.ceil(len(train_set) / settings.batch_size)
+    order = np.random.default_rng([settings.seed, number]).permutation(len(train_set))
+    reseed(settings.seed, number, workers.rank)  # of the dropout
+    network.train()
+    sums = np.zeros(3)  # of the losses, each times the utterances of its step
+    for step in range(steps):
+        batch = [train_set[i] for i in order[step * settings.batch_size :][: settings.batch_size]]
+        run.set_rate((number - 1) * steps + step, settings.epochs * steps)
+        run.optimizer.zero_grad(set_to_none=True)
+        if part := workers.share(batch):
+            inputs = collate([c.conversation for c in part], config.modalities).to(device)
+            fine, coarse = (torch.from_numpy(t).to(device) for t in targets(part))
+            with mixed_precision(device, settings.autocast):
+                loss = compute_loss(
+                    network(inputs),
+                    fine,
+                    coarse,
+                    config,
+                    fine_counts=counts[0],
+                    coarse_counts=counts[1],
+                    task_weights=run.task_weights.weights,
+                    whole=step_weights(batch, config, counts, device),
+                )
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            losses = torch.stack([loss.total, loss.fine, loss.coarse]).detach().double().cpu().numpy()
+            sums += losses * sum(map(len, batch))
+        workers.join_gradients(network.parameters())
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+        run.optimizer.step()
+        bar.update()
+    # Joined before anyone looks: all go on, or all stop.
+    means = np.array(workers.summed(sums.tolist())) / sum(map(len, train_set))
+    if not np.isfinite(means).all():
+        raise UsageError(f"The loss is no longer finite in epoch {number}: train with a lower rate (lr).")
+    return means
 
 
 class _Run:
@@ -341,16 +354,16 @@ def statistics(
     conversations: Sequence[LabelledConversation], modalities: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Mean and standard deviation, each (d,), of each modality's present rows; two passes, in float64."""
-    found = {}
+    moments = {}
     for modality in modalities:
-        known = [
+        parts = [
             c.conversation.features[modality] for c in conversations if modality in c.conversation.features
         ]
-        rows = [f.values[f.present] for f in known if f.present.any()]
+        rows = [f.values[f.present] for f in parts if f.present.any()]
         if not rows:
             raise UsageError(f"No training utterance has {modality}: train without it.")
         n = sum(len(r) for r in rows)
         mean = np.sum([r.sum(axis=0, dtype=np.float64) for r in rows], axis=0) / n
         square = np.sum([((r - mean) ** 2).sum(axis=0) for r in rows], axis=0) / n
-        found[modality] = (mean, np.sqrt(square))
-    return found
+        moments[modality] = (mean, np.sqrt(square))
+    return moments

@@ -54,7 +54,7 @@ def build(
     Raises: RecordingError (``too_many``) for more than 100,000 utterances.
     """
     settings = settings or UtteranceSettings()
-    heard, turns = turns is not None, lasting(turns or (), duration_s)
+    has_turns, turns = turns is not None, lasting(turns or (), duration_s)
     check_crowd(turns)
     words = sorted(transcript.words, key=lambda w: w.start)
     labels = diarized_labels(words, turns if alone is None else lasting(alone, duration_s), settings.reach_s)
@@ -71,7 +71,7 @@ def build(
     if not given:
         pieces += without_words(turns, words, levels, settings)
     check_number(len(pieces))
-    return _numbered(pieces, turns if heard else None, duration_s, settings)
+    return _numbered(pieces, turns if has_turns else None, duration_s, settings)
 
 
 def _numbered(
@@ -150,9 +150,9 @@ def _overlap(piece: Piece, around: Sequence[Turn]) -> float:
     shared: defaultdict[str, float] = defaultdict(float)
     for turn in around:
         shared[turn.speaker] += min(piece.end, turn.end) - max(piece.start, turn.start)
-    own = {piece.speaker} if piece.speaker in shared else {max(shared, key=lambda s: shared[s], default="")}
+    voice = {piece.speaker} if piece.speaker in shared else {max(shared, key=lambda s: shared[s], default="")}
     seconds, reached = 0.0, piece.start
-    for turn in sorted(t for t in around if t.speaker not in own):
+    for turn in sorted(t for t in around if t.speaker not in voice):
         start, end = max(reached, turn.start), min(piece.end, turn.end)
         seconds += max(0.0, end - start)
         reached = max(reached, end)

@@ -48,7 +48,9 @@ def diarized_labels(words: Sequence[Word], turns: Sequence[Turn], reach_s: float
     return labels
 
 
-def names_of_labels(words: Sequence[Word], labels: Sequence[str | None], known: set[str]) -> dict[str, str]:
+def names_of_labels(
+    words: Sequence[Word], labels: Sequence[str | None], diarized: set[str]
+) -> dict[str, str]:
     """What each diarized label is called in the table.
 
     A label takes a name of the transcript if it was heard under that name for three words or a second at
@@ -57,28 +59,28 @@ def names_of_labels(words: Sequence[Word], labels: Sequence[str | None], known: 
     else, gets a number that is free; a real name means the same person in both.
     """
     seconds: dict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-    heard: Counter[tuple[str, str]] = Counter()
+    word_counts: Counter[tuple[str, str]] = Counter()
     for word, label in zip(words, labels, strict=True):
         if label is not None and (name := transcript_name(word)):
             seconds[label][name] += max(word.end - word.start, MOMENT_S)
-            heard[label, name] += 1
-    named = {name for word in words if (name := transcript_name(word))}
-    taken = named | known
+            word_counts[label, name] += 1
+    transcript_names = {name for word in words if (name := transcript_name(word))}
+    used = transcript_names | diarized
     out: dict[str, str] = {}
-    for label in sorted(known):
+    for label in sorted(diarized):
         numbered = NUMBERED.fullmatch(label) is not None
         name = max(seconds[label], key=lambda n: seconds[label][n]) if label in seconds else None
-        if label in named and not numbered:
+        if label in transcript_names and not numbered:
             out[label] = label
         elif (
             name is not None
-            and (seconds[label][name] >= 1.0 or heard[label, name] >= 3)
+            and (seconds[label][name] >= 1.0 or word_counts[label, name] >= 3)
             and seconds[label][name] >= 0.6 * sum(seconds[label].values())
         ):
             out[label] = name
-        elif label in named:
-            out[label] = next(n for i in count() if (n := f"SPEAKER_{i:02d}") not in taken)
-            taken.add(out[label])
+        elif label in transcript_names:
+            out[label] = next(n for i in count() if (n := f"SPEAKER_{i:02d}") not in used)
+            used.add(out[label])
         else:
             out[label] = label
     return out
@@ -86,13 +88,13 @@ def names_of_labels(words: Sequence[Word], labels: Sequence[str | None], known: 
 
 def speakers_of_words(
     words: Sequence[Word],
-    heard: Sequence[str | None],
+    by_label: Sequence[str | None],
     overlaps: Sequence[tuple[float, float]],
     settings: UtteranceSettings,
 ) -> list[str]:
     """Each word's speaker; a sentence that was recognised votes, glitches within a cue are smoothed."""
     speakers: list[str] = []
-    for word, name in zip(words, heard, strict=True):
+    for word, name in zip(words, by_label, strict=True):
         speakers.append(transcript_name(word) or name or (speakers[-1] if speakers else FIRST_SPEAKER))
     by_cue: defaultdict[int, list[int]] = defaultdict(list)
     for i, word in enumerate(words):

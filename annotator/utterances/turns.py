@@ -55,7 +55,7 @@ def given_turns(
     mine: defaultdict[str, list[Turn]] = defaultdict(list)
     for turn in joined:
         mine[turn.speaker].append(turn)
-    starts = {speaker: [turn.start for turn in own] for speaker, own in mine.items()}
+    starts = {speaker: [turn.start for turn in joined] for speaker, joined in mine.items()}
     inside: defaultdict[Turn, list[Word]] = defaultdict(list)
     others: defaultdict[Turn, list[Word]] = defaultdict(list)
     left: list[int] = []
@@ -68,12 +68,12 @@ def given_turns(
 
     for i, (word, speaker) in enumerate(zip(words, speakers, strict=True)):
         middle = (word.start + word.end) / 2
-        if own := turn_near(middle, speaker, settings.slack_s):
-            inside[own].append(word)
+        if nearest := turn_near(middle, speaker, settings.slack_s):
+            inside[nearest].append(word)
             continue
         left.append(i)
-        if transcript_name(word) and (theirs := turn_near(middle, by_label[i], 0.0)):
-            others[theirs].append(word)
+        if transcript_name(word) and (unnamed := turn_near(middle, by_label[i], 0.0)):
+            others[unnamed].append(word)
     pieces: list[Piece] = []
     for turn in joined:
         if turn in others and turn not in inside and NUMBERED.fullmatch(turn.speaker):
@@ -120,24 +120,24 @@ def without_words(
     turns: Sequence[Turn], words: Sequence[Word], levels: Levels | None, settings: UtteranceSettings
 ) -> list[Piece]:
     """Speech that no word tells of. Without any words that is all speech, however short."""
-    told: list[list[float]] = []
+    spans: list[list[float]] = []
     for word in words:
         start, end = word.start - settings.slack_s, word.end + settings.slack_s
-        if told and start <= told[-1][1]:
-            told[-1][1] = max(told[-1][1], end)
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = max(spans[-1][1], end)
         else:
-            told.append([start, end])
+            spans.append([start, end])
     least = settings.untold_s if words else 0.0
     pieces: list[Piece] = []
     at = 0
     for turn in sorted(_joined(turns, settings.pause_s, settings.max_length_s)):
-        while at < len(told) and told[at][1] <= turn.start:
+        while at < len(spans) and spans[at][1] <= turn.start:
             at += 1
         start, k = turn.start, at
         gaps = []
-        while k < len(told) and told[k][0] < turn.end:
-            gaps.append((start, told[k][0]))
-            start = max(start, told[k][1])
+        while k < len(spans) and spans[k][0] < turn.end:
+            gaps.append((start, spans[k][0]))
+            start = max(start, spans[k][1])
             k += 1
         gaps.append((start, turn.end))
         for a, b in gaps:

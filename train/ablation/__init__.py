@@ -63,10 +63,10 @@ def ablate(
     splits = Splits.of(load_corpus(corpus_folder))
     if quick:
         seeds, epochs = 1, QUICK_EPOCHS
-    known = list(experiments(splits.corpus))
-    chosen = choose(known, only, quick)
-    skipped = [reason for e in chosen if (reason := void(e, splits.corpus))]
-    plans = [plan(e, splits.corpus, device, epochs) for e in known if not void(e, splits.corpus)]
+    available = list(experiments(splits.corpus))
+    selected = choose(available, only, quick)
+    skipped = [reason for e in selected if (reason := void(e, splits.corpus))]
+    plans = [plan(e, splits.corpus, device, epochs) for e in available if not void(e, splits.corpus)]
     same = _first_alike(plans)
     runs = Path(out) / "runs"
 
@@ -75,10 +75,10 @@ def ablate(
         for planned in plans:
             name = planned.experiment.name
             if same[name] == name:
-                found = finished(runs / f"{name}-{seed}", planned, splits, seed)
-                if found is not None:
-                    results[name][seed] = found
-    wanted = {same[e.name] for e in chosen if e.name in same}
+                result = finished(runs / f"{name}-{seed}", planned, splits, seed)
+                if result is not None:
+                    results[name][seed] = result
+    wanted = {same[e.name] for e in selected if e.name in same}
     due = [
         [p for p in plans if p.experiment.name in wanted and seed not in results[p.experiment.name]]
         for seed in range(seeds)
@@ -140,7 +140,7 @@ def _rows(plans: Sequence[Plan], same: dict[str, str], results: dict[str, dict[i
     swept = {p.experiment.table for p in plans if results[p.experiment.name]} - {"beyond"}
     for planned in plans:
         name = planned.experiment.name
-        found = results[same[name]]
-        if found and (same[name] == name or planned.experiment.table in swept):
-            rows.append(Row(planned, same[name], [found[seed] for seed in sorted(found)]))
+        by_seed = results[same[name]]
+        if by_seed and (same[name] == name or planned.experiment.table in swept):
+            rows.append(Row(planned, same[name], [by_seed[seed] for seed in sorted(by_seed)]))
     return rows

@@ -44,10 +44,10 @@ def compare(ours: NDArray[np.int64], theirs: NDArray[np.int64], seed: int = 0) -
     if ours.shape[1:] != theirs.shape[1:] or 0 in ours.shape or 0 in theirs.shape:
         raise ValueError(f"The sides were scored on different dialogues: {ours.shape} and {theirs.shape}.")
     random = np.random.default_rng(seed)
-    drawn = []
+    samples = []
     for side in resampled([ours, theirs], DRAWS, random):
         picks = random.integers(len(side.weighted_f1), size=side.weighted_f1.shape)
-        drawn.append(np.take_along_axis(side.weighted_f1, picks, axis=0).mean(axis=0))
-    low, high = middle(drawn[0] - drawn[1])
+        samples.append(np.take_along_axis(side.weighted_f1, picks, axis=0).mean(axis=0))
+    low, high = middle(samples[0] - samples[1])
     means = [rates(side.sum(axis=1)).weighted_f1.mean() for side in (ours, theirs)]
     return Difference(float(means[0] - means[1]), low, high)

@@ -107,34 +107,19 @@ def experiments(corpus: Corpus) -> Iterator[Experiment]:
     def printed(text: str | None) -> str | None:
         return text if is_iemocap or is_meld else None  # it says nothing about other corpora
 
-    yield Experiment(
-        "full",
-        "parts",
-        base,
-        quick=True,
-        published=printed("68.98 IEMOCAP, 62.54 MELD"),
-    )
-    yield Experiment(
-        "no-alignment",
-        "parts",
-        {**base, "alignment": False},
-        quick=True,
-        several=True,
-        published=printed("66.48 IEMOCAP"),
-    )
-    yield Experiment(
-        "no-speaker-encoding",
-        "parts",
-        {**base, "speaker_encoding": False},
-        quick=True,
-        published=printed("lower, no figure"),
-    )
-    for kept in _subsets(corpus.modalities):
-        name = f"only-{kept[0]}" if len(kept) == 1 else f"without-{_rest(corpus.modalities, kept)}"
-        published = printed(PUBLISHED_MODALITIES.get(kept))
-        yield Experiment(
-            name, "modalities", base, modalities=kept, published=published, quick=len(kept) == 1, several=True
-        )
+    yield Experiment("full", "parts", base, quick=True, published=printed("68.98 IEMOCAP, 62.54 MELD"))
+    unaligned = {**base, "alignment": False}
+    figure = printed("66.48 IEMOCAP")
+    yield Experiment("no-alignment", "parts", unaligned, quick=True, several=True, published=figure)
+    unencoded = {**base, "speaker_encoding": False}
+    figure = printed("lower, no figure")
+    yield Experiment("no-speaker-encoding", "parts", unencoded, quick=True, published=figure)
+    for subset in _subsets(corpus.modalities):
+        alone, rest = len(subset) == 1, _rest(corpus.modalities, subset)
+        name = f"only-{subset[0]}" if alone else f"without-{rest}"
+        figure = printed(PUBLISHED_MODALITIES.get(subset))
+        fields: dict[str, Any] = {"modalities": subset, "published": figure, "several": True}
+        yield Experiment(name, "modalities", base, quick=alone, **fields)
     for alpha in ALPHAS:
         best = (is_iemocap and alpha == 0.7) or (is_meld and alpha == 0.5)
         yield Experiment(
@@ -147,13 +132,9 @@ def experiments(corpus: Corpus) -> Iterator[Experiment]:
             coarse=True,
         )
     for window in WINDOWS:
-        yield Experiment(
-            f"window-{window}",
-            "window",
-            {**base, "window_past": window, "window_future": window},
-            point=float(window),
-            quick=window in (0, 10),
-        )
+        model = {**base, "window_past": window, "window_future": window}
+        quick = window in (0, 10)
+        yield Experiment(f"window-{window}", "window", model, point=float(window), quick=quick)
     for drop in DROPS:
         yield Experiment(f"drop-{drop}", "drop", {**base, "graph_drop": drop}, quick=drop == "edge")
     yield Experiment("default", "beyond", quick=True)
@@ -161,24 +142,24 @@ def experiments(corpus: Corpus) -> Iterator[Experiment]:
         yield Experiment(f"default-{suffix}", "beyond", model, **fields)
 
 
-def choose(known: Sequence[Experiment], only: Collection[str] | None, quick: bool) -> list[Experiment]:
+def choose(available: Sequence[Experiment], only: Collection[str] | None, quick: bool) -> list[Experiment]:
     """The experiments that ``only`` names, by their names or their tables', with their references.
 
     Raises:
         UsageError: no such experiment or table.
     """
     wanted = set(only or ())
-    unknown = sorted(wanted - {e.name for e in known} - set(TITLES))
+    unknown = sorted(wanted - {e.name for e in available} - set(TITLES))
     if unknown:
         raise UsageError(
             f"{unknown[0]!r} is neither a table nor an experiment. Tables: {', '.join(TITLES)}; "
-            f"experiments: {', '.join(e.name for e in known)}."
+            f"experiments: {', '.join(e.name for e in available)}."
         )
     if wanted:
-        chosen = [e for e in known if e.name in wanted or e.table in wanted]
-        references = {e.reference for e in chosen}
-        return [e for e in known if e in chosen or e.name in references]
-    return [e for e in known if e.quick or not quick]
+        selected = [e for e in available if e.name in wanted or e.table in wanted]
+        references = {e.reference for e in selected}
+        return [e for e in available if e in selected or e.name in references]
+    return [e for e in available if e.quick or not quick]
 
 
 def void(experiment: Experiment, corpus: Corpus) -> str | None:
@@ -198,5 +179,5 @@ def _subsets(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from (tuple(k for k in ordered if k != m) for m in ordered)
 
 
-def _rest(modalities: tuple[str, ...], kept: tuple[str, ...]) -> str:
-    return "+".join(m for m in modalities if m not in kept)
+def _rest(modalities: tuple[str, ...], remaining: tuple[str, ...]) -> str:
+    return "+".join(m for m in modalities if m not in remaining)

@@ -16,6 +16,7 @@ from annotator.files import written_whole
 from train.ablation.compare import Difference, compare
 from train.ablation.experiments import TITLES
 from train.ablation.runs import SCORES, Plan, Result, Splits
+from train.evaluate.figures import blank
 from train.evaluate.report import markdown_table, percent
 
 HEAD = ("experiment", "seeds", "validation F1", "accuracy", "weighted F1", "macro F1")
@@ -62,8 +63,8 @@ def write_report(out: Path, splits: Splits, rows: Sequence[Row], skipped: Sequen
         SetupError: ``out`` can't be written.
     """
     differences = {row.name: row.difference(rows) for row in rows}
-    drawn = [table for table in CURVES if _draw(out / f"{table}.png", table, rows)]
-    text = _markdown(splits, rows, differences, skipped, drawn)
+    curves = [table for table in CURVES if _draw(out / f"{table}.png", table, rows)]
+    text = _markdown(splits, rows, differences, skipped, curves)
     with written_whole(out / "ablation.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     with written_whole(out / "ablation.csv") as temporary:
@@ -75,7 +76,7 @@ def _markdown(
     rows: Sequence[Row],
     differences: dict[str, Difference | None],
     skipped: Sequence[str],
-    drawn: Sequence[str],
+    curves: Sequence[str],
 ) -> str:
     corpus = splits.corpus
     counts = ", ".join(
@@ -93,17 +94,18 @@ def _markdown(
         "is what arXiv 2501.15063 prints, most likely weighted F1.",
     ]
     for table, title in TITLES.items():
-        own = [r for r in rows if r.plan.experiment.table == table]
-        if not own:
+        table_rows = [r for r in rows if r.plan.experiment.table == table]
+        if not table_rows:
             continue
-        base = own[0].plan.experiment.reference
-        reference = [r for r in rows if r.name == base and base not in {o.same for o in own}]
-        parts += [f"## {title}", f"Preset `{own[0].plan.experiment.preset}`, {_training(own[0])}."]
-        published = any(r.plan.experiment.published for r in own)
+        first = table_rows[0].plan.experiment
+        same = {row.same for row in table_rows}
+        reference = [r for r in rows if r.name == first.reference and first.reference not in same]
+        parts += [f"## {title}", f"Preset `{first.preset}`, {_training(table_rows[0])}."]
+        published = any(r.plan.experiment.published for r in table_rows)
         head = [*HEAD, "difference", "from", "to", *(["paper"] if published else [])]
-        lines = [_cells(r, differences[r.name])[: len(head)] for r in (*reference, *own)]
+        lines = [_cells(r, differences[r.name])[: len(head)] for r in (*reference, *table_rows)]
         parts.append(markdown_table(head, lines))
-        if table in drawn:
+        if table in curves:
             parts.append(f"![{title}]({table}.png)")
     if skipped:
         parts += ["## Left out", "\n".join(f"- {reason}" for reason in skipped)]
@@ -176,17 +178,13 @@ def _draw(file: Path, table: str, rows: Sequence[Row]) -> bool:
     ]  # in order, as the experiments are
     if len(points) < 2:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system, no global state
+    figure = blank(6, 4)
     axes = figure.add_subplot()
-    for label, found in (
+    for label, scores in (
         ("test", [row.test("weighted_f1") for _, row in points]),
         ("validation", [row.validation("weighted_f1") for _, row in points]),
     ):
-        means, deviations = 100 * np.array(found).T
+        means, deviations = 100 * np.array(scores).T
         axes.errorbar([x for x, _ in points], means, yerr=deviations, marker="o", capsize=3, label=label)
     for x, row in points:
         if row.plan.experiment.published == "best":
@@ -204,5 +202,5 @@ def _spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _percents(found: tuple[float, float]) -> str:
-    return f"{percent(found[0])} ± {percent(found[1])}"
+def _percents(spread: tuple[float, float]) -> str:
+    return f"{percent(spread[0])} ± {percent(spread[1])}"

@@ -115,21 +115,21 @@ def finished(folder: Path, planned: Plan, splits: Splits, seed: int) -> Result |
     """
     file = folder / RESULT
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["fingerprint"] != planned.fingerprint(splits.fingerprint, seed):
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["fingerprint"] != planned.fingerprint(splits.fingerprint, seed):
             raise UsageError(
                 f"{folder} is of another corpus or of other settings. Choose another --out, or remove it "
                 "to train anew."
             )
-        classes = np.array(found["found"].split(), np.int64)
+        classes = np.array(stored["found"].split(), np.int64)
         return Result(
             seed=seed,
-            scores=found["test"],
-            validation=found["validation"],
-            epoch=found["epoch"],
-            epochs=found["epochs"],
-            seconds=found["seconds"],
-            oracle_test_best=found["oracle_test_best"],
+            scores=stored["test"],
+            validation=stored["validation"],
+            epoch=stored["epoch"],
+            epochs=stored["epochs"],
+            seconds=stored["seconds"],
+            oracle_test_best=stored["oracle_test_best"],
             confusion=per_dialogue(np.eye(planned.config.classes, dtype=np.float32)[classes], splits.test),
         )
     except (FileNotFoundError, NotADirectoryError):

@@ -111,7 +111,7 @@ class Corpus:
         names = self.table["speaker"].to_list()
         splits, ids = self.table["split"].to_list(), self.table["dialogue_id"].to_list()
         fixed = self.header.speakers
-        found = []
+        dialogues = []
         for first, end in spans(ids):
             if splits[first] != name:
                 continue
@@ -121,14 +121,14 @@ class Corpus:
             conversation = Conversation(
                 speakers=np.array([number[speaker] for speaker in names[first:end]], np.int64),
                 features={
-                    modality: Features(known.values[first:end], known.present[first:end])
-                    for modality, known in self.features.items()
+                    modality: Features(vectors.values[first:end], vectors.present[first:end])
+                    for modality, vectors in self.features.items()
                 },
             )
-            found.append(
+            dialogues.append(
                 LabelledConversation(conversation, fine[first:end], coarse[first:end], ids[first], first)
             )
-        return found
+        return dialogues
 
 
 def split_name(split: str) -> str:
@@ -210,7 +210,7 @@ def checked(
         labels=labels,
         speakers=speakers,
         encoders=dict(encoders or {}),
-        widths={modality: known.values.shape[1] for modality, known in features.items()},
+        widths={modality: vectors.values.shape[1] for modality, vectors in features.items()},
         counts=count(table, labels),
         provenance=dict(provenance or {}),
     )
@@ -236,9 +236,9 @@ def _write(
 ) -> None:
     with written_folder(out, anew=False) as temporary:
         table.write_parquet(temporary / TABLE)
-        for modality, known in features.items():
-            np.save(temporary / f"{modality}.npy", known.values.astype(np.float32, copy=False))
-            np.save(temporary / f"{modality}_present.npy", known.present)
+        for modality, vectors in features.items():
+            np.save(temporary / f"{modality}.npy", vectors.values.astype(np.float32, copy=False))
+            np.save(temporary / f"{modality}_present.npy", vectors.present)
         (temporary / HEADER).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if weights is not None:
             for name in encoder_files(header.encoders):

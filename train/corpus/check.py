@@ -47,8 +47,8 @@ def check(folder: Path, header: Header, table: pl.DataFrame, features: Mapping[s
             )
     if header.counts != count(table, header.labels):
         raise UsageError(f"{where} doesn't hold the counts that {HEADER} gives. Prepare the corpus again.")
-    for modality, known in features.items():
-        _check_features(folder, modality, known, table.height, header.widths[modality])
+    for modality, vectors in features.items():
+        _check_features(folder, modality, vectors, table.height, header.widths[modality])
 
 
 def _check_dialogues(table: pl.DataFrame, where: Path) -> None:
@@ -79,9 +79,9 @@ def _check_dialogues(table: pl.DataFrame, where: Path) -> None:
                 )
 
 
-def _check_features(folder: Path, modality: str, known: Features, rows: int, width: int) -> None:
+def _check_features(folder: Path, modality: str, features: Features, rows: int, width: int) -> None:
     file = folder / f"{modality}.npy"
-    values, present = known.values, known.present
+    values, present = features.values, features.present
     if values.ndim != 2 or values.dtype != np.float32:
         raise UsageError(
             f"{file} is {values.dtype} {values.shape}, not float32 (rows, width). Prepare it again."

@@ -22,7 +22,7 @@ from annotator.settings import RunSettings
 from annotator.weights import checkpoint_folder
 from model import Checkpoint, CheckpointError, apply_calibration, load_checkpoint, plausible_sets
 from train.corpus import UNLABELLED, Corpus, LabelledConversation, load_corpus, split_name
-from train.evaluate.bootstrap import paired_bootstrap
+from train.evaluate.bootstrap import Comparison, paired_bootstrap
 from train.evaluate.calibration import subsets
 from train.evaluate.figures import draw_confusion, draw_reliability
 from train.evaluate.logits import hide, predict_logits, targets
@@ -79,18 +79,16 @@ def evaluate(
     used = [m for m in checkpoint.config.modalities if m in corpus.modalities]
     by_subset = {"+".join(used): scores_of(emotion, fine) | sets_of(checkpoint, emotion, present, fine, used)}
     for subset in subsets(used):
-        if "+".join(subset) not in by_subset:
-            found, _, there = told(checkpoint, conversations, subset)
-            by_subset["+".join(subset)] = scores_of(found, fine) | sets_of(
-                checkpoint, found, there, fine, subset
-            )
-    whole = score(confusion)
+        if len(subset) < len(used):
+            restricted, _, there = told(checkpoint, conversations, subset)
+            coverage = sets_of(checkpoint, restricted, there, fine, subset)
+            by_subset["+".join(subset)] = scores_of(restricted, fine) | coverage
     metrics: dict[str, Any] = {
         **by_subset["+".join(used)],
         "dialogues": sum(bool((d.fine >= 0).any()) for d in dialogues),
         "per_class": {
             label: dataclasses.asdict(of)
-            for label, of in zip(checkpoint.labels, whole.per_class, strict=True)
+            for label, of in zip(checkpoint.labels, score(confusion).per_class, strict=True)
         },
         "subsets": by_subset,
         "model": f"{checkpoint.name} {checkpoint.version}",
@@ -100,17 +98,13 @@ def evaluate(
     missing = {}
     for rate in missing_rates if len(used) > 1 else ():
         random = np.random.default_rng([seed, round(1000 * rate)])
-        found, _ = probabilities(checkpoint, [hide(c, rate, random) for c in conversations])
-        missing[rate] = scores_of(found, fine)
+        hidden, _ = probabilities(checkpoint, [hide(c, rate, random) for c in conversations])
+        missing[rate] = scores_of(hidden, fine)
     comparison = None
     if against is not None:
         other, same = _fitting(corpus, checkpoint_folder(against), split, device, work)
-        theirs, _ = probabilities(other, [d.conversation for d in same])
-        # Both in this checkpoint's order of labels.
-        order = [other.labels.index(label) for label in checkpoint.labels]
-        difference = paired_bootstrap(
-            per_dialogue(emotion, dialogues), per_dialogue(theirs[:, order], dialogues)
-        )
+        refitted = [d.conversation for d in same]
+        difference = _compared(checkpoint.labels, emotion, dialogues, other, refitted)
         comparison = (f"{other.name} {other.version}", difference)
 
     out.mkdir(parents=True, exist_ok=True)
@@ -118,8 +112,8 @@ def evaluate(
     if media is not None:
         from train.evaluate import asrun
 
-        chosen = (run_settings or RunSettings()).model_copy(update={"model": str(folder)})
-        metrics["as_run"] = asrun.evaluate_as_run(corpus_folder, media, split, out, chosen)
+        settings = (run_settings or RunSettings()).model_copy(update={"model": str(folder)})
+        metrics["as_run"] = asrun.evaluate_as_run(corpus_folder, media, split, out, settings)
         as_run = "\n" + asrun.written(metrics["as_run"])
     draw_confusion(confusion, checkpoint.labels, out / "confusion.png")
     draw_reliability(reliability(emotion, fine), out / "reliability.png")
@@ -131,6 +125,19 @@ def evaluate(
         json.dumps(plain_json.finite(metrics), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
     return metrics
+
+
+def _compared(
+    labels: Sequence[str],
+    emotion: NDArray[np.float32],
+    dialogues: Sequence[LabelledConversation],
+    other: Checkpoint,
+    conversations: Sequence[Conversation],
+) -> Comparison:
+    """A model's probabilities (V, C), in the order of ``labels``, against another's on the same dialogues."""
+    others, _ = probabilities(other, conversations)
+    order = [other.labels.index(label) for label in labels]
+    return paired_bootstrap(per_dialogue(emotion, dialogues), per_dialogue(others[:, order], dialogues))
 
 
 def probabilities(
@@ -170,44 +177,46 @@ def sets_of(
     modalities = checkpoint.config.modalities
     sets = plausible_sets(checkpoint.calibration, emotion, present, modalities)
     whole = present[:, [modalities.index(m) for m in subset or ()]].all(axis=1)
-    known = np.flatnonzero((target >= 0) & sets.any(1) & whole)
-    if not len(known):
+    rows = np.flatnonzero((target >= 0) & sets.any(1) & whole)
+    if not len(rows):
         return dict.fromkeys(("coverage", "coverage_by_label", "plausible", "plausible_n"))
-    right = sets[known, target[known]]
+    right = sets[rows, target[rows]]
     by_label = {
-        label: float(right[target[known] == number].mean())
+        label: float(right[target[rows] == number].mean())
         for number, label in enumerate(checkpoint.labels)
-        if (target[known] == number).any()
+        if (target[rows] == number).any()
     }
     return {
         "coverage": float(right.mean()),
         "coverage_by_label": by_label,
-        "plausible": float(sets[known].sum(1).mean()),
-        "plausible_n": len(known),
+        "plausible": float(sets[rows].sum(1).mean()),
+        "plausible_n": len(rows),
     }
 
 
-def scores_of(found: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, Any]:
+def scores_of(probabilities: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, Any]:
     """The scores that ``metrics.json`` gives, of probabilities (V, C) against classes (V,)."""
-    of = score(confusion_matrix(target, found.argmax(1), found.shape[1]))
+    of = score(confusion_matrix(target, probabilities.argmax(1), probabilities.shape[1]))
     return {
         "accuracy": of.accuracy,
         "weighted_f1": of.weighted_f1,
         "macro_f1": of.macro_f1,
         "unweighted_average_recall": of.unweighted_average_recall,
-        "ece": reliability(found, target).ece,
+        "ece": reliability(probabilities, target).ece,
         "n": of.n,
     }
 
 
-def per_dialogue(found: NDArray[np.float32], dialogues: Sequence[LabelledConversation]) -> NDArray[np.int64]:
+def per_dialogue(
+    emotion: NDArray[np.float32], dialogues: Sequence[LabelledConversation]
+) -> NDArray[np.int64]:
     """Confusion matrix (dialogues, C, C) of each dialogue that has a label: the others tell nothing."""
     ends = np.cumsum([len(d) for d in dialogues])[:-1]
-    rows = np.split(found.argmax(1), ends)
+    classes = np.split(emotion.argmax(1), ends)
     return np.stack(
         [
-            confusion_matrix(d.fine, r, found.shape[1])
-            for d, r in zip(dialogues, rows, strict=True)
+            confusion_matrix(d.fine, predicted, emotion.shape[1])
+            for d, predicted in zip(dialogues, classes, strict=True)
             if (d.fine >= 0).any()
         ]
     )
@@ -241,15 +250,16 @@ def _fitting(
             f"{', '.join(corpus.modalities) or 'no features'}. Prepare the corpus with what the model uses."
         )
     for modality in used:
-        ours, theirs = checkpoint.encoders.get(modality), corpus.header.encoders.get(modality)
+        encoder, corpus_encoder = checkpoint.encoders.get(modality), corpus.header.encoders.get(modality)
         widths = checkpoint.config.input_dims[modality], corpus.header.widths[modality]
-        made = [
+        prints = [
             p.get(modality) for p in (checkpoint.meta.get("fingerprints", {}), corpus.header.fingerprints)
         ]
-        if ours != theirs or widths[0] != widths[1] or (None not in made and made[0] != made[1]):
+        differ = None not in prints and prints[0] != prints[1]
+        if encoder != corpus_encoder or widths[0] != widths[1] or differ:
             raise UsageError(
-                f"{folder} was trained on {modality} features of width {widths[0]} from {ours}, "
-                f"{corpus.folder} has width {widths[1]} from {theirs}. "
+                f"{folder} was trained on {modality} features of width {widths[0]} from {encoder}, "
+                f"{corpus.folder} has width {widths[1]} from {corpus_encoder}. "
                 "Prepare the corpus with the model's encoder and its weights."
             )
     place = np.array([checkpoint.labels.index(label) for label in corpus.labels] + [UNLABELLED])

@@ -55,17 +55,17 @@ def evaluate_as_run(
     index = Index.of(media)
     paths: dict[str, Path] = {}
     for name in gold["recording"].unique(maintain_order=True):
-        found = index.look_up(name)
-        if isinstance(found, str):
-            raise UsageError(f"{found}. Give --media the folder that the corpus was prepared from.")
-        paths[name] = found.path
+        entry = index.look_up(name)
+        if isinstance(entry, str):
+            raise UsageError(f"{entry}. Give --media the folder that the corpus was prepared from.")
+        paths[name] = entry.path
     alone = settings.model_copy(update={"store": None})  # that of a run: its manifest would be replaced
     result = pipeline.run(list(paths.values()), out / "run.parquet", alone, progress=progress)
     if result.table is None:
         raise KeyboardInterrupt
     base = os.path.commonpath([str(path.parent) for path in paths.values()])
-    named = {name: os.path.relpath(path, base).replace(os.sep, "/") for name, path in paths.items()}
-    return compared(gold, result.table, named, corpus.labels) | {"failed": len(result.failures)}
+    names = {name: os.path.relpath(path, base).replace(os.sep, "/") for name, path in paths.items()}
+    return compared(gold, result.table, names, corpus.labels) | {"failed": len(result.failures)}
 
 
 def _gold(corpus: Corpus, split: str) -> pl.DataFrame:
@@ -98,8 +98,8 @@ def compared(
             f"The model doesn't know {', '.join(m[2:] for m in missing)}: fine-tune it on this corpus first."
         )
     classes, nothing = len(labels), len(labels)
-    found = np.full(gold.height, nothing)
-    guessed: dict[tuple[str, str, str], float] = {}  # (recording, gold speaker, run's speaker): seconds
+    run_classes = np.full(gold.height, nothing)
+    together: dict[tuple[str, str, str], float] = {}  # (recording, gold speaker, run's speaker): seconds
     pairs: list[tuple[str, str, str] | None] = [None] * gold.height
     by_file = {key[0]: part for key, part in run.group_by("file")}
     for i, row in enumerate(gold.select("recording", "start", "end", "speaker").iter_rows()):
@@ -111,17 +111,17 @@ def compared(
         shared = np.maximum(shared, 0)
         if not shared.any():
             continue
-        found[i] = int((shared @ part.select(columns).to_numpy()).argmax())
-        heard: dict[str, float] = {}
+        run_classes[i] = int((shared @ part.select(columns).to_numpy()).argmax())
+        seconds_of: dict[str, float] = {}
         for name, seconds in zip(part["speaker"], shared.tolist(), strict=True):
-            heard[name] = heard.get(name, 0.0) + seconds
-        best = max(heard, key=lambda name: heard[name])
+            seconds_of[name] = seconds_of.get(name, 0.0) + seconds
+        best = max(seconds_of, key=lambda name: seconds_of[name])
         pairs[i] = (recording, speaker, best)
-        guessed[recording, speaker, best] = guessed.get((recording, speaker, best), 0.0) + heard[best]
+        together[recording, speaker, best] = together.get((recording, speaker, best), 0.0) + seconds_of[best]
     target = np.array([labels.index(emotion) for emotion in gold["emotion"]])
-    confusions = _by_dialogue(gold, target, found, classes)
+    confusions = _by_dialogue(gold, target, run_classes, classes)
     of = score(confusions.sum(axis=0))
-    matched = _matched(guessed)
+    matched = _matched(together)
     right = [pair in matched for pair in pairs if pair is not None]
     bounds = intervals(confusions)
     return {
@@ -131,7 +131,7 @@ def compared(
         "n": of.n,
         "dialogues": bounds.dialogues,
         "intervals": {name: list(pair) if pair else None for name, pair in bounds.scores.items()},
-        "found": float((found != nothing).mean()),
+        "found": float((run_classes != nothing).mean()),
         "speaker_accuracy": float(np.mean(right)) if right else None,
         "text_sources": {
             str(source): count
@@ -141,13 +141,13 @@ def compared(
 
 
 def _by_dialogue(
-    gold: pl.DataFrame, target: NDArray[np.int64], found: NDArray[np.int64], classes: int
+    gold: pl.DataFrame, target: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
     """Confusion (dialogues, C, C + 1); the last column counts utterances that the run doesn't have."""
     names = gold["dialogue_id"].to_list()
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     matrices = np.zeros((len(number), classes, classes + 1), np.int64)
-    for name, t, f in zip(names, target.tolist(), found.tolist(), strict=True):
+    for name, t, f in zip(names, target.tolist(), predicted.tolist(), strict=True):
         matrices[number[name], t, f] += 1
     return matrices
 
@@ -156,33 +156,33 @@ def _matched(seconds: Mapping[tuple[str, str, str], float]) -> set[tuple[str, st
     """The run's speaker that is each of the corpus', by the longest time together in each recording."""
     from scipy.optimize import linear_sum_assignment
 
-    chosen = set()
+    matches = set()
     for recording in {key[0] for key in seconds}:
-        ours = sorted({k[1] for k in seconds if k[0] == recording})
-        theirs = sorted({k[2] for k in seconds if k[0] == recording})
-        table = np.array([[seconds.get((recording, a, b), 0.0) for b in theirs] for a in ours])
+        gold_speakers = sorted({k[1] for k in seconds if k[0] == recording})
+        run_speakers = sorted({k[2] for k in seconds if k[0] == recording})
+        table = np.array([[seconds.get((recording, a, b), 0.0) for b in run_speakers] for a in gold_speakers])
         for a, b in zip(*linear_sum_assignment(-table), strict=True):
-            chosen.add((recording, ours[a], theirs[b]))
-    return chosen
+            matches.add((recording, gold_speakers[a], run_speakers[b]))
+    return matches
 
 
-def written(found: Mapping[str, Any]) -> str:
+def written(scores: Mapping[str, Any]) -> str:
     """The figures as a section of the report."""
     from train.evaluate.report import ends, markdown_table, percent
 
     rows = [
-        [title, percent(found[key]), *ends(found["intervals"][key])]
+        [title, percent(scores[key]), *ends(scores["intervals"][key])]
         for key, title in (("accuracy", "accuracy"), ("weighted_f1", "weighted F1"), ("macro_f1", "macro F1"))
     ]
-    speakers = found["speaker_accuracy"]
-    said = [
+    speakers = scores["speaker_accuracy"]
+    sections = [
         "## As a run labels the recordings",
         "With the speakers, words and utterances that the tool finds by itself: its true figure. Each of "
-        f"{found['n']} labelled utterances in {found['dialogues']} dialogues is held against what the run "
-        "says over its time." + ("" if found["intervals"]["accuracy"] else f" {TOO_FEW.capitalize()}."),
+        f"{scores['n']} labelled utterances in {scores['dialogues']} dialogues is held against what the run "
+        "says over its time." + ("" if scores["intervals"]["accuracy"] else f" {TOO_FEW.capitalize()}."),
         markdown_table(["", "figure", "from", "to"], rows),
-        f"{percent(found['found'])} % of the labelled utterances were found"
+        f"{percent(scores['found'])} % of the labelled utterances were found"
         + (f"; the speaker of {percent(speakers)} % of those is right" if speakers is not None else "")
-        + f". Text: {', '.join(f'{n} rows {source}' for source, n in found['text_sources'].items())}.",
+        + f". Text: {', '.join(f'{n} rows {source}' for source, n in scores['text_sources'].items())}.",
     ]
-    return "\n\n".join(said) + "\n"
+    return "\n\n".join(sections) + "\n"

@@ -48,11 +48,11 @@ def resampled(sides: Sequence[NDArray[np.int64]], draws: int, random: np.random.
     dialogues = sides[0].shape[-3]
     # How often each draw holds each dialogue; the sum over them is one product.
     times = random.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=draws).astype(np.float64)
-    found = []
+    scores = []
     for side in sides:
-        drawn = times @ side.reshape(*side.shape[:-2], -1)
-        found.append(rates(drawn.reshape(*drawn.shape[:-1], *side.shape[-2:])))
-    return found
+        sums = times @ side.reshape(*side.shape[:-2], -1)
+        scores.append(rates(sums.reshape(*sums.shape[:-1], *side.shape[-2:])))
+    return scores
 
 
 def middle(values: NDArray[np.floating]) -> tuple[float, float]:
@@ -70,10 +70,10 @@ def intervals(confusions: NDArray[np.int64], draws: int = 2000, seed: int = 0) -
     count, classes = confusions.shape[:2]
     if count < LEAST_DIALOGUES:
         return Intervals(dict.fromkeys(SCORES), (None,) * classes, count, 0)
-    (found,) = resampled([confusions], draws, np.random.default_rng(seed))
+    (scores,) = resampled([confusions], draws, np.random.default_rng(seed))
     return Intervals(
-        scores={name: middle(getattr(found, name)) for name in SCORES},
-        f1=tuple(middle(found.f1[:, i]) for i in range(classes)),
+        scores={name: middle(getattr(scores, name)) for name in SCORES},
+        f1=tuple(middle(scores.f1[:, i]) for i in range(classes)),
         dialogues=count,
         draws=draws,
     )

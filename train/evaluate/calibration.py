@@ -42,35 +42,35 @@ def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> 
         logits: (n, C).
         target: (n,) class, below 0 where unknown.
     """
-    known = target >= 0
-    if known.sum() < FEWEST:
+    labelled = target >= 0
+    if labelled.sum() < FEWEST:
         return None
-    rows, right = logits[known].astype(np.float64), target[known]
+    rows, right = logits[labelled].astype(np.float64), target[labelled]
 
     def loss(log_temperature: float) -> float:
         scaled = rows / np.exp(log_temperature)
         return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(right)), right]).mean())
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(RANGE)), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=tuple(np.log(RANGE)), method="bounded")
+    return float(np.exp(minimum.x))
 
 
-def plausible_from(found: NDArray[np.floating], target: NDArray[np.int64]) -> float | None:
+def plausible_from(probabilities: NDArray[np.floating], target: NDArray[np.int64]) -> float | None:
     """The probability from which on a label is plausible, so that ``COVERAGE`` of the true ones are.
 
     For a new utterance like these, the chance that its true label has at least this probability is no less
     than ``COVERAGE``: over all labels together, not for each of them. None with too few labelled rows.
 
     Args:
-        found: (n, C) probabilities, of utterances whose labels nothing has learned from. A temperature, and
-            the choice of the best epoch, leave the figure a little too good.
+        probabilities: (n, C), of utterances whose labels nothing has learned from. A temperature, and the
+            choice of the best epoch, leave the figure a little too good.
         target: (n,) class, below 0 where unknown.
     """
-    known = np.flatnonzero(target >= 0)
-    if len(known) < FEWEST:
+    labelled = np.flatnonzero(target >= 0)
+    if len(labelled) < FEWEST:
         return None
-    of_true = np.sort(found[known, target[known]])
-    return float(of_true[int((len(known) + 1) * (1 - COVERAGE) + 1e-9) - 1])
+    of_true = np.sort(probabilities[labelled, target[labelled]])
+    return float(of_true[int((len(labelled) + 1) * (1 - COVERAGE) + 1e-9) - 1])
 
 
 def calibrate(
@@ -85,7 +85,7 @@ def calibrate(
     conversations = [c.conversation for c in validation]
     modalities = network.config.modalities
     observed = [m for m in modalities if any(m in c.features for c in conversations)]
-    found: dict[str, dict[str, Any]] = {}
+    calibration: dict[str, dict[str, Any]] = {}
     for subset in subsets(observed):
         logits = predict_logits(network, conversations, subset)
         columns = [modalities.index(m) for m in subset]
@@ -96,22 +96,22 @@ def calibrate(
             if temperature is not None:
                 entry[head] = {"temperature": temperature, "bias": None}
         if "fine" in entry:
-            told, _ = apply_calibration(
+            probabilities, _ = apply_calibration(
                 {"+".join(subset): entry},
                 logits.fine[whole],
                 logits.coarse[whole],
                 logits.present[whole],
                 modalities,
             )
-            entry["fine"]["plausible_from"] = plausible_from(told, fine[whole])
+            entry["fine"]["plausible_from"] = plausible_from(probabilities, fine[whole])
         if entry:
-            found["+".join(subset)] = entry
-    found[""] = {
+            calibration["+".join(subset)] = entry
+    calibration[""] = {
         head: {"temperature": PRIOR_ONLY, "bias": np.log(np.maximum(shares, 1e-6)).tolist()}
         for head, shares in prior.items()
     }
     if "fine" in prior:
-        told = np.tile(np.array(prior["fine"], np.float32), (len(fine), 1))
-        least = plausible_from(told, fine)
-        found[""]["fine"] |= {} if least is None else {"plausible_from": least}
-    return found
+        probabilities = np.tile(np.array(prior["fine"], np.float32), (len(fine), 1))
+        least = plausible_from(probabilities, fine)
+        calibration[""]["fine"] |= {} if least is None else {"plausible_from": least}
+    return calibration

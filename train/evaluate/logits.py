@@ -35,20 +35,20 @@ def predict_logits(
     """
     training, device = network.training, next(network.parameters()).device
     network.eval()
-    kept = [restrict(c, subset) if subset is not None else c for c in conversations]
+    restricted = [restrict(c, subset) if subset is not None else c for c in conversations]
     # Dialogues of like length share a batch, which saves padding; the order is restored below.
-    order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
+    order = sorted(range(len(restricted)), key=lambda i: len(restricted[i]))
     parts: dict[int, Logits] = {}
     with torch.inference_mode():
         for first in range(0, len(order), BATCH):
-            chosen = order[first : first + BATCH]
-            output = network(collate([kept[i] for i in chosen], network.config.modalities).to(device))
-            ends = np.cumsum([len(kept[i]) for i in chosen])[:-1]
+            batch = order[first : first + BATCH]
+            output = network(collate([restricted[i] for i in batch], network.config.modalities).to(device))
+            ends = np.cumsum([len(restricted[i]) for i in batch])[:-1]
             arrays = [t.cpu().numpy() for t in (output.fine.float(), output.coarse.float(), output.present)]
-            for i, *rows in zip(chosen, *(np.split(a, ends) for a in arrays), strict=True):
+            for i, *rows in zip(batch, *(np.split(a, ends) for a in arrays), strict=True):
                 parts[i] = Logits(*rows)
     network.train(training)
-    joined = [parts[i] for i in range(len(kept))]
+    joined = [parts[i] for i in range(len(restricted))]
     return Logits(
         fine=np.concatenate([p.fine for p in joined]),
         coarse=np.concatenate([p.coarse for p in joined]),
@@ -61,8 +61,8 @@ def restrict(conversation: Conversation, subset: Collection[str]) -> Conversatio
     return replace(
         conversation,
         features={
-            modality: known if modality in subset else Features(known.values, np.zeros_like(known.present))
-            for modality, known in conversation.features.items()
+            modality: f if modality in subset else Features(f.values, np.zeros_like(f.present))
+            for modality, f in conversation.features.items()
         },
     )
 

@@ -57,10 +57,12 @@ class Reliability:
         return float((self.count * gaps).sum() / self.count.sum())
 
 
-def confusion_matrix(truth: NDArray[np.int64], found: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
     """Counts (classes, classes), rows the truth, columns the prediction; truths below 0 are skipped."""
-    known = truth >= 0
-    cells = np.bincount(truth[known] * classes + found[known], minlength=classes * classes)
+    labelled = truth >= 0
+    cells = np.bincount(truth[labelled] * classes + predicted[labelled], minlength=classes * classes)
     return cells.reshape(classes, classes).astype(np.int64)
 
 
@@ -121,9 +123,9 @@ def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.int64]) -
         probabilities: (n, C), rows sum to 1; the confidence is a row's largest.
         truth: (n,) class, below 0 where unknown (skipped).
     """
-    known = truth >= 0
-    confidence = probabilities[known].max(axis=1).astype(np.float64)
-    right = probabilities[known].argmax(axis=1) == truth[known]
+    labelled = truth >= 0
+    confidence = probabilities[labelled].max(axis=1).astype(np.float64)
+    right = probabilities[labelled].argmax(axis=1) == truth[labelled]
     place = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
     count = np.bincount(place, minlength=ECE_BINS)
     mean = np.bincount(place, weights=confidence, minlength=ECE_BINS) / np.maximum(count, 1)

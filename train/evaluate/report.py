@@ -49,9 +49,9 @@ def headline(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"{metrics['split']}: {resting_on(metrics)}; in percent"]
     lines += [f"{title:<20} {100 * metrics[key]:.1f}" for key, title in COLUMNS]
     if "as_run" in metrics:
-        found = metrics["as_run"]
-        f1 = 100 * found["weighted_f1"]
-        lines.append(f"as a run labels the recordings ({resting_on(found)}): weighted F1 {f1:.1f}")
+        as_run = metrics["as_run"]
+        f1 = 100 * as_run["weighted_f1"]
+        lines.append(f"as a run labels the recordings ({resting_on(as_run)}): weighted F1 {f1:.1f}")
     return lines
 
 
@@ -116,11 +116,11 @@ def write_report(
         "well; and how many those are.",
         markdown_table(
             ["modalities", *head, "coverage", "plausible"],
-            [[name, *_row(found), *_sets(found)] for name, found in metrics["subsets"].items()],
+            [[name, *_row(scores), *_sets(scores)] for name, scores in metrics["subsets"].items()],
         ),
     ]
     if missing:
-        rows = [[f"{rate:.1f}", *_row(found)] for rate, found in missing.items()]
+        rows = [[f"{rate:.1f}", *_row(scores)] for rate, scores in missing.items()]
         parts += [
             "## With modalities missing at random",
             "This share of what was there is hidden, as GCNet does it: one modality of each utterance, drawn "
@@ -128,30 +128,30 @@ def write_report(
             markdown_table(["rate", *head], rows),
         ]
     if comparison is not None:
-        other, found = comparison
+        other, test = comparison
         parts += [
             f"## Against {other}",
-            f"Paired bootstrap over dialogues, {found.draws} draws; differences in points, 95 % interval."
-            if found.draws
+            f"Paired bootstrap over dialogues, {test.draws} draws; differences in points, 95 % interval."
+            if test.draws
             else f"Differences in points; {TOO_FEW} ({LEAST_DIALOGUES} at least).",
             markdown_table(
                 ["", "difference", "from", "to"],
                 [
-                    ["accuracy", percent(found.accuracy), *ends(found.accuracy_interval)],
-                    ["weighted F1", percent(found.weighted_f1), *ends(found.weighted_f1_interval)],
+                    ["accuracy", percent(test.accuracy), *ends(test.accuracy_interval)],
+                    ["weighted F1", percent(test.weighted_f1), *ends(test.weighted_f1_interval)],
                 ],
             ),
         ]
-        if found.p_value is not None:
-            parts.append(f"p = {found.p_value:.4f} that weighted F1 doesn't differ (two-sided).")
+        if test.p_value is not None:
+            parts.append(f"p = {test.p_value:.4f} that weighted F1 doesn't differ (two-sided).")
     return "\n\n".join(parts) + "\n"
 
 
-def _row(found: Mapping[str, float]) -> list[str]:
-    return [percent(found[key]) for key, _ in COLUMNS]
+def _row(scores: Mapping[str, float]) -> list[str]:
+    return [percent(scores[key]) for key, _ in COLUMNS]
 
 
-def _sets(found: Mapping[str, float | None]) -> list[str]:
+def _sets(scores: Mapping[str, float | None]) -> list[str]:
     """Coverage in percent, and the mean number of plausible labels; dashes where they are not known."""
-    coverage, size = found["coverage"], found["plausible"]
+    coverage, size = scores["coverage"], scores["plausible"]
     return ["–", "–"] if coverage is None or size is None else [percent(coverage), f"{size:.2f}"]

@@ -94,70 +94,71 @@ def prepare(
         if source not in WITH_MEDIA:
             raise UsageError(f"{source} has no recordings: leave out --media.")
         options["media"] = Path(media)
-    read = SOURCES[source](Path(path), **options)
+    dataset = SOURCES[source](Path(path), **options)
     out = Path(out)
-    chosen: dict[str, dict[str, Any]] = {"text": TEXT_ENCODER}
-    if model is not None or read.recordings is not None:
+    wanted: dict[str, dict[str, Any]] = {"text": TEXT_ENCODER}
+    if model is not None or dataset.recordings is not None:
         weights = checkpoint_folder(model or "starter")
-        chosen = encoders_of(weights)
-    if read.recordings is None:
-        chosen = {"text": TEXT_ENCODER} | chosen  # of a checkpoint that has no text
-    chosen = _replaced(chosen, encoders or {}, read)
+        wanted = encoders_of(weights)
+    if dataset.recordings is None:
+        wanted = {"text": TEXT_ENCODER} | wanted  # of a checkpoint that has no text
+    wanted = _replaced(wanted, encoders or {}, dataset)
     left_out = {m for m, spec in (encoders or {}).items() if spec is None}
-    if read.recordings is not None:
-        return _with_media(read, chosen, weights or STARTER, out, settings, device, on_progress)
+    if dataset.recordings is not None:
+        return _with_media(dataset, wanted, weights or STARTER, out, settings, device, on_progress)
     fingerprints: dict[str, str] = {}
-    values = {m: known for m, known in read.features.items() if m not in left_out}
-    named = {m: spec for m, spec in read.encoders.items() if m not in left_out}
-    if "text" in chosen and "text" not in values and read.table["text"].null_count() < read.table.height:
+    vectors = {m: f for m, f in dataset.features.items() if m not in left_out}
+    specs = {m: spec for m, spec in dataset.encoders.items() if m not in left_out}
+    has_text = dataset.table["text"].null_count() < dataset.table.height
+    if has_text and "text" in wanted and "text" not in vectors:
         # Faults of the source come before the minutes of encoding.
-        checked(out, read.table, read.labels, values, encoders=named, speakers=read.speakers)
-        encoder = make_encoder("text", chosen["text"], weights, device)
-        values["text"] = encode_text(read.table, encoder, out.with_name(out.name + ".work"), on_progress)
-        named["text"], fingerprints["text"] = chosen["text"], encoder.fingerprint
-    if not values:
+        checked(out, dataset.table, dataset.labels, vectors, encoders=specs, speakers=dataset.speakers)
+        encoder = make_encoder("text", wanted["text"], weights, device)
+        vectors["text"] = encode_text(dataset.table, encoder, out.with_name(out.name + ".work"), on_progress)
+        specs["text"], fingerprints["text"] = wanted["text"], encoder.fingerprint
+    if not vectors:
         raise UsageError(f"Nothing of {path} would be left to learn from: no text, and no features.")
     corpus = write_corpus(
         out,
-        read.table,
-        read.labels,
-        values,
-        encoders=named,
+        dataset.table,
+        dataset.labels,
+        vectors,
+        encoders=specs,
         fingerprints=fingerprints,
         weights=weights,
-        speakers=read.speakers,
-        provenance=read.provenance,
+        speakers=dataset.speakers,
+        provenance=dataset.provenance,
     )
-    _write_unused(out, read.unused)
+    _write_unused(out, dataset.unused)
     return corpus
 
 
 def _replaced(
-    known: Mapping[str, dict[str, Any]],
-    given: Mapping[str, Mapping[str, Any] | None],
-    read: Source,
+    specs: Mapping[str, dict[str, Any]],
+    changes: Mapping[str, Mapping[str, Any] | None],
+    dataset: Source,
 ) -> dict[str, dict[str, Any]]:
     """The encoders with those that are given.
 
     Raises:
         UsageError: an encoder of something that the source doesn't have.
     """
-    found = dict(known)
-    for modality, spec in given.items():
-        found.pop(modality, None)
+    replaced = dict(specs)
+    for modality, spec in changes.items():
+        replaced.pop(modality, None)
         if spec is None:
             continue
-        if modality in read.features:
+        if modality in dataset.features:
             raise UsageError(
                 f"The source has {modality} features of its own: leave out --encoder {modality}."
             )
-        if modality != "text" and read.recordings is None:
+        if modality != "text" and dataset.recordings is None:
             raise UsageError(f"An encoder of {modality} reads recordings, and there are none here (--media).")
         check_spec(modality, spec)
-        found[modality] = dict(spec)
+        replaced[modality] = dict(spec)
         if isinstance(spec.get("path"), str):  # as typed; in a spec it would be relative to the checkpoint
-            found[modality]["path"] = str(Path(spec["path"]).expanduser().resolve())
-    return found
+            replaced[modality]["path"] = str(Path(spec["path"]).expanduser().resolve())
+    return replaced
 
 
 def table_options(
@@ -173,26 +174,26 @@ def table_options(
     Raises:
         UsageError: an option that the source doesn't have, or that can't be read.
     """
-    found: dict[str, Any] = {} if seed is None else {"seed": seed}
+    options: dict[str, Any] = {} if seed is None else {"seed": seed}
     if seed is not None and source not in (*LIKE_TABLES, "iemocap", "features"):
         raise UsageError(f"{source} has its own splits: leave out --seed.")
-    given = [
+    table_only = [
         name
-        for name, there in (
+        for name, value in (
             ("--column", columns),
             ("--split-by", split_by),
             ("--shared-speakers", shared_speakers),
             ("--skip-faulty", skip_faulty),
         )
-        if there
+        if value
     ]
     if source not in LIKE_TABLES:
-        if given:
-            raise UsageError(f"Only a table has {', '.join(given)}; {source} has its own layout.")
-        return found
+        if table_only:
+            raise UsageError(f"Only a table has {', '.join(table_only)}; {source} has its own layout.")
+        return options
     if split_by not in (None, "speaker", "dialogue"):
         raise UsageError(f"Splits keep apart speaker or dialogue, not {split_by!r}.")
-    return found | {
+    return options | {
         "columns": named_values(columns, "--column", may_be_empty=True),
         "split_by": split_by,
         "shared_speakers": shared_speakers,
@@ -213,7 +214,7 @@ def encoders_of(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 
 def _with_media(
-    read: Source,
+    dataset: Source,
     encoders: dict[str, dict[str, Any]],
     weights: Path,
     out: Path,
@@ -224,12 +225,12 @@ def _with_media(
     """The corpus of a source with recordings."""
     from train.prepare.media import encode_recordings
 
-    assert read.recordings is not None
+    assert dataset.recordings is not None
     # Faults of the source come before the hours of decoding.
-    checked(out, read.table, read.labels, {}, speakers=read.speakers)
-    found = encode_recordings(
-        read.table,
-        read.recordings,
+    checked(out, dataset.table, dataset.labels, {}, speakers=dataset.speakers)
+    encoded = encode_recordings(
+        dataset.table,
+        dataset.recordings,
         encoders,
         weights,
         out.with_name(out.name + ".work"),
@@ -237,37 +238,37 @@ def _with_media(
         device,
         on_progress,
     )
-    silent = dict(found.problems)
+    silent = dict(encoded.problems)
     # A row that has neither a recording nor words of its own teaches nothing.
-    kept = np.array([row not in silent or found.text[row] is not None for row in range(read.table.height)])
-    observed = {m: f for m, f in found.features.items() if f.present[kept].any()}
-    table = read.table.with_columns(
-        pl.Series("text", found.text, pl.String), pl.Series("text_source", found.text_source, pl.String)
+    kept = np.array([row not in silent or text is not None for row, text in enumerate(encoded.text)])
+    observed = {m: f for m, f in encoded.features.items() if f.present[kept].any()}
+    table = dataset.table.with_columns(
+        pl.Series("text", encoded.text, pl.String), pl.Series("text_source", encoded.text_source, pl.String)
     ).filter(pl.Series(kept))
     numbers = (
-        read.table["source_row"].to_list()
-        if "source_row" in read.table.columns
-        else range(1, read.table.height + 1)
+        dataset.table["source_row"].to_list()
+        if "source_row" in dataset.table.columns
+        else range(1, dataset.table.height + 1)
     )
     notes = [
         (int(numbers[row]), reason + ("; text only" if kept[row] else "; left out"))
         for row, reason in sorted(silent.items())
     ]
     unused = pl.DataFrame(notes, schema={"row": pl.Int64, "reason": pl.String}, orient="row")
-    if read.unused is not None:
-        unused = pl.concat([read.unused, unused]).sort("row")
+    if dataset.unused is not None:
+        unused = pl.concat([dataset.unused, unused]).sort("row")
     corpus = write_corpus(
         out,
         table,
-        read.labels,
+        dataset.labels,
         {m: Features(f.values[kept], f.present[kept]) for m, f in observed.items()},
         encoders={m: encoders[m] for m in observed},
-        fingerprints={m: found.fingerprints[m] for m in observed},
+        fingerprints={m: encoded.fingerprints[m] for m in observed},
         weights=weights,
-        speakers=read.speakers,
+        speakers=dataset.speakers,
         provenance={
-            **read.provenance,
-            "whole_recordings": read.recordings.whole,
+            **dataset.provenance,
+            "whole_recordings": dataset.recordings.whole,
             "without_recording": len(notes),
         },
     )
@@ -301,10 +302,10 @@ def encode_text(
     parts: list[Features] = []
     done = 0
     for block in _blocks(rows):
-        said = [[u.dialogue_id, u.speaker, u.text, u.language] for u in block]
-        key = json.dumps([encoder.fingerprint, said])
-        kept = work / f"text-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-        state = load_state(kept, kept.stem)
+        inputs = [[u.dialogue_id, u.speaker, u.text, u.language] for u in block]
+        key = json.dumps([encoder.fingerprint, inputs])
+        file = work / f"text-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+        state = load_state(file, file.stem)
         if state is not None:
             part = Features(state["values"].numpy(), state["present"].numpy())
         else:
@@ -312,7 +313,7 @@ def encode_text(
 
             part = encoder(Evidence(audio=None, faces=None), block)
             tensors = {"values": torch.from_numpy(part.values), "present": torch.from_numpy(part.present)}
-            save_state(kept, tensors, kept.stem)
+            save_state(file, tensors, file.stem)
         parts.append(part)
         done += len(block)
         if on_progress is not None:

@@ -20,17 +20,17 @@ DIALOGUE_GAP_S = 60.0  # without an utterance, and a new dialogue starts, as in 
 
 
 def need_columns(
-    found: Mapping[str, str], told: Mapping[str, str], with_media: bool, whole: bool, faults: Faults
+    columns: Mapping[str, str], chosen: Mapping[str, str], with_media: bool, whole: bool, faults: Faults
 ) -> None:
     needed = ["speaker", "label"]
     if with_media:
         needed += ["recording"] + ([] if whole else ["start", "end"])
     else:
         needed += ["text"]
-        if "recording" not in found:
+        if "recording" not in columns:
             needed.append("dialogue")
     for meaning in needed:
-        if meaning not in found and not told.get(meaning):
+        if meaning not in columns and not chosen.get(meaning):
             faults.add(
                 f"there is no column for the {meaning} (looked for {', '.join(NAMES[meaning][:5])}, ...): "
                 f"name it with --column {meaning}=NAME"
@@ -47,10 +47,10 @@ def check_labels(rows: Sequence[Row], labels: Sequence[str] | None, has_column: 
             faults.add(f"the label {row.label!r} has a semicolon: give one label, without it", [row.number])
     if labels is not None or not has_column:
         return  # those of a model's table are what they are
-    counted = Counter(row.label for row in rows if row.label is not None)
-    often = [label for label, count in counted.items() if count > 1]
+    counts = Counter(row.label for row in rows if row.label is not None)
+    often = [label for label, count in counts.items() if count > 1]
     for row in rows:
-        if row.label is not None and counted[row.label] == 1:
+        if row.label is not None and counts[row.label] == 1:
             near = difflib.get_close_matches(row.label, often, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             faults.add(
@@ -78,10 +78,10 @@ def check_overlaps(rows: Sequence[Row], faults: Faults) -> None:
     for row in rows:
         if row.start is not None and row.end is not None and row.place and row.number not in faults.faulty:
             by.setdefault((row.place, row.speaker), []).append(row)
-    for (place, speaker), own in by.items():
-        own.sort(key=lambda row: (row.start or 0.0, row.end or 0.0))
-        last = own[0]
-        for row in own[1:]:
+    for (place, speaker), speaker_rows in by.items():
+        speaker_rows.sort(key=lambda row: (row.start or 0.0, row.end or 0.0))
+        last = speaker_rows[0]
+        for row in speaker_rows[1:]:
             assert row.start is not None and row.end is not None and last.end is not None
             if row.start < last.end - OVERLAP_S:
                 faults.add(
@@ -102,48 +102,48 @@ def find_recordings(rows: Sequence[Row], root: Path, whole: bool, faults: Faults
         if row.recording is None:
             faults.add("the recording is empty", [row.number])
             continue
-        found = index.look_up(row.recording_cell or row.recording)
-        if isinstance(found, str):
-            faults.add(found, [row.number])
+        entry = index.look_up(row.recording_cell or row.recording)
+        if isinstance(entry, str):
+            faults.add(entry, [row.number])
             continue
-        row.recording = found.file
-        paths[found.file] = found.path
-        if whole and first.setdefault(found.file, row.number) != row.number:
+        row.recording = entry.file
+        paths[entry.file] = entry.path
+        if whole and first.setdefault(entry.file, row.number) != row.number:
             faults.add(
-                f"the recording {found.file!r} is that of row {first[found.file]} too, without a start "
+                f"the recording {entry.file!r} is that of row {first[entry.file]} too, without a start "
                 "and an end",
                 [row.number],
             )
     # Thousands of single clips are looked into one by one, when it is their turn.
-    looked = probed({} if whole else paths)
+    media_by_name = probed({} if whole else paths)
     for row in rows:
-        known = looked.get(row.recording or "")
-        if isinstance(known, RecordingError):
-            faults.add(f"the recording {row.recording!r} can't be used: {known.message}", [row.number])
-        elif known is not None and known.duration_s is not None:
-            if row.end is not None and row.end > known.duration_s + SLACK_S:
+        media = media_by_name.get(row.recording or "")
+        if isinstance(media, RecordingError):
+            faults.add(f"the recording {row.recording!r} can't be used: {media.message}", [row.number])
+        elif media is not None and media.duration_s is not None:
+            if row.end is not None and row.end > media.duration_s + SLACK_S:
                 faults.add(
-                    f"it ends at {row.end:g}, the recording {row.recording!r} at {known.duration_s:.1f}",
+                    f"it ends at {row.end:g}, the recording {row.recording!r} at {media.duration_s:.1f}",
                     [row.number],
                 )
-    return Recordings(paths, whole, {n: m for n, m in looked.items() if isinstance(m, Media)})
+    return Recordings(paths, whole, {n: m for n, m in media_by_name.items() if isinstance(m, Media)})
 
 
 def set_dialogues(rows: Sequence[Row], whole: bool, faults: Faults) -> None:
     """Which dialogue a row is of: as the table says, within its recording; else by pauses in that."""
-    told = any(row.dialogue is not None for row in rows)
+    has_dialogues = any(row.dialogue is not None for row in rows)
     for row in rows:
-        if row.dialogue is None and told:
+        if row.dialogue is None and has_dialogues:
             faults.add("the dialogue is empty", [row.number])
         elif row.dialogue is not None and row.recording is not None and not whole:
             row.dialogue = f"{row.recording}#{row.dialogue}"
-    if not told:
+    if not has_dialogues:
         by: dict[str, list[Row]] = {}
         for row in rows:
             by.setdefault(row.recording or "", []).append(row)
-        for recording, own in by.items():
+        for recording, recording_rows in by.items():
             number, reached = 0, float("inf")
-            for row in sorted(own, key=lambda row: (row.start or 0.0, row.number)):
+            for row in sorted(recording_rows, key=lambda row: (row.start or 0.0, row.number)):
                 if row.start is not None and row.start - reached >= DIALOGUE_GAP_S:
                     number += 1
                 reached = max(row.end or 0.0, reached if reached != float("inf") else 0.0)

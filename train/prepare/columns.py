@@ -30,59 +30,60 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 def match_columns(
     columns: Sequence[str],
-    told: Mapping[str, str],
+    named_columns: Mapping[str, str],
     misfit: Callable[[str, str], str | None] = lambda meaning, column: None,
 ) -> tuple[dict[str, str], list[str], list[str]]:
     """Meaning -> column, what is wrong with what was told, and lines that say which guesses were dropped.
 
     Args:
         columns: of the table.
-        told: meaning -> column, as the user names them; an empty name for a meaning that no column has.
+        named_columns: meaning -> column, as the user names them; an empty name where no column has the
+            meaning.
         misfit: a cell of a column that can't have a meaning, where that speaks against the guess.
 
     Raises:
         UsageError: a meaning that there isn't.
     """
-    for meaning in told:
+    for meaning in named_columns:
         if meaning not in NAMES:
             near = difflib.get_close_matches(meaning, NAMES, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UsageError(f"A column can't mean {meaning!r}: choose from {', '.join(NAMES)}.{hint}")
     faults, dropped = [], []
-    found: dict[str, str] = {}
-    for meaning, column in told.items():
+    matches: dict[str, str] = {}
+    for meaning, column in named_columns.items():
         if not column:
             continue
         if column in columns:
-            found[meaning] = column
+            matches[meaning] = column
             continue
         near = difflib.get_close_matches(column, columns, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         faults.append(f"there is no column {column!r} for the {meaning}; it has {', '.join(columns)}{hint}")
     plain = {plain_name(column): column for column in reversed(columns)}  # the first of equals
     for meaning, names in NAMES.items():
-        if meaning in told:
+        if meaning in named_columns:
             continue
-        taken = {*found.values(), *told.values()}
+        taken = {*matches.values(), *named_columns.values()}
         for column in (plain[name] for name in names if name in plain and plain[name] not in taken):
             odd = misfit(meaning, column)
             if odd is None:
-                found[meaning] = column
+                matches[meaning] = column
                 break
             dropped.append(
                 f"column {column!r} is not the {meaning}: it holds {odd} (--column {meaning}=NAME names one)"
             )
-    return found, faults, dropped
+    return matches, faults, dropped
 
 
-def described(found: Mapping[str, str], told: Mapping[str, str], columns: Sequence[str]) -> list[str]:
+def described(matches: Mapping[str, str], chosen: Mapping[str, str], columns: Sequence[str]) -> list[str]:
     """The matches as lines for people, in the order of ``NAMES``."""
     lines = [
-        f"{meaning:<9} = column {found[meaning]!r}" + ("" if meaning in told else " (guessed)")
+        f"{meaning:<9} = column {matches[meaning]!r}" + ("" if meaning in chosen else " (guessed)")
         for meaning in NAMES
-        if meaning in found
+        if meaning in matches
     ]
-    unused = [column for column in columns if column and column not in found.values()]
+    unused = [column for column in columns if column and column not in matches.values()]
     return [*lines, f"not used: {', '.join(unused)}"] if unused else lines
 
 

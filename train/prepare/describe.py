@@ -21,8 +21,8 @@ def described(corpus: Corpus) -> list[str]:
             labelled = max(1, sum(c.labels.values()))
             cells.append(f"{c.labels[label]} ({100 * c.labels[label] / labelled:.0f} %)")
         rows.append([label, *cells])
-    for modality, known in corpus.features.items():
-        shares = [known.present[(corpus.table["split"] == s).to_numpy()].mean() for s in counts]
+    for modality, vectors in corpus.features.items():
+        shares = [vectors.present[(corpus.table["split"] == s).to_numpy()].mean() for s in counts]
         rows.append([f"with {modality}", *(f"{100 * float(share):.0f} %" for share in shares)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from train.prepare import meld
 from train.prepare.source import Source, chosen, read_rows, split_of
 
 SENTIMENT = {
@@ -23,16 +24,7 @@ SENTIMENT = {
 }
 LABELS = tuple(SENTIMENT)
 FILES = {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}
-NAMES = {
-    "dialogue_id": "Dialogue_ID",
-    "utterance_id": "Utterance_ID",
-    "speaker": "Speaker",
-    "text": "Utterance",
-    "start": "Start_Time",
-    "end": "End_Time",
-    "season": "Season",
-    "episode": "Episode",
-}
+NAMES = {**meld.NAMES, "start": "Start_Time", "end": "End_Time"}
 NEEDED = ("Dialogue_ID", "Utterance_ID", "Speaker", "Utterance", "Emotion")
 
 

@@ -39,19 +39,19 @@ class Faults:
         """
         if not self.whole and not self.rows:
             return
-        told = [*self.whole]
+        lines = [*self.whole]
         for message, rows in sorted(self.rows.items(), key=lambda item: min(item[1])):
-            told.append(f"{named(rows)}: {message}")
-        count = "a problem" if len(told) == 1 else f"{len(told)} problems"
+            lines.append(f"{named(rows)}: {message}")
+        count = "a problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise UsageError(
             f"{self.of} has {count} (rows are counted from 1 after the header); nothing was written.\n  "
-            + "\n  ".join(told)
+            + "\n  ".join(lines)
             + f"\n{remedy}"
         )
 
     def table(self) -> pl.DataFrame:
         """Unusable rows and why, as a file for people has them."""
-        rows = sorted((row, message) for message, found in self.rows.items() for row in found)
+        rows = sorted((row, message) for message, numbers in self.rows.items() for row in numbers)
         return pl.DataFrame(rows, schema={"row": pl.Int64, "reason": pl.String}, orient="row")
 
 

@@ -50,77 +50,86 @@ def read(path: Path, *, seed: int = 0) -> Source:
             f"{file}: expected 9 parts (IEMOCAP) or 10 (MELD). Give a file in a published layout."
         )
     kind = "iemocap" if len(content) == 9 else "meld"
-    speakers, labels, sentences = content[1], content[2], content[6]
-    train, test = list(content[7]), list(content[8])
     roberta_file = file.with_name(ROBERTA[kind])
     roberta = load_pickle(roberta_file) if roberta_file.is_file() else None
-    valid: list[Any] = []
-    if roberta is not None and kind == "meld":
-        _layout(roberta, 11, roberta_file)
-        train, test, valid = list(roberta[8]), list(roberta[9]), list(roberta[10])
-    if not valid:
-        pool = sorted(train, key=str)
-        valid = random.Random(seed).sample(pool, min(VALIDATION_DIALOGUES, max(1, len(pool) // 10)))
-    taken = {"validation": valid, "train": [d for d in train if d not in set(valid)], "test": test}
-
+    if roberta is not None:
+        _layout(roberta, 10 if kind == "iemocap" else 11, roberta_file)
+    dialogues = _dialogues_by_split(content, roberta if kind == "meld" else None, seed)
     names = iemocap.LABELS if kind == "iemocap" else meld.LABELS
-    sentiment = _sentiments(kind, content, names)
-    rows: list[dict[str, Any]] = []
-    for split in ("train", "validation", "test"):
-        for dialogue in taken[split]:
-            # Test and training ids may share numbers in neither file, so an id stays what it is.
-            emotions = [int(code) for code in _of(labels, dialogue, "labels", file)]
-            who = _of(speakers, dialogue, "speakers", file)
-            text = _of(sentences, dialogue, "sentences", file)
-            if not len(emotions) == len(who) == len(text):
-                raise UsageError(
-                    f"{file}: the dialogue {dialogue!r} has parts of different lengths. Fetch it again."
-                )
-            for place, code in enumerate(emotions):
-                if not 0 <= code < len(names):
-                    raise UsageError(
-                        f"{file}: the dialogue {dialogue!r}, utterance {place}, has the label {code}; "
-                        f"the {kind} layout has 0 to {len(names) - 1}. Give the file in its published layout."
-                    )
-                rows.append(
-                    {
-                        "split": split,
-                        "dialogue_id": str(dialogue),
-                        "utterance_id": place,
-                        "speaker": _speaker(who[place]),
-                        "text": str(text[place]),
-                        "emotion": names[code],
-                        "sentiment": sentiment(dialogue, place, code),
-                    }
-                )
-    order = [(dialogue, split) for split in ("train", "validation", "test") for dialogue in taken[split]]
-    features, encoders = {}, {}
-    for modality, part in PARTS.items():
-        known = content[part]
-        features[modality] = Features(*_stack(known, order, labels, file, modality))
-        encoders[modality] = {"name": ENCODER, "file": file.name}
+    table = pl.DataFrame(
+        _rows(kind, content, dialogues, names, file), schema_overrides={"sentiment": pl.String}
+    )
+    order, labels = [dialogue for ids in dialogues.values() for dialogue in ids], content[2]
+    features = {m: Features(*_stack(content[part], order, labels, file, m)) for m, part in PARTS.items()}
+    encoders = {m: {"name": ENCODER, "file": file.name} for m in PARTS}
     if roberta is not None:
         first = 2 if kind == "iemocap" else 3
-        _layout(roberta, 10 if kind == "iemocap" else 11, roberta_file)
         layers = [_stack(roberta[first + i], order, labels, roberta_file, "text") for i in range(4)]
         mean = np.stack([values for values, _ in layers]).mean(axis=0).astype(np.float32)
         features["text"] = Features(mean, layers[0][1])
         encoders["text"] = {"name": ENCODER, "file": roberta_file.name}
     provenance = {"source": "features", "layout": kind, "files": [file.name], "seed": seed}
-    fixed = ("F", "M") if kind == "iemocap" else None
-    table = pl.DataFrame(rows, schema_overrides={"sentiment": pl.String})
-    return Source(table, names, provenance, fixed, features, encoders)
+    return Source(table, names, provenance, ("F", "M") if kind == "iemocap" else None, features, encoders)
+
+
+def _dialogues_by_split(content: Any, roberta: Any | None, seed: int) -> dict[str, list[Any]]:
+    """Ids of the dialogues of each split: MELD's RoBERTa file names all three, the others two."""
+    train, validation, test = map(list, (content[7], (), content[8]))
+    if roberta is not None:
+        train, test, validation = list(roberta[8]), list(roberta[9]), list(roberta[10])
+    if not validation:
+        pool = sorted(train, key=str)
+        count = min(VALIDATION_DIALOGUES, max(1, len(pool) // 10))
+        validation = random.Random(seed).sample(pool, count)
+    rest = set(validation)
+    return {"train": [d for d in train if d not in rest], "validation": validation, "test": test}
+
+
+def _rows(
+    kind: str, content: Any, dialogues: Mapping[str, list[Any]], names: tuple[str, ...], file: Path
+) -> list[dict[str, Any]]:
+    """The utterances of all dialogues, in the order of the splits."""
+    speakers, labels, sentences = content[1], content[2], content[6]
+    sentiment = _sentiments(kind, content, names)
+    rows: list[dict[str, Any]] = []
+    for split, dialogue in ((split, dialogue) for split, ids in dialogues.items() for dialogue in ids):
+        # Test and training ids may share numbers in neither file, so an id stays what it is.
+        emotions = [int(code) for code in _of(labels, dialogue, "labels", file)]
+        speaker_codes = _of(speakers, dialogue, "speakers", file)
+        text = _of(sentences, dialogue, "sentences", file)
+        if not len(emotions) == len(speaker_codes) == len(text):
+            raise UsageError(
+                f"{file}: the dialogue {dialogue!r} has parts of different lengths. Fetch it again."
+            )
+        for place, code in enumerate(emotions):
+            if not 0 <= code < len(names):
+                raise UsageError(
+                    f"{file}: the dialogue {dialogue!r}, utterance {place}, has the label {code}; "
+                    f"the {kind} layout has 0 to {len(names) - 1}. Give the file in its published layout."
+                )
+            rows.append(
+                {
+                    "split": split,
+                    "dialogue_id": str(dialogue),
+                    "utterance_id": place,
+                    "speaker": _speaker(speaker_codes[place]),
+                    "text": str(text[place]),
+                    "emotion": names[code],
+                    "sentiment": sentiment(dialogue, place, code),
+                }
+            )
+    return rows
 
 
 def _find(path: Path) -> Path:
     if path.is_file():
         return path
-    found = [path / name for name in NAMES if (path / name).is_file()]
-    if len(found) != 1:
+    files = [path / name for name in NAMES if (path / name).is_file()]
+    if len(files) != 1:
         raise UsageError(
-            f"{path} must hold one of {' and '.join(NAMES)}, or be such a file; it holds {len(found)}."
+            f"{path} must hold one of {' and '.join(NAMES)}, or be such a file; it holds {len(files)}."
         )
-    return found[0]
+    return files[0]
 
 
 def _layout(content: Any, parts: int, file: Path) -> None:
@@ -142,11 +151,11 @@ def _speaker(code: Any) -> str:
 
 
 def _stack(
-    part: Any, order: Collection[tuple[Any, str]], labels: Any, file: Path, modality: str
+    part: Any, order: Collection[Any], labels: Any, file: Path, modality: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The vectors of all dialogues as one array (rows, width); absent where a vector is all zeros."""
     blocks: list[NDArray[np.float32]] = []
-    for dialogue, _ in order:
+    for dialogue in order:
         vectors = _of(part, dialogue, f"{modality} features", file)
         try:
             block = np.asarray(vectors, np.float32).reshape(len(vectors), -1)

@@ -67,9 +67,9 @@ def read(path: Path, *, media: Path | None = None, seed: int = 0, keep_unlabelle
     if media is None:
         return Source(ordered, LABELS, provenance, speakers=("F", "M"))
     recordings = find_recordings(ordered, media)
-    named = ordered["dialogue_id"] if not recordings.whole else ordered["source_name"]
+    recording = ordered["dialogue_id"] if not recordings.whole else ordered["source_name"]
     return Source(
-        ordered.with_columns(named.alias("recording")),
+        ordered.with_columns(recording.alias("recording")),
         LABELS,
         provenance,
         speakers=("F", "M"),
@@ -112,13 +112,13 @@ def _dialogue(labels: Path, transcript: Path, session: int, keep_unlabelled: boo
             for line in transcript.read_text(encoding="latin1").splitlines()
             if (match := LINE.match(line))
         )
-        found = [LABEL.match(line) for line in labels.read_text(encoding="latin1").splitlines()]
+        matches = [LABEL.match(line) for line in labels.read_text(encoding="latin1").splitlines()]
     except OSError as error:
         raise UsageError(
             f"{error.filename} can't be read: {error.strerror}. Give the whole release."
         ) from error
     rows: list[dict[str, Any]] = []
-    for match in sorted((m for m in found if m), key=lambda m: (float(m[1]), float(m[2]))):
+    for match in sorted((m for m in matches if m), key=lambda m: (float(m[1]), float(m[2]))):
         start, end, name, emotion = match.groups()
         if emotion not in SENTIMENT and not keep_unlabelled:
             continue

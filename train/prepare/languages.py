@@ -13,16 +13,16 @@ def dialogue_languages(table: pl.DataFrame) -> dict[str, str | None]:
     Args:
         table: with ``dialogue_id`` and ``text``, and maybe ``language``.
     """
-    told = pl.col("language") if "language" in table.columns else pl.lit(None, pl.String)
+    column = pl.col("language") if "language" in table.columns else pl.lit(None, pl.String)
     dialogues = table.group_by("dialogue_id", maintain_order=True).agg(
-        told.drop_nulls().first().alias("told"), pl.col("text").drop_nulls().alias("texts")
+        column.drop_nulls().first().alias("language"), pl.col("text").drop_nulls().alias("texts")
     )
-    found: dict[str, str | None] = {}
+    languages: dict[str, str | None] = {}
     for dialogue, language, texts in dialogues.iter_rows():
-        found[dialogue] = iso_639_1(language) or language_of(texts)
-    if None in found.values():
+        languages[dialogue] = iso_639_1(language) or language_of(texts)
+    if None in languages.values():
         # Evenly from all of it: a corpus begins anywhere.
         texts = table["text"].drop_nulls()
         overall = language_of(texts.gather_every(max(1, len(texts) // 100)))
-        found = {dialogue: language or overall for dialogue, language in found.items()}
-    return found
+        languages = {dialogue: language or overall for dialogue, language in languages.items()}
+    return languages

@@ -108,100 +108,112 @@ def encode_recordings(
     place = WorkDir(work)
     with place.locked():
         _set_keys(parts, place, shaped_by(settings, backends, here, folder), failed)
-        readable = [part for part in parts if part.name not in failed]
-        todo: dict[str, list[_Part]] = {}  # recordings of one content and the same utterances share the work
-        for part in readable:
-            if Prepared.load(place.prepared_file(part.key)) is None:
-                todo.setdefault(part.key, []).append(part)
-        waiting = [copies[0] for copies in todo.values()]
-        total = sum(len(part.rows) for part in parts)
-        done = total - sum(len(part.rows) for copies in todo.values() for part in copies)
-
-        def fail(key: str, error: RecordingError) -> None:
-            failed.update({part.name: error.message for part in todo[key]})
-
-        size = max(1, min(settings.worker_count, len(waiting)))
-        threads_each = threads.of_worker(size, settings.threads)
-        pool = WorkerPool(
-            size,
-            make_worker,
+        _prepare(
+            parts,
+            recordings,
+            place,
             WorkerSetup(
                 settings=settings,
                 backends=backends,
                 encoders=here,
                 model_folder=folder,
                 scratch=place.scratch,
-                threads=threads_each,
+                threads=1,  # shared out when the number of workers is known
             ),
-            reading_limit_s,
-            threads_each,
+            failed,
+            on_progress,
         )
-        ended = False
-        try:
-            while waiting or pool.in_hand:
-                while waiting and pool.idle:
-                    part = waiting.pop(0)
-                    try:
-                        pool.submit(_task(part, recordings, place))
-                    except RecordingError as error:
-                        fail(part.key, error)
-                        done += sum(len(copy.rows) for copy in todo[part.key])
-                for outcome in pool.collect(timeout_s=0.5):
-                    if outcome.error is not None:
-                        if not isinstance(outcome.error, RecordingError):
-                            raise outcome.error
-                        fail(outcome.task.key, outcome.error)
-                    done += sum(len(copy.rows) for copy in todo[outcome.task.key])
-                    if on_progress is not None:
-                        on_progress(done, total)
-            ended = True
-        finally:
-            pool.close(kill=not ended)
-            place.save_inputs()
-        found = _gathered(table, parts, place, here, folder, device, failed)
-    if recordings.whole and "text" in encoders and any(t is not None for t in found.text):
+        encoded = _gathered(table, parts, place, here, folder, device, failed)
+    if recordings.whole and "text" in encoders and any(t is not None for t in encoded.text):
         encoder = make_encoder("text", encoders["text"], folder, device)
-        rows = table.with_columns(pl.Series("text", found.text, pl.String))
-        found.features["text"] = encode_text(rows, encoder, work)
-        found.fingerprints["text"] = encoder.fingerprint
-    return replace(found, features={m: found.features[m] for m in MODALITIES if m in found.features})
+        rows = table.with_columns(pl.Series("text", encoded.text, pl.String))
+        encoded.features["text"] = encode_text(rows, encoder, work)
+        encoded.fingerprints["text"] = encoder.fingerprint
+    return replace(encoded, features={m: encoded.features[m] for m in MODALITIES if m in encoded.features})
+
+
+def _prepare(
+    parts: Sequence[_Part],
+    recordings: Recordings,
+    place: WorkDir,
+    setup: WorkerSetup,
+    failed: dict[str, str],
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Have workers prepare the recordings that are not on disk yet; those that can't be go to ``failed``."""
+    todo: dict[str, list[_Part]] = {}  # recordings of one content and the same utterances share the work
+    for part in parts:
+        if part.name not in failed and Prepared.load(place.prepared_file(part.key)) is None:
+            todo.setdefault(part.key, []).append(part)
+    waiting = [copies[0] for copies in todo.values()]
+    total = sum(len(part.rows) for part in parts)
+    done = total - sum(len(part.rows) for copies in todo.values() for part in copies)
+
+    def fail(key: str, error: RecordingError) -> None:
+        failed.update({part.name: error.message for part in todo[key]})
+
+    size = max(1, min(setup.settings.worker_count, len(waiting)))
+    threads_each = threads.of_worker(size, setup.settings.threads)
+    pool = WorkerPool(size, make_worker, replace(setup, threads=threads_each), reading_limit_s, threads_each)
+    ended = False
+    try:
+        while waiting or pool.in_hand:
+            while waiting and pool.idle:
+                part = waiting.pop(0)
+                try:
+                    pool.submit(_task(part, recordings, place))
+                except RecordingError as error:
+                    fail(part.key, error)
+                    done += sum(len(copy.rows) for copy in todo[part.key])
+            for outcome in pool.collect(timeout_s=0.5):
+                if outcome.error is not None:
+                    if not isinstance(outcome.error, RecordingError):
+                        raise outcome.error
+                    fail(outcome.task.key, outcome.error)
+                done += sum(len(copy.rows) for copy in todo[outcome.task.key])
+                if on_progress is not None:
+                    on_progress(done, total)
+        ended = True
+    finally:
+        pool.close(kill=not ended)
+        place.save_inputs()
 
 
 def _parts(table: pl.DataFrame, recordings: Recordings) -> list[_Part]:
     """The rows by recording, in order of time, as utterances."""
-    by: dict[str, list[int]] = {}
+    rows_by_recording: dict[str, list[int]] = {}
     columns = table.select("recording", "start", "end", "dialogue_id", "speaker", "text").to_dicts()
-    for row, found in enumerate(columns):
-        if found["recording"] is not None:
-            by.setdefault(found["recording"], []).append(row)
+    for row, cells in enumerate(columns):
+        if cells["recording"] is not None:
+            rows_by_recording.setdefault(cells["recording"], []).append(row)
     parts = []
-    for name, rows in by.items():
+    for name, rows in rows_by_recording.items():
         if not recordings.whole:
             # The order of a run's utterances.
             rows.sort(key=lambda r: (columns[r]["start"], columns[r]["end"], columns[r]["speaker"]))
         dialogues: dict[str, int] = {}
         numbers: dict[int, int] = {}
-        given = []
+        utterances = []
         for row in rows:
-            found = columns[row]
-            dialogue = dialogues.setdefault(found["dialogue_id"], len(dialogues))
+            cells = columns[row]
+            dialogue = dialogues.setdefault(cells["dialogue_id"], len(dialogues))
             numbers[dialogue] = numbers.get(dialogue, -1) + 1
-            given.append(
+            utterances.append(
                 Utterance(
                     dialogue_id=dialogue,
                     utterance_id=numbers[dialogue],
-                    start=0.0 if recordings.whole else found["start"],
-                    end=math.inf if recordings.whole else found["end"],
-                    speaker=found["speaker"],
+                    start=0.0 if recordings.whole else cells["start"],
+                    end=math.inf if recordings.whole else cells["end"],
+                    speaker=cells["speaker"],
                     overlap=0.0,
-                    text=found["text"] or None,
+                    text=cells["text"] or None,
                 )
             )
         first = columns[rows[0]]
         # A few of MELD's end before they start.
         lasts = (first["end"] or 0.0) - (first["start"] or 0.0) if recordings.whole else 0.0
         stated_s = lasts if lasts > 0 else None
-        parts.append(_Part(name, recordings.paths[name], rows, tuple(given), stated_s))
+        parts.append(_Part(name, recordings.paths[name], rows, tuple(utterances), stated_s))
     return parts
 
 
@@ -240,7 +252,7 @@ def _set_keys(
             part.stamps = media.stamps(part.path, beside=needs_words)
             ids = {path: place.content_id(path, s, media.content_hash) for path, s in part.stamps.items()}
             content = ids.pop(part.path)
-            beside = [[path.name.removeprefix(part.path.stem), known] for path, known in ids.items()]
+            beside = [[path.name.removeprefix(part.path.stem), i] for path, i in ids.items()]
         except OSError as error:
             failed[part.name] = f"it can't be read: {error.strerror}"
         except RecordingError as error:
@@ -273,11 +285,11 @@ def _gathered(
 ) -> Encoded:
     """The recordings' features at the places of their rows."""
     text: list[str | None] = [t or None for t in table["text"]]
-    source: list[str | None] = ["corpus" if t else None for t in text]
-    made = {m: make_encoder(m, spec, folder, device) for m, spec in encoders.items()}
+    text_source: list[str | None] = ["corpus" if t else None for t in text]
+    encoder_by_modality = {m: make_encoder(m, spec, folder, device) for m, spec in encoders.items()}
     arrays = {
         m: (np.zeros((table.height, e.width), np.float32), np.zeros(table.height, np.bool_))
-        for m, e in made.items()
+        for m, e in encoder_by_modality.items()
     }
     without = {row for row, name in enumerate(table["recording"]) if name is None}
     problems = [(row, "there is no recording of it") for row in sorted(without)]
@@ -286,31 +298,31 @@ def _gathered(
             problems += [(row, f"{part.name}: {failed[part.name]}") for row in part.rows]
             without |= set(part.rows)
             continue
-        found = Prepared.load(place.prepared_file(part.key))
-        if found is None:
+        prepared = Prepared.load(place.prepared_file(part.key))
+        if prepared is None:
             raise SetupError(f"What was prepared of {part.name} was damaged: run the same command again.")
         try:
-            part.check_length(found.duration_s)
+            part.check_length(prepared.duration_s)
         except RecordingError as error:
             problems += [(row, f"{part.name}: {error.message}") for row in part.rows]
             without |= set(part.rows)
             continue
-        for modality, features in found.features.items():
+        for modality, features in prepared.features.items():
             values, present = arrays[modality]
             values[part.rows], present[part.rows] = features.values, features.present
-        for row, utterance in zip(part.rows, found.utterances, strict=True):
+        for row, utterance in zip(part.rows, prepared.utterances, strict=True):
             if text[row] is None and utterance.text is not None:
-                text[row], source[row] = utterance.text, found.text_source
-    if "text" in made:
+                text[row], text_source[row] = utterance.text, prepared.text_source
+    if "text" in encoder_by_modality:
         # Rows whose recording gives nothing still have their own text, which is encoded alone.
         for row in sorted(r for r in without if text[r] is not None):
             alone = Utterance(0, 0, 0.0, 1.0, table["speaker"][row], 0.0, text[row])
-            features = made["text"](Evidence(audio=None, faces=None), [alone])
+            features = encoder_by_modality["text"](Evidence(audio=None, faces=None), [alone])
             arrays["text"][0][row], arrays["text"][1][row] = features.values[0], features.present[0]
     return Encoded(
         text=text,
-        text_source=source,
+        text_source=text_source,
         features={m: Features(*arrays[m]) for m in MODALITIES if m in arrays},
-        fingerprints={m: e.fingerprint for m, e in made.items()},
+        fingerprints={m: e.fingerprint for m, e in encoder_by_modality.items()},
         problems=problems,
     )

@@ -6,6 +6,7 @@ negative, so no map from emotion to sentiment exists.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -64,11 +65,7 @@ def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) 
         return _exported(alone, media, prosody)
     parts = []
     for split, name in FILES.items():
-        file = path / name
-        rows = read_rows(file, NEEDED, "en")
-        emotion = chosen(rows["Emotion"], {label: label for label in LABELS}, file)
-        sentiment = chosen(rows["Sentiment"], {label: label for label in SENTIMENTS}, file)
-        parts.append(split_of(rows, file, split, NAMES, emotion, sentiment))
+        parts.append(read_split(path / name, split, NAMES, NEEDED, "en"))
     provenance = {"source": "meld", "files": list(FILES.values())}
     table = pl.concat(parts)
     if prosody is not None:
@@ -81,13 +78,23 @@ def read(path: Path, *, media: Path | None = None, prosody: Path | None = None) 
         )
     if media is None:
         return Source(table=table, labels=LABELS, provenance=provenance)
-    named, paths = clips(table, media)
+    names, paths = clips(table, media)
     return Source(
-        table=table.with_columns(pl.Series("recording", named, pl.String)),
+        table=table.with_columns(pl.Series("recording", names, pl.String)),
         labels=LABELS,
         provenance=provenance,
         recordings=Recordings(paths, whole=True),
     )
+
+
+def read_split(
+    file: Path, split: str, names: Mapping[str, str], needed: Sequence[str], language: str
+) -> pl.DataFrame:
+    """The corpus rows of a split's file with MELD's labels; ``names`` maps our columns to the file's."""
+    rows = read_rows(file, needed, language)
+    emotion = chosen(rows["Emotion"], {label: label for label in LABELS}, file)
+    sentiment = chosen(rows["Sentiment"], {label: label for label in SENTIMENTS}, file)
+    return split_of(rows, file, split, names, emotion, sentiment)
 
 
 def _exported(file: Path, media: Path | None, prosody: Path | None) -> Source:
@@ -95,15 +102,20 @@ def _exported(file: Path, media: Path | None, prosody: Path | None) -> Source:
     if prosody is not None:
         raise UsageError(f"{file} names recordings: give them with --media, and leave out --prosody.")
     rows = read_rows(file, (*NEEDED, "StartTime", "EndTime"), "en")
-    told = {NAMED[key]: column for key, column in NAMES.items() if key in NAMED}
-    told |= {
+    columns = {NAMED[key]: column for key, column in NAMES.items() if key in NAMED}
+    columns |= {
         "label": "Emotion",
         "sentiment": "Sentiment",
         "recording": "File" if "File" in rows.columns else "",
     }
     labels = {(cell or "").strip().lower() for cell in rows["Emotion"]} - {""}
     return from_cells(
-        rows, file, source="meld", media=media, columns=told, labels=LABELS if labels <= set(LABELS) else None
+        rows,
+        file,
+        source="meld",
+        media=media,
+        columns=columns,
+        labels=LABELS if labels <= set(LABELS) else None,
     )
 
 
@@ -113,19 +125,19 @@ def clips(table: pl.DataFrame, media: Path) -> tuple[list[str | None], dict[str,
     Raises:
         UsageError: a split has no clip at all.
     """
-    named: list[str | None] = []
+    names: list[str | None] = []
     paths: dict[str, Path] = {}
     columns = table.select("split", "source_dialogue_id", "source_utterance_id").iter_rows()
     for split, dialogue, utterance in columns:
-        tried = [media / folder / f"dia{dialogue}_utt{utterance}.mp4" for folder in CLIPS[split]]
-        found = next((file for file in tried if file.is_file()), None)
-        named.append(None if found is None else found.relative_to(media).as_posix())
-        if found is not None:
-            paths[found.relative_to(media).as_posix()] = found
+        candidates = [media / folder / f"dia{dialogue}_utt{utterance}.mp4" for folder in CLIPS[split]]
+        clip = next((file for file in candidates if file.is_file()), None)
+        names.append(None if clip is None else clip.relative_to(media).as_posix())
+        if clip is not None:
+            paths[clip.relative_to(media).as_posix()] = clip
     for split, folders in CLIPS.items():
-        if not any(name and name.split("/")[0] in folders for name in named):
+        if not any(name and name.split("/")[0] in folders for name in names):
             raise UsageError(
                 f"{media} has no clips of the {split} split: it must hold {folders[0]}/dia0_utt0.mp4 and so "
                 "on, as the published archives unpack."
             )
-    return named, paths
+    return names, paths

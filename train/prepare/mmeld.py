@@ -13,11 +13,11 @@ from pathlib import Path
 import polars as pl
 
 from annotator.languages import iso_639_1
-from annotator.records import SENTIMENTS, UsageError
+from annotator.records import UsageError
 from train.prepare import meld
-from train.prepare.source import Source, chosen, read_rows, split_of
+from train.prepare.prosody import SPLITS
+from train.prepare.source import Source
 
-SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 NAMES = {**meld.NAMES, "text": "Text"}
 NEEDED = ("Dialogue_ID", "Utterance_ID", "Speaker", "Emotion", "Sentiment", "Text")
 
@@ -45,10 +45,7 @@ def read(path: Path, *, english: Path | None = None) -> Source:
     for language in languages:
         for split, ending in SPLITS.items():
             file = path / f"{language}_{ending}.csv"
-            rows = read_rows(file, NEEDED, language)
-            emotion = chosen(rows["Emotion"], {label: label for label in meld.LABELS}, file)
-            sentiment = chosen(rows["Sentiment"], {label: label for label in SENTIMENTS}, file)
-            parts.append(_of_language(split_of(rows, file, split, NAMES, emotion, sentiment), language))
+            parts.append(_of_language(meld.read_split(file, split, NAMES, NEEDED, language), language))
             files.append(file.name)
     return Source(table=pl.concat(parts), labels=meld.LABELS, provenance={"source": "mmeld", "files": files})
 

@@ -124,28 +124,29 @@ class _Unpickler(pickle.Unpickler):
         return ADMITTED[(module, name)]
 
 
-def _resolve(tree: Any, seen: dict[int, Any] | None = None, depth: int = 0) -> Any:
+def _resolve(tree: Any, resolved_by_id: dict[int, Any] | None = None, depth: int = 0) -> Any:
     """Replace the stand-ins in a tree of containers by arrays.
 
     What is in several places is made once: lists of lists can have more places than memory has bytes.
     """
-    seen = {} if seen is None else seen
+    resolved_by_id = {} if resolved_by_id is None else resolved_by_id
     if not isinstance(tree, (_Array, dict, list, tuple)):
         return tree
-    if id(tree) in seen:
-        return seen[id(tree)]
+    if id(tree) in resolved_by_id:
+        return resolved_by_id[id(tree)]
     if depth > DEEPEST:
         raise _Refused(f"containers nested more than {DEEPEST} deep")
     if isinstance(tree, _Array):
-        found = tree.real()
+        resolved = tree.real()
     elif isinstance(tree, dict):
-        found = {
-            _resolve(key, seen, depth + 1): _resolve(value, seen, depth + 1) for key, value in tree.items()
+        resolved = {
+            _resolve(key, resolved_by_id, depth + 1): _resolve(value, resolved_by_id, depth + 1)
+            for key, value in tree.items()
         }
     else:
-        found = type(tree)(_resolve(item, seen, depth + 1) for item in tree)
-    seen[id(tree)] = found
-    return found
+        resolved = type(tree)(_resolve(item, resolved_by_id, depth + 1) for item in tree)
+    resolved_by_id[id(tree)] = resolved
+    return resolved
 
 
 def _check_marks(content: bytes) -> None:

@@ -54,19 +54,19 @@ def read_prosody(file: Path, table: pl.DataFrame) -> Features:
         pl.col("source_dialogue_id").cast(pl.String).alias(KEY[1]),
         pl.col("source_utterance_id").cast(pl.String).alias(KEY[2]),
     )
-    found = keys.join(numbers, on=KEY, how="left", maintain_order="left", validate="m:1")
-    values = found.select(pl.col(*MEASURES).fill_null(float("nan"))).to_numpy()
+    matched = keys.join(numbers, on=KEY, how="left", maintain_order="left", validate="m:1")
+    values = matched.select(pl.col(*MEASURES).fill_null(float("nan"))).to_numpy()
     values[:, 0] = np.log(np.maximum(values[:, 0], SHORTEST_S))
     present = np.isfinite(values).any(1)
     training = (table["split"] == "train").to_numpy()
-    known = np.where(np.isfinite(values), values, np.nan)
-    means = np.array([np.mean(c[training & np.isfinite(c)]) for c in known.T])
+    measured = np.where(np.isfinite(values), values, np.nan)
+    means = np.array([np.mean(c[training & np.isfinite(c)]) for c in measured.T])
     filled = np.where(np.isfinite(values), values, means)
 
     speakers = table.select(pl.struct("dialogue_id", "speaker").rank("dense")).to_series().to_numpy() - 1
     counts = np.bincount(speakers, present)
     sums = np.stack([np.bincount(speakers, c * present) for c in filled.T], 1)
-    own = sums / np.maximum(counts, 1)[:, None]
-    joined = np.concatenate((filled, filled - own[speakers]), 1).astype(np.float32)
+    speaker_means = sums / np.maximum(counts, 1)[:, None]
+    joined = np.concatenate((filled, filled - speaker_means[speakers]), 1).astype(np.float32)
     joined[~present] = 0
     return Features(joined, present)

@@ -30,11 +30,11 @@ class Index:
         Raises:
             UsageError: there is no such folder, or no recording in it.
         """
-        found = media.find([root])
-        if not found:
+        entries = media.find([root])
+        if not entries:
             raise UsageError(f"There is no recording in {root}: give --media the folder that holds them.")
         index = cls(root)
-        for entry in found:
+        for entry in entries:
             path = PurePosixPath(entry.file)
             # A path, a path without ending, a name, a name without ending: whatever is unique.
             # Umlauts may be taken apart on one side, and letter case changes between systems.
@@ -45,11 +45,11 @@ class Index:
     def look_up(self, cell: str) -> media.Found | str:
         """The recording that a cell names, or what is wrong with it."""
         name = next((n for n in map(self._relative, (cell, cell.strip())) if self._hits(n)), cell.strip())
-        found = self._hits(name)
+        hits = self._hits(name)
         exact = (
-            [entry for entry in found if entry.file == name]
-            or [entry for entry in found if folded(entry.file) == folded(name)]
-            or found
+            [entry for entry in hits if entry.file == name]
+            or [entry for entry in hits if folded(entry.file) == folded(name)]
+            or hits
         )
         if not exact:
             return f"there is no recording {cell!r} in {self.root}"
@@ -66,8 +66,8 @@ class Index:
     def _hits(self, name: str) -> list[media.Found]:
         """The recordings that may be meant."""
         whole = re.sub(r"^(\d+)\.0$", r"\1", name)  # a number that a program made of a name
-        tried = (name, PurePosixPath(name).name, whole)
-        return next((hits for n in tried if (hits := self.by_name.get(folded(n)))), [])
+        names = (name, PurePosixPath(name).name, whole)
+        return next((hits for n in names if (hits := self.by_name.get(folded(n)))), [])
 
 
 def probed(paths: Mapping[str, Path]) -> dict[str, Media | RecordingError]:

@@ -50,8 +50,8 @@ def fitting_text(
     encoder = make_encoder("text", spec, folder, device)
     if corpus.header.fingerprints.get("text") == encoder.fingerprint:
         return corpus
-    chosen = pl.lit(True) if splits is None else pl.col("split").is_in(list(splits))
-    rows = corpus.table.with_row_index("row").filter(chosen)
+    wanted = pl.lit(True) if splits is None else pl.col("split").is_in(list(splits))
+    rows = corpus.table.with_row_index("row").filter(wanted)
     with tempfile.TemporaryDirectory() as scratch:
         part = encode_text(rows.drop("row"), encoder, work or Path(scratch))
     at = rows["row"].to_numpy()

@@ -57,7 +57,7 @@ def read_cells(
     columns = {meaning: column(meaning) for meaning in NAMES}
     whole_names = values.get("recording", empty)
     for number in range(1, height + 1):
-        cell = {meaning: found[number - 1] for meaning, found in columns.items()}
+        cell = {meaning: cells[number - 1] for meaning, cells in columns.items()}
         if not any(cell.values()):
             continue  # spreadsheets part dialogues by empty rows
         speaker, label, text, sentiment = (cell[m] for m in ("speaker", "label", "text", "sentiment"))
@@ -67,16 +67,16 @@ def read_cells(
             faults.add(f"the label {label!r} is none of {', '.join(labels or ())}", [number])
         if sentiment is not None and sentiment.lower() not in sentiments:
             faults.add(f"the sentiment {sentiment!r} is none of {', '.join(SENTIMENTS)}", [number])
-        known = spelled.get(label.lower()) if label is not None else None
+        emotion = spelled.get(label.lower()) if label is not None else None
         row = Row(
             number=number,
             speaker=_id(speaker) or "",
-            label=known,
+            label=emotion,
             text=text,
             # By its name where there is no column for it; a column's empty cell is not known.
             sentiment=sentiments.get((sentiment or "").lower())
             if "sentiment" in values
-            else sentiment_of(known or ""),
+            else sentiment_of(emotion or ""),
             recording=cell["recording"],
             recording_cell=cell["recording"] and _unescaped(whole_names[number - 1], is_csv),
             dialogue=_id(cell["dialogue"]),
@@ -102,11 +102,11 @@ def _spellings(cells: Cells, labels: Sequence[str] | None) -> dict[str, str]:
     """Lower-case label -> label; of several spellings the most frequent."""
     if labels is not None:
         return {label.lower(): label for label in labels}
-    counted = Counter(label for label in cells if label is not None)
-    found: dict[str, str] = {}
-    for label, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
-        found.setdefault(label.lower(), label)
-    return found
+    counts = Counter(label for label in cells if label is not None)
+    spelling_by_lower: dict[str, str] = {}
+    for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        spelling_by_lower.setdefault(label.lower(), label)
+    return spelling_by_lower
 
 
 def _whole_number(cell: str | None, number: int, has_column: bool, faults: Faults) -> int | None:
@@ -114,10 +114,10 @@ def _whole_number(cell: str | None, number: int, has_column: bool, faults: Fault
         if has_column:
             faults.add("the utterance's number is empty", [number])
         return None
-    found = _as_whole(cell)
-    if found is None:
+    whole = _as_whole(cell)
+    if whole is None:
         faults.add(f"the utterance's number {cell!r} is no whole number", [number])
-    return found
+    return whole
 
 
 def _as_whole(cell: str) -> int | None:
@@ -155,21 +155,21 @@ def _fits(meaning: str, cell: str) -> bool:
 def _time(cell: str | None, name: str, number: int, faults: Faults) -> float | None:
     if cell is None:
         return None
-    found = seconds(cell.removeprefix("-"))
-    if found is None:
+    time_s = seconds(cell.removeprefix("-"))
+    if time_s is None:
         # What a program wrote may have an exponent.
         try:
-            found = float(cell.replace(",", "."))
+            time_s = float(cell.replace(",", "."))
         except ValueError:
-            found = float("nan")
-        if found != found or found in (float("inf"), float("-inf")):
+            time_s = float("nan")
+        if time_s != time_s or time_s in (float("inf"), float("-inf")):
             faults.add(f"the {name} {cell!r} is no time in seconds or hh:mm:ss", [number])
             return None
-        return found
+        return time_s
     try:
         return float(cell)  # exactly, where it is a plain number
     except ValueError:
-        return -found if cell.startswith("-") else found
+        return -time_s if cell.startswith("-") else time_s
 
 
 def _split(cell: str | None, number: int, has_column: bool, faults: Faults) -> str | None:

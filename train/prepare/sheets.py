@@ -19,24 +19,7 @@ log = logging.getLogger("annotator")
 EXCEL = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
 MOST_BYTES = 1 << 30  # of a table, and of what an Excel file unpacks to
 # What R, pandas and spreadsheets write where there is no value. "None" is not here: it is a label too.
-MISSING = frozenset(
-    {
-        "NA",
-        "N/A",
-        "n/a",
-        "<NA>",
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "NaN",
-        "nan",
-        "-NaN",
-        "-nan",
-        "NaT",
-        "NULL",
-        "null",
-    }
-)
+MISSING = frozenset("NA|N/A|n/a|<NA>|#N/A|#N/A N/A|#NA|NaN|nan|-NaN|-nan|NaT|NULL|null".split("|"))
 _SEPARATORS = ",;\t|"
 _LOOKED_AT = 64 << 10  # characters, and records, that tell the separator
 _RECORDS = 100
@@ -96,10 +79,10 @@ def _separated(path: Path, language: str | None) -> pl.DataFrame:
         ) from None
     if guessed:
         log.warning("%s is not Unicode; its encoding was guessed: look whether accents are right.", path)
-    told = re.match(r'"?sep=(.)"?\r?(?:\n|$)', text)  # a line for Excel
-    if told:
-        text = text[told.end() :]
-    separator = told[1] if told else _separator(text)
+    mark = re.match(r'"?sep=(.)"?\r?(?:\n|$)', text)  # a line for Excel
+    if mark:
+        text = text[mark.end() :]
+    separator = mark[1] if mark else _separator(text)
     if not text.strip():
         raise pl.exceptions.NoDataError
     try:

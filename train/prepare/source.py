@@ -84,7 +84,7 @@ def chosen(values: pl.Series, allowed: Mapping[str, str], path: Path) -> list[st
     Raises:
         UsageError: an unknown label, with its row.
     """
-    found: list[str | None] = []
+    names: list[str | None] = []
     for row, value in enumerate(values, start=1):
         key = (value or "").strip().lower()
         if key and key not in allowed:
@@ -92,8 +92,8 @@ def chosen(values: pl.Series, allowed: Mapping[str, str], path: Path) -> list[st
                 f"{path}, row {row} after the header: {values.name} is {value!r}; known are "
                 f"{', '.join(allowed)}. Correct it, or leave it empty if it isn't known."
             )
-        found.append(allowed[key] if key else None)
-    return found
+        names.append(allowed[key] if key else None)
+    return names
 
 
 def filled(values: pl.Series, path: Path) -> pl.Series:
@@ -157,15 +157,15 @@ def whole_numbers(values: pl.Series, path: Path) -> list[int]:
     Raises:
         UsageError: a cell that is none, with its row.
     """
-    found = []
+    numbers = []
     for row, value in enumerate(values, start=1):
         try:
-            found.append(int(value))
+            numbers.append(int(value))
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"{path}, row {row} after the header: {values.name} is {value!r}; it must be a whole number."
             ) from error
-    return found
+    return numbers
 
 
 def seconds(clock: str | None) -> float | None:

@@ -79,8 +79,8 @@ def _draw(
     of_label = np.array([len(names) if label is None else code[label] for label in labels])
     np.add.at(count, (of_row, of_label), 1)
     size, total = count.sum(1), count.sum()
-    known = count[:, : len(names)]
-    whole = known.sum(0) / max(known.sum(), 1)
+    label_counts = count[:, : len(names)]
+    whole = label_counts.sum(0) / max(label_counts.sum(), 1)
     random = np.random.default_rng(seed)
     best: tuple[float, NDArray[np.int64]] | None = None
     for _ in range(DRAWS):
@@ -94,11 +94,11 @@ def _draw(
         parts = (order[second:], order[:first], order[first:second])
         for number, part in enumerate(parts):
             share = (1 - sum(SHARES.values()), *SHARES.values())[number]
-            found = known[part].sum(0)
+            counts = label_counts[part].sum(0)
             cost += abs(size[part].sum() / total - share)
-            cost += float(np.abs(found / max(found.sum(), 1) - whole).sum()) / 2
+            cost += float(np.abs(counts / max(counts.sum(), 1) - whole).sum()) / 2
             # A label that training lacks can't be learnt; one that the others lack is only not measured.
-            cost += int(((found == 0) & (whole > 0)).sum()) * (0.2 if number else 10)
+            cost += int(((counts == 0) & (whole > 0)).sum()) * (0.2 if number else 10)
         if best is None or cost < best[0]:
             place = np.zeros(len(count), np.int64)
             place[parts[1]], place[parts[2]] = 1, 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -35,43 +36,9 @@ log = logging.getLogger("annotator")
 TEXT = (".csv", ".tsv", ".txt")  # files in which a formula's cell may begin with an apostrophe
 
 
-def read(
-    path: Path,
-    *,
-    media: Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    split_by: By | None = None,
-    shared_speakers: bool = False,
-    skip_faulty: bool = False,
-    seed: int = 0,
-) -> Source:
-    """Read a table.
-
-    Args:
-        media: the folder of the recordings that it names.
-        columns: meaning (a key of ``columns.NAMES``) -> column, where the name doesn't tell.
-        labels: the emotions in order; by default those of the ``p_<label>`` columns, else all that
-            occur, in alphabetical order.
-        split_by: what made splits keep apart; people if they can be, by default.
-        shared_speakers: the table's own splits may share speakers.
-        skip_faulty: leave out rows with a fault, which ``Source.unused`` then lists.
-        seed: of the splits where the table has none (8 : 1 : 1).
-
-    Raises:
-        UsageError: all that is wrong with the table; or there are too few dialogues to split.
-    """
-    return from_cells(
-        read_rows(path, ()),
-        path,
-        media=media,
-        columns=columns,
-        labels=labels,
-        split_by=split_by,
-        shared_speakers=shared_speakers,
-        skip_faulty=skip_faulty,
-        seed=seed,
-    )
+def read(path: Path, **options: Any) -> Source:
+    """Read a table. Options and errors are those of :func:`from_cells`."""
+    return from_cells(read_rows(path, ()), path, **options)
 
 
 def from_cells(
@@ -87,33 +54,55 @@ def from_cells(
     skip_faulty: bool = False,
     seed: int = 0,
 ) -> Source:
-    """The same of rows that were read already, every cell as text; ``path`` names them."""
+    """The utterances of a table's rows.
+
+    Args:
+        cells: the rows, every cell as text.
+        path: what the table is called in messages.
+        source: its kind, for the provenance.
+        media: the folder of the recordings that it names.
+        columns: meaning (a key of ``columns.NAMES``) -> column, where the name doesn't tell.
+        labels: the emotions in order; by default those of the ``p_<label>`` columns, else all that
+            occur, in alphabetical order.
+        split_by: what made splits keep apart; people if they can be, by default.
+        shared_speakers: the table's own splits may share speakers.
+        skip_faulty: leave out rows with a fault, which ``Source.unused`` then lists.
+        seed: of the splits where the table has none (8 : 1 : 1).
+
+    Raises:
+        UsageError: all that is wrong with the table; or there are too few dialogues to split.
+    """
     cells, missing = without_missing(cells)
-    told = dict(columns or {})
-    found, wrong, dropped = match_columns(
-        cells.columns, told, lambda meaning, column: misfit(meaning, cells[column].to_list())
+    named_columns = dict(columns or {})
+    matches, wrong, dropped = match_columns(
+        cells.columns, named_columns, lambda meaning, column: misfit(meaning, cells[column].to_list())
     )
-    dropped += _numbered_twice(cells, found, told)
-    for line in [*described(found, told, cells.columns), *dropped]:
+    dropped += _numbered_twice(cells, matches, named_columns)
+    for line in [*described(matches, named_columns, cells.columns), *dropped]:
         log.info("%s", line)
     if missing:
         log.info("%d cells say NA, NaN, null or the like: they are taken as empty", missing)
     faults = Faults(path)
     for fault in wrong:
         faults.add(fault)
-    whole = media is not None and not {"start", "end"} & {*found, *(m for m, c in told.items() if c)}
-    need_columns(found, told, media is not None, whole, faults)
-    values: dict[str, Cells] = {meaning: cells[column].to_list() for meaning, column in found.items()}
+    whole = media is not None and not {"start", "end"} & {
+        *matches,
+        *(m for m, c in named_columns.items() if c),
+    }
+    need_columns(matches, named_columns, media is not None, whole, faults)
+    values: dict[str, Cells] = {meaning: cells[column].to_list() for meaning, column in matches.items()}
     if labels is None:
-        shown = [n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS.values()]
-        labels = shown or None
+        probability_labels = [
+            n[2:] for n in cells.columns if n.startswith("p_") and n not in SENTIMENT_COLUMNS.values()
+        ]
+        labels = probability_labels or None
     rows = read_cells(values, cells.height, labels, path.suffix.lower() in TEXT, faults)
-    check_labels(rows, labels, "label" in found, faults)
-    check_times(rows, "start" in found or "end" in found, media is not None and not whole, faults)
+    check_labels(rows, labels, "label" in matches, faults)
+    check_times(rows, "start" in matches or "end" in matches, media is not None and not whole, faults)
     recordings = find_recordings(rows, media, whole, faults) if media is not None else None
     check_overlaps(rows, faults)
     set_dialogues(rows, whole, faults)
-    if "split" in found:
+    if "split" in matches:
         check_splits(rows, shared_speakers, faults)
     if not skip_faulty or faults.whole:
         faults.raise_if_any(
@@ -126,7 +115,7 @@ def from_cells(
         raise UsageError(
             f"{path} has the emotion {', '.join(names) or 'of no row'} only; training needs two or more."
         )
-    how = _make_splits(kept, path, seed, split_by) if "split" not in found else None
+    how = _make_splits(kept, path, seed, split_by) if "split" not in matches else None
     unused = faults.table()
     return Source(
         table=_table(kept),
@@ -135,7 +124,7 @@ def from_cells(
             "source": source,
             "files": [path.name],
             "seed": seed,
-            "columns": found,
+            "columns": matches,
             **({"splits": how} if how else {}),
             **({"left_out": unused.height} if unused.height else {}),
         },
@@ -144,20 +133,22 @@ def from_cells(
     )
 
 
-def check_meanings(told: Mapping[str, str]) -> None:
+def check_meanings(named_columns: Mapping[str, str]) -> None:
     """Raises: UsageError for a meaning that there isn't."""
-    match_columns((), {meaning: "" for meaning in told})
+    match_columns((), {meaning: "" for meaning in named_columns})
 
 
-def _numbered_twice(cells: pl.DataFrame, found: dict[str, str], told: Mapping[str, str]) -> list[str]:
+def _numbered_twice(
+    cells: pl.DataFrame, matches: dict[str, str], named_columns: Mapping[str, str]
+) -> list[str]:
     """Drops a guessed column of utterances' numbers that come twice in a dialogue, and says so."""
-    if "utterance" not in found or "utterance" in told:
+    if "utterance" not in matches or "utterance" in named_columns:
         return []
-    within = [found[m] for m in ("recording", "dialogue", "utterance") if m in found]
-    filled = cells.select(within).drop_nulls(found["utterance"])
+    within = [matches[m] for m in ("recording", "dialogue", "utterance") if m in matches]
+    filled = cells.select(within).drop_nulls(matches["utterance"])
     if not filled.is_duplicated().any():
         return []
-    column = found.pop("utterance")
+    column = matches.pop("utterance")
     return [
         f"column {column!r} is not the utterance: numbers come twice (--column utterance={column} if it is)"
     ]
@@ -166,14 +157,14 @@ def _numbered_twice(cells: pl.DataFrame, found: dict[str, str], told: Mapping[st
 def _make_splits(rows: Sequence[Row], path: Path, seed: int, by: By | None) -> str:
     dialogues = [row.dialogue or "" for row in rows]
     people = [person(row.speaker, row.place) for row in rows]
-    made = made_splits(dialogues, people, [row.label for row in rows], seed, by)
-    if made is None:
-        kept = "groups of people that never meet" if by == "speaker" else "dialogues"
+    drawn_splits = made_splits(dialogues, people, [row.label for row in rows], seed, by)
+    if drawn_splits is None:
+        groups = "groups of people that never meet" if by == "speaker" else "dialogues"
         raise UsageError(
-            f"{path} has {len(set(dialogues))} dialogues and no split column: too few {kept} to set some "
+            f"{path} has {len(set(dialogues))} dialogues and no split column: too few {groups} to set some "
             "apart. Add a split column (train, validation, test), or more dialogues."
         )
-    splits, apart = made
+    splits, apart = drawn_splits
     for row, split in zip(rows, splits, strict=True):
         row.split = split
     kept_apart = "person" if apart == "speaker" else "dialogue"

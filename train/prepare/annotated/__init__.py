@@ -17,7 +17,7 @@ import polars as pl
 from annotator.records import UsageError
 from train.prepare import table
 from train.prepare.annotated import chat, label_studio, tiers
-from train.prepare.annotated.layout import Names, Said
+from train.prepare.annotated.layout import AnnotatedUtterance, Names
 from train.prepare.source import Source
 
 log = logging.getLogger("annotator")
@@ -25,7 +25,7 @@ log = logging.getLogger("annotator")
 MOST_BYTES = 64 << 20  # of one file
 
 # Ending, and what reads the bytes of a file of that name.
-READERS: dict[str, tuple[tuple[str, ...], Callable[[bytes, str, Names], list[Said]]]] = {
+READERS: dict[str, tuple[tuple[str, ...], Callable[[bytes, str, Names], list[AnnotatedUtterance]]]] = {
     "eaf": ((".eaf",), tiers.read_eaf),
     "textgrid": ((".textgrid",), tiers.read_textgrid),
     "chat": ((".cha",), chat.read_chat),
@@ -37,21 +37,21 @@ def reader(kind: str) -> Callable[..., Source]:
     """The ``read`` of a source in this format."""
 
     def read(path: Path, *, columns: Mapping[str, str] | None = None, **options: Any) -> Source:
-        told = dict(columns or {})
-        table.check_meanings(told)
-        names = Names({meaning: name for meaning, name in told.items() if name})
-        said: list[Said] = []
+        name_of = dict(columns or {})
+        table.check_meanings(name_of)
+        names = Names({meaning: name for meaning, name in name_of.items() if name})
+        utterances: list[AnnotatedUtterance] = []
         for file in _files(path, kind):
-            said += _read(file, kind, names)
-        if not any(one.label for one in said):
+            utterances += _read(file, kind, names)
+        if not any(u.label for u in utterances):
             raise UsageError(
                 f"{path} labels nothing: {names.label_hint(kind)} Name it with --column label=NAME."
             )
-        if any(one.speaker is None for one in said):
+        if any(u.speaker is None for u in utterances):
             log.warning("speakers are not told everywhere: there, all of a recording is one speaker's")
-        cells = _cells(said)
+        cells = _cells(utterances)
         for meaning in ("text", "sentiment"):
-            if told.get(meaning) == "":
+            if name_of.get(meaning) == "":
                 cells = cells.drop(meaning, strict=False)
         return table.from_cells(cells, path, source=kind, **options)
 
@@ -65,13 +65,13 @@ def _files(path: Path, kind: str) -> Sequence[Path]:
         raise UsageError(f"{path} doesn't exist. Give a file or a folder of {', '.join(endings)} files.")
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
-    if not found:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    if not files:
         raise UsageError(f"{path} holds no {' or '.join(endings)} file.")
-    return found
+    return files
 
 
-def _read(file: Path, kind: str, names: Names) -> list[Said]:
+def _read(file: Path, kind: str, names: Names) -> list[AnnotatedUtterance]:
     try:
         if file.stat().st_size > MOST_BYTES:
             raise UsageError(f"{file} has more than {MOST_BYTES >> 20} MB: split it.")
@@ -84,20 +84,20 @@ def _read(file: Path, kind: str, names: Names) -> list[Said]:
         raise UsageError(f"{file}: {error}") from error
 
 
-def _cells(said: Sequence[Said]) -> pl.DataFrame:
+def _cells(utterances: Sequence[AnnotatedUtterance]) -> pl.DataFrame:
     """The utterances as a table of text; recordings without times are whole ones."""
-    timed = any(one.start is not None for one in said)
+    timed = any(u.start is not None for u in utterances)
     columns: dict[str, list[str | None]] = {
-        "recording": [one.recording for one in said],
-        "speaker": [one.speaker or "SPEAKER_00" for one in said],
-        "label": [one.label for one in said],
-        "text": [one.text for one in said],
+        "recording": [u.recording for u in utterances],
+        "speaker": [u.speaker or "SPEAKER_00" for u in utterances],
+        "label": [u.label for u in utterances],
+        "text": [u.text for u in utterances],
     }
     if timed:
-        columns["start"] = [None if one.start is None else repr(one.start) for one in said]
-        columns["end"] = [None if one.end is None else repr(one.end) for one in said]
-    if any(one.sentiment for one in said):
-        columns["sentiment"] = [one.sentiment for one in said]
+        columns["start"] = [None if u.start is None else repr(u.start) for u in utterances]
+        columns["end"] = [None if u.end is None else repr(u.end) for u in utterances]
+    if any(u.sentiment for u in utterances):
+        columns["sentiment"] = [u.sentiment for u in utterances]
     columns = {name: [None if c is None else _text(c) for c in cells] for name, cells in columns.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String()))
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from annotator.encodings import decode
 from annotator.records import UsageError
-from train.prepare.annotated.layout import Names, Said
+from train.prepare.annotated.layout import AnnotatedUtterance, Names, text_of
 
 _TIMES = re.compile(r"\x15(\d{1,12})_(\d{1,12})\x15")
 _SPOKEN = re.compile(
@@ -19,21 +18,18 @@ _SPOKEN = re.compile(
 )
 
 
-def read_chat(raw: bytes, stem: str, names: Names) -> list[Said]:
+def read_chat(raw: bytes, stem: str, names: Names) -> list[AnnotatedUtterance]:
     """Utterances of a ``.cha`` file: those with times, labelled by a dependent tier such as ``%xemo``.
 
     Raises:
         UsageError: it is no CHAT file, or its lines have no times.
     """
-    try:
-        text = decode(raw)[0]
-    except UnicodeDecodeError as error:
-        raise UsageError("it is not in the encoding that its first bytes promise.") from error
+    text = text_of(raw)
     recording = stem
     people: dict[str, str] = {}
-    found: list[Said] = []
-    timed: list[Said] = []  # of the last line of a speaker
-    main, begun = 0, False
+    utterances: list[AnnotatedUtterance] = []
+    timed: list[AnnotatedUtterance] = []  # of the last line of a speaker
+    line_count, begun = 0, False
     for name, value in _lines(text):
         if name.lower() == "@begin":
             begun = True
@@ -42,16 +38,16 @@ def read_chat(raw: bytes, stem: str, names: Names) -> list[Said]:
         elif name.lower() == "@participants":
             people = _people(value)
         elif name.startswith("*"):
-            main += 1
+            line_count += 1
             timed = _main(recording, people.get(name[1:], name[1:]), value)
-            found += timed
+            utterances += timed
         elif name.startswith("%") and timed:
-            found[-1] = _dependent(found[-1], name[1:], value, names)
-    if not begun and not main:
+            utterances[-1] = _dependent(utterances[-1], name[1:], value, names)
+    if not begun and not line_count:
         raise UsageError("it is no CHAT file: it has neither @Begin nor a line of a speaker.")
-    if main and not found:
+    if line_count and not utterances:
         raise UsageError("its lines have no times (bullets): link them to the recording in CLAN first.")
-    return found
+    return utterances
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
@@ -73,14 +69,14 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 def _people(value: str) -> dict[str, str]:
     """``CHI Ruth Target_Child, MOT Mother`` as names by code; who has no name goes by the code."""
-    found = {}
-    for one in value.split(","):
-        code, *rest = one.split()[:3] or [""]
-        found[code] = rest[0].replace("_", " ") if len(rest) == 2 else code
-    return found
+    name_by_code = {}
+    for person in value.split(","):
+        code, *rest = person.split()[:3] or [""]
+        name_by_code[code] = rest[0].replace("_", " ") if len(rest) == 2 else code
+    return name_by_code
 
 
-def _main(recording: str, speaker: str, value: str) -> list[Said]:
+def _main(recording: str, speaker: str, value: str) -> list[AnnotatedUtterance]:
     times = _TIMES.findall(value)
     if not times:
         return []
@@ -89,12 +85,16 @@ def _main(recording: str, speaker: str, value: str) -> list[Said]:
     spoken = re.sub(r"(?<=\w)@\w+(?::\w+)?", "", spoken)  # forms such as woof@o
     spoken = re.sub(r"\s+(?=[.,?!;:](?:\s|$))", "", " ".join(spoken.split()))
     words = spoken if re.search(r"\w", spoken) else None
-    return [Said(recording, int(times[0][0]) / 1000, int(times[-1][1]) / 1000, speaker or None, text=words)]
+    return [
+        AnnotatedUtterance(
+            recording, int(times[0][0]) / 1000, int(times[-1][1]) / 1000, speaker or None, text=words
+        )
+    ]
 
 
-def _dependent(said: Said, name: str, value: str, names: Names) -> Said:
+def _dependent(utterance: AnnotatedUtterance, name: str, value: str, names: Names) -> AnnotatedUtterance:
     meaning = names.meaning(name) or names.meaning(name.removeprefix("x"))
     plain = _TIMES.sub("", value).strip()
     if meaning == "label" and plain:
-        return replace(said, label=plain.rstrip(" ."))
-    return replace(said, sentiment=plain.rstrip(" .")) if meaning == "sentiment" and plain else said
+        return replace(utterance, label=plain.rstrip(" ."))
+    return replace(utterance, sentiment=plain.rstrip(" .")) if meaning == "sentiment" and plain else utterance

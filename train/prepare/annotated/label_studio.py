@@ -11,14 +11,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from annotator.encodings import decode
 from annotator.records import UsageError
-from train.prepare.annotated.layout import Names, Said
+from train.prepare.annotated.layout import AnnotatedUtterance, Names
 
 _VALUES = ("labels", "choices", "text", "hypertextlabels", "paragraphlabels", "timeserieslabels")
 _SOUND = re.compile(r"\.\w{2,5}$")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts this before the name of what is uploaded
 
 
-def read_json(raw: bytes, stem: str, names: Names) -> list[Said]:
+def read_json(raw: bytes, stem: str, names: Names) -> list[AnnotatedUtterance]:
     """Utterances of an export: regions with the labels, words and speakers that people gave them.
 
     Of several annotations of a task, the one marked as ground truth is taken, else the last.
@@ -34,29 +34,29 @@ def read_json(raw: bytes, stem: str, names: Names) -> list[Said]:
         tasks = [tasks]
     if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
         raise UsageError("it is no export of Label Studio: a list of tasks is expected.")
-    found: list[Said] = []
+    utterances: list[AnnotatedUtterance] = []
     predicted = 0
     for task in tasks:
         if "data" in task:
             annotation = _annotation(task)
             predicted += annotation is None and bool(task.get("predictions"))
             results = annotation.get("result") if annotation is not None else []
-            found += _regions(_recording(task["data"]), _results(results), names)
+            utterances += _regions(_recording(task["data"]), _results(results), names)
         else:
-            found += _regions(_recording(task), _flat(task), names)
-    if not found and predicted:
+            utterances += _regions(_recording(task), _flat(task), names)
+    if not utterances and predicted:
         raise UsageError("it holds predictions of a model, and no annotation of a person.")
-    return found
+    return utterances
 
 
 def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    given = task.get("annotations", task.get("completions"))
-    kept = (
-        [a for a in given if isinstance(a, Mapping) and not a.get("was_cancelled")]
-        if isinstance(given, list)
+    listed = task.get("annotations", task.get("completions"))
+    annotations = (
+        [a for a in listed if isinstance(a, Mapping) and not a.get("was_cancelled")]
+        if isinstance(listed, list)
         else []
     )
-    return next((a for a in kept if a.get("ground_truth")), kept[-1] if kept else None)
+    return next((a for a in annotations if a.get("ground_truth")), annotations[-1] if annotations else None)
 
 
 def _recording(data: Any) -> str:
@@ -65,10 +65,10 @@ def _recording(data: Any) -> str:
     for key in ("file", "audio", "video", "url", "recording"):
         if isinstance(data, Mapping) and isinstance(data.get(key), str):
             links.insert(0, data[key]) if key == "file" else links.append(data[key])
-    named = [link for link in links if _SOUND.search(urlsplit(link).path + _query(link))]
-    if not named:
+    media_links = [link for link in links if _SOUND.search(urlsplit(link).path + _query(link))]
+    if not media_links:
         raise UsageError("a task has no recording in its data.")
-    link = named[0]
+    link = media_links[0]
     if _query(link):
         return _query(link)
     path = unquote(urlsplit(link).path if "://" in link else link)
@@ -106,8 +106,8 @@ def _flat(task: Mapping[str, Any]) -> Iterator[Result]:
 
 def _values(region: str, name: str, value: Mapping[str, Any]) -> Iterator[Result]:
     start, end = (_seconds(value.get(name)) for name in ("start", "end"))
-    given = next((value[kind] for kind in _VALUES if kind in value), None)
-    first = given[0] if isinstance(given, list) and given else given
+    content = next((value[kind] for kind in _VALUES if kind in value), None)
+    first = content[0] if isinstance(content, list) and content else content
     if isinstance(first, str):
         yield region, name, start, end, first
 
@@ -116,7 +116,7 @@ def _seconds(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else None
 
 
-def _regions(recording: str, results: Iterator[Result], names: Names) -> list[Said]:
+def _regions(recording: str, results: Iterator[Result], names: Names) -> list[AnnotatedUtterance]:
     """Fields of one region put together; a field of no region is of the whole recording."""
     fields: dict[str, dict[str, str]] = {}
     times: dict[str, tuple[float, float]] = {}
@@ -135,15 +135,15 @@ def _regions(recording: str, results: Iterator[Result], names: Names) -> list[Sa
             (times[key], {**for_all, **fields.get(key, {})}) for key in sorted(times, key=times.__getitem__)
         ]
     return [
-        Said(
+        AnnotatedUtterance(
             recording,
             start,
             end,
-            found.get("speaker"),
-            found.get("label"),
-            found.get("text"),
-            found.get("sentiment"),
+            parsed.get("speaker"),
+            parsed.get("label"),
+            parsed.get("text"),
+            parsed.get("sentiment"),
         )
-        for (start, end), found in parts
-        if found
+        for (start, end), parsed in parts
+        if parsed
     ]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from annotator.encodings import decode
+from annotator.records import UsageError
 from train.prepare.columns import NAMES, plain_name
 
 MEANINGS = ("label", "sentiment", "text", "speaker")
@@ -20,7 +22,7 @@ LEAST_SHARE = 0.5  # of the shorter of two stretches that they share, to be one 
 
 
 @dataclass(frozen=True)
-class Said:
+class AnnotatedUtterance:
     """An utterance as a file has it, times in seconds; None where the file doesn't say."""
 
     recording: str
@@ -63,10 +65,10 @@ class Names:
         whole = self.meaning(name)
         if whole is not None:
             return None, whole
-        told = {plain_name(told): meaning for meaning, told in self.told.items()}
+        meaning_of = {plain_name(tier): meaning for meaning, tier in self.told.items()}
         for parted in (re.split(r"[\s@_:|/-]+", name), re.split(r"[@:|]", name)):
             for place, part in ((len(parted) - 1, parted[-1]), (0, parted[0])):
-                meaning = told.get(plain_name(part)) or self.meaning(part)
+                meaning = meaning_of.get(plain_name(part)) or self.meaning(part)
                 if meaning in ("label", "sentiment", "text") and len(parted) > 1:
                     rest = parted[:place] + parted[place + 1 :]
                     return " ".join(rest).strip() or None, meaning
@@ -78,38 +80,43 @@ class Names:
         return f"looked for {', '.join(NAMES['label'][:3])} and the like."
 
 
+def text_of(raw: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        UsageError: it is not in the encoding that its mark promises.
+    """
+    try:
+        return decode(raw)[0]
+    except UnicodeDecodeError as error:
+        raise UsageError("it is not in the encoding that its first bytes promise.") from error
+
+
 def joined(
     recording: str,
     speaker: str | None,
     words: Sequence[Stretch],
     labels: Sequence[Stretch],
     sentiments: Sequence[Stretch] = (),
-) -> list[Said]:
+) -> list[AnnotatedUtterance]:
     """One speaker's utterances: stretches of words with the label that shares most of their time.
 
     A label over no words is an utterance without text. All in time order.
     """
-    found = []
-    taken: set[int] = set()
-    label_of, sentiment_of = _Nearest(labels), _Nearest(sentiments)
-    for one in sorted(words, key=lambda s: (s.start, s.end)):
-        place = label_of.over(one)
-        taken |= {place} if place is not None else set()
-        feeling = sentiment_of.over(one)
-        found.append(
-            Said(
-                recording, one.start, one.end, speaker,
-                label=label_of.stretches[place].value if place is not None else None,
-                text=one.value,
-                sentiment=sentiment_of.stretches[feeling].value if feeling is not None else None,
-            )
-        )  # fmt: skip
-    for place, label in enumerate(label_of.stretches):
-        if place not in taken:
-            feeling = sentiment_of.over(label)
-            sentiment = sentiment_of.stretches[feeling].value if feeling is not None else None
-            found.append(Said(recording, label.start, label.end, speaker, label.value, None, sentiment))
-    return sorted(found, key=lambda said: (said.start or 0.0, said.end or 0.0))
+    label_of, used = _Nearest(labels), set()
+    parts: list[tuple[Stretch, str | None, str | None]] = []  # with its label and its words
+    for stretch in sorted(words, key=lambda s: (s.start, s.end)):
+        place = label_of.over(stretch)
+        used.add(place)
+        parts.append((stretch, label_of.value(place), stretch.value))
+    parts += [(s, s.value, None) for place, s in enumerate(label_of.stretches) if place not in used]
+    sentiment_of = _Nearest(sentiments)
+    return [
+        AnnotatedUtterance(
+            recording, s.start, s.end, speaker, label, text, sentiment_of.value(sentiment_of.over(s))
+        )
+        for s, label, text in sorted(parts, key=lambda part: (part[0].start, part[0].end))
+    ]
 
 
 class _Nearest:
@@ -132,3 +139,6 @@ class _Nearest:
             if shared > most and shared >= LEAST_SHARE * min(one.end - one.start, other.end - other.start):
                 best, most = place, shared
         return best
+
+    def value(self, place: int | None) -> str | None:
+        return None if place is None else self.stretches[place].value

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from annotator.encodings import decode
 from annotator.records import UsageError
-from train.prepare.annotated.layout import Names, Said, Stretch, joined
+from train.prepare.annotated.layout import AnnotatedUtterance, Names, Stretch, joined, text_of
 
 _SCHEMA = "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation"
 
 
-def read_eaf(raw: bytes, stem: str, names: Names) -> list[Said]:
+def read_eaf(raw: bytes, stem: str, names: Names) -> list[AnnotatedUtterance]:
     """Utterances of an ELAN file.
 
     A tier's speaker is its participant, else what its name says; a tier below another is of the same
@@ -28,10 +27,7 @@ def read_eaf(raw: bytes, stem: str, names: Names) -> list[Said]:
     """
     from xml.etree import ElementTree
 
-    try:
-        text = decode(raw)[0]
-    except UnicodeDecodeError as error:
-        raise UsageError("it is not in the encoding that its first bytes promise.") from error
+    text = text_of(raw)
     if re.search("<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise UsageError("it declares a document type, which ELAN never does: it is not read.")
     try:
@@ -86,9 +82,9 @@ def _time_all(slots: dict[str, int | None]) -> None:
     names, last = list(slots), 0
     place = 0
     while place < len(names):
-        known = slots[names[place]]
-        if known is not None:
-            last, place = known, place + 1
+        slot_time = slots[names[place]]
+        if slot_time is not None:
+            last, place = slot_time, place + 1
             continue
         after = place
         while after < len(names) and slots[names[after]] is None:
@@ -100,7 +96,7 @@ def _time_all(slots: dict[str, int | None]) -> None:
         place = after
 
 
-def read_textgrid(raw: bytes, stem: str, names: Names) -> list[Said]:
+def read_textgrid(raw: bytes, stem: str, names: Names) -> list[AnnotatedUtterance]:
     """Utterances of a Praat file, long or short: tiers called ``Ann text`` and ``Ann emotion``, or alike.
 
     Raises:
@@ -108,10 +104,7 @@ def read_textgrid(raw: bytes, stem: str, names: Names) -> list[Said]:
     """
     from praatio.utilities import textgrid_io
 
-    try:
-        text = decode(raw)[0]
-    except UnicodeDecodeError as error:
-        raise UsageError("it is not in the encoding that its first bytes promise.") from error
+    text = text_of(raw)
     if not re.search(r'"TextGrid"', text[:2000]):
         raise UsageError("it is no TextGrid: the head of the file does not say so.")
     try:
@@ -133,11 +126,11 @@ def _by_speaker(
     recording: str,
     roles: Mapping[str, tuple[str | None, str | None]],
     content: Mapping[str, Sequence[Stretch]],
-) -> list[Said]:
+) -> list[AnnotatedUtterance]:
     """Tiers put together by speaker; a tier without a meaning holds words."""
-    found: list[Said] = []
+    utterances: list[AnnotatedUtterance] = []
     speakers = dict.fromkeys(speaker for speaker, _ in roles.values())
-    named = [speaker for speaker in speakers if speaker is not None]
+    names = [speaker for speaker in speakers if speaker is not None]
 
     def tiers(speaker: str | None, *meanings: str | None) -> list[Stretch]:
         return [
@@ -148,14 +141,14 @@ def _by_speaker(
         ]
 
     shared = {meaning: tiers(None, meaning) for meaning in ("label", "sentiment")}
-    for speaker in named:
+    for speaker in names:
         # A tier of labels for all belongs to whoever speaks.
         labels, words = tiers(speaker, "label"), tiers(speaker, "text", None)
         feelings = tiers(speaker, "sentiment") or (shared["sentiment"] if words else [])
         if labels or not shared["label"]:
-            found += joined(recording, speaker, words, labels, feelings)
+            utterances += joined(recording, speaker, words, labels, feelings)
         else:
-            found += [one for one in joined(recording, speaker, words, shared["label"], feelings) if one.text]
-    if None in speakers and (tiers(None, "text") or not named):
-        found += joined(recording, None, tiers(None, "text"), shared["label"], shared["sentiment"])
-    return sorted(found, key=lambda said: (said.start or 0.0, said.end or 0.0))
+            utterances += [u for u in joined(recording, speaker, words, shared["label"], feelings) if u.text]
+    if None in speakers and (tiers(None, "text") or not names):
+        utterances += joined(recording, None, tiers(None, "text"), shared["label"], shared["sentiment"])
+    return sorted(utterances, key=lambda u: (u.start or 0.0, u.end or 0.0))
