@@ -8,8 +8,10 @@ Sentence Embeddings Multilingual using Knowledge Distillation"), then to be read
 
 1. Imitation: texts in the first language, and their translations, against the first encoder's vectors.
 2. Dialogues (``dialogues.py``) in all languages, under the network's own loss; the network is frozen.
-3. Refining: one more pass over the dialogues in the other languages, with supervised contrast, from several
-   seeds; the average of the adapters is kept.
+
+``--refine ADAPTER`` goes on for one more pass over the dialogues in the other languages, with supervised
+contrast, from several seeds, and keeps the average of the adapters. It brought nothing for the starter
+(docs/results/text.md).
 
 State is kept after every pass: the same command goes on after a kill.
 """
@@ -56,7 +58,7 @@ log = logging.getLogger("annotator")
 SETTINGS = AdapterSettings(
     encoder="e5", rank=48, sentence_epochs=2, sentence_lr=2e-4, dialogue_epochs=2, word_errors=0.2
 )
-# Then in the languages that it is for, from as many seeds.
+# Of one more pass in the languages that it is for, with contrast, from as many seeds.
 REFINED = replace(SETTINGS, dialogue_epochs=1, contrast=0.2)
 SEEDS = (0, 1, 2)
 IMITATED = 0.4  # share of GoEmotions' comments, which are many and unlike speech

@@ -34,7 +34,6 @@ from train.adapter.languages import (
     first_encoder,
     fitted_strength,
     of_languages,
-    refine_languages,
     scores_by_language,
     train_languages,
 )
@@ -63,25 +62,21 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
     sets = [replace(comments, share=IMITATED), scenes]
     checkpoint = load_checkpoint(bundle)
 
-    def trained(name: str, without: Sequence[str]) -> Path:
+    def trained(name: str, without: Sequence[str]) -> TextEncoder:
         adapter = work / f"{name}.safetensors"
         log.info("languages: %s", name)
         train_languages(
             work / "mmeld", bundle, sets, adapter, QUICK if quick else SETTINGS, without=without,
             vectors=work / "vectors.safetensors",
         )  # fmt: skip
-        return adapter
+        halved(adapter, adapter.with_name(f"{name}-half.safetensors"))
+        return TextEncoder("e5", embedded("e5"), adapter=adapter.with_name(f"{name}-half.safetensors"))
 
-    adapter = work / "refined.safetensors"
-    if quick:
-        refine_languages(work / "mmeld", bundle, trained("all", []), adapter, QUICK, seeds=[0])
-    else:
-        refine_languages(work / "mmeld", bundle, trained("all", []), adapter)
-    reader = _in_half(adapter)
+    reader = trained("all", [])
     strength = fitted_strength(
         checkpoint, _together(of_languages(corpus, "validation", reader, others)), center_of(reader)
     )
-    left_out = {language: _in_half(trained(f"without-{language}", [language])) for language in others}
+    left_out = {language: trained(f"without-{language}", [language]) for language in others}
     # Of each language as it is read by those that were trained without it.
     unseen = {
         language: of_languages(corpus, "validation", encoder, [language])[language]
@@ -103,7 +98,7 @@ def add_languages(bundle: Path, data: Path, work: Path, *, quick: bool = False) 
         },
     }
     checkpoint = replace(checkpoint, encoders={**checkpoint.encoders, "text": spec})
-    shutil.copyfile(work / "refined-half.safetensors", bundle / READER)
+    shutil.copyfile(work / "all-half.safetensors", bundle / READER)
     figures = measured(checkpoint, bundle, corpus, left_out)
     _save(checkpoint, bundle, figures)
     return figures
@@ -146,13 +141,6 @@ def measured(
             for language, encoder in left_out.items()
         },
     }
-
-
-def _in_half(adapter: Path) -> TextEncoder:
-    """The reader with an adapter in half precision, as it ships, which is left beside it."""
-    half = adapter.with_name(f"{adapter.stem}-half.safetensors")
-    halved(adapter, half)
-    return TextEncoder("e5", embedded("e5"), adapter=half)
 
 
 def _parallel(data: Path, work: Path) -> Corpus:
