@@ -130,6 +130,10 @@ def test_a_ray_of_its_own_is_alone(nodes: Cluster) -> None:
     assert not ray._private.worker._global_node.address_info.get("webui_url")
 
 
+def test_workers_of_a_ray_of_its_own_have_the_priority_of_local_ones(nodes: Cluster) -> None:
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) <= os.nice(0)
+
+
 def test_the_table_is_that_of_a_local_run_to_the_byte(
     nodes: Cluster, folder: Path, local: Path, tmp_path: Path
 ) -> None:

@@ -97,6 +97,8 @@ def connected(settings: RunSettings) -> Iterator[Cluster]:
     if address is None:
         # Its daemons take seconds to import their libraries, on a busy machine many.
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+        # It gives its workers the least of a busy machine, where those of a local run get their share.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:
