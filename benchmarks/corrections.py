@@ -11,7 +11,9 @@ seed.
 
 `--part development` does the same on EmoryNLP's training scenes: what the order is tuned on. The figure
 that counts is that of `--part test`: scenes of the official validation split to choose from and to validate
-by, the official test split to measure on. Exits 1 when the uncertain ones are not better in the mean.
+by, the official test split to measure on. `--scheme` gives the labels names that say nothing, so that the
+network begins with a head that knows none of them, as for people who label by a scheme of their own.
+`--ways` names the orders; the last counts. Exits 1 when it is not better than chance in the mean.
 """
 
 from __future__ import annotations
@@ -58,7 +60,42 @@ def uncertain(table: pl.DataFrame, labels: Sequence[str], seed: int) -> list[int
     return review.uncertain(table, labels)
 
 
-WAYS: dict[str, Choice] = {"random": at_random, "uncertain": uncertain}
+def balanced(table: pl.DataFrame, labels: Sequence[str], seed: int) -> list[int]:
+    """The order of the report within each label that the model gives; the labels take turns."""
+    shares = table.select(f"p_{label}" for label in labels).to_numpy()
+    order = review.uncertain(table, labels)
+    turns: dict[int, int] = {}
+    keys = []
+    for place, row in enumerate(order):
+        label = int(shares[row].argmax())
+        turns[label] = turns.get(label, 0) + 1
+        keys.append((turns[label], place))
+    return [order[place] for _, place in sorted(keys)]
+
+
+def spread(table: pl.DataFrame, labels: Sequence[str], seed: int) -> list[int]:
+    """The farthest from those chosen (Hellinger, between probabilities), times how little the margin is."""
+    shares = table.select(f"p_{label}" for label in labels).to_numpy().astype(np.float64)
+    two = np.sort(shares, axis=1)[:, -2:]
+    weight = 1 - (two[:, 1] - two[:, 0])
+    points = np.sqrt(shares)
+    order, away = [int(weight.argmax())], np.full(len(points), np.inf)
+    for _ in range(min(len(points), CORRECTED) - 1):
+        away = np.minimum(away, ((points - points[order[-1]]) ** 2).sum(axis=1))
+        worth = weight * np.sqrt(away)
+        worth[order] = -1
+        order.append(int(worth.argmax()))
+    return order
+
+
+WAYS: dict[str, Choice] = {
+    "random": at_random,
+    "uncertain": uncertain,
+    "balanced": balanced,
+    "spread": spread,
+}
+# Names that tell a network nothing of what it knows: people who label by a scheme of their own.
+SCHEME = ("one", "two", "three", "four", "five", "six", "seven")
 
 
 def prepared(data: Path, out: Path) -> Corpus:
@@ -94,9 +131,18 @@ def labelled_by_starter(corpus: Corpus) -> tuple[pl.DataFrame, list[str]]:
 
 
 def corrected(
-    corpus: Corpus, chosen: Sequence[int], validate: Sequence[str], measure: Sequence[str], out: Path
+    corpus: Corpus,
+    chosen: Sequence[int],
+    validate: Sequence[str],
+    measure: Sequence[str],
+    out: Path,
+    names: Sequence[str],
 ) -> Corpus:
-    """A corpus of the scenes of the chosen rows, whose others have no label, and of those to measure on."""
+    """A corpus of the scenes of the chosen rows, whose others have no label, and of those to measure on.
+
+    Args:
+        names: what its labels are called, in the order of the corpus's.
+    """
     scene = pl.col("dialogue_id")
     rows = corpus.table.with_row_index("row").with_columns(
         pl.when(scene.is_in(list(validate)))
@@ -111,11 +157,12 @@ def corrected(
     rows = rows.drop_nulls("split").with_columns(
         pl.when(known).then(pl.col(name)).alias(name) for name in ("emotion", "sentiment")
     )
+    rows = rows.with_columns(pl.col("emotion").replace(dict(zip(corpus.labels, names, strict=True))))
     at = rows["row"].to_numpy()
     return write_corpus(
         out,
         rows.drop("row"),
-        corpus.labels,
+        tuple(names),
         {m: Features(np.array(f.values[at]), f.present[at]) for m, f in corpus.features.items()},
         encoders=corpus.header.encoders,
         fingerprints=corpus.header.fingerprints,
@@ -134,25 +181,33 @@ def scenes(table: pl.DataFrame, part: str) -> tuple[list[str], list[str]]:
 
 
 def compared(
-    corpus: Corpus, part: str, seeds: Sequence[int], ways: dict[str, Choice], out: Path
-) -> tuple[dict[str, list[float]], float]:
+    corpus: Corpus,
+    part: str,
+    seeds: Sequence[int],
+    ways: dict[str, Choice],
+    out: Path,
+    names: Sequence[str],
+) -> tuple[dict[str, list[float]], float | None]:
     """Weighted F1 (0-1) of each way by seeds, which draw the scenes, the random rows and the training.
 
-    Returns: these, and the weighted F1 of the starter as it is, labels matched by name.
+    Returns: these, and the weighted F1 of the starter as it is, labels matched by name; None where it knows
+    no name.
     """
     table, labels = labelled_by_starter(corpus)
     ours, measure = scenes(table, part)
     found: dict[str, list[float]] = {way: [] for way in ways}
+    as_it_is = None
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(ours).tolist()
         validate, pool = order[:TO_VALIDATE], table.filter(pl.col("file").is_in(order[TO_VALIDATE:]))
         for way, choose in ways.items():
             rows = pool["row"].gather(choose(pool, labels, seed)[:CORRECTED]).to_list()
-            small = corrected(corpus, rows, validate, measure, out / "corrected")
+            small = corrected(corpus, rows, validate, measure, out / "corrected", names)
             settings = FinetuneSettings(text="frozen", seed=seed)
             tuned = finetune(small.folder, STARTER, out / "tuned", settings, progress=False)
-            assert tuned.figures is not None and tuned.figures.start is not None
-            as_it_is = tuned.figures.start.scores["weighted_f1"]
+            assert tuned.figures is not None
+            if tuned.figures.start is not None:
+                as_it_is = tuned.figures.start.scores["weighted_f1"]
             found[way].append(tuned.figures.metrics["weighted_f1"])
             shutil.rmtree(out / "tuned")
             print(f"seed {seed}, {way}: {100 * found[way][-1]:.1f}", file=sys.stderr, flush=True)
@@ -165,38 +220,52 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/corrections"))
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["random", "uncertain"])
+    parser.add_argument("--scheme", action="store_true", help="labels whose names say nothing")
     a = parser.parse_args()
     if a.seeds < 1:
         parser.error("--seeds must be at least 1")
+    if a.ways[0] != "random" or len(a.ways) < 2:
+        parser.error("--ways begins with random, which the others are held against")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         corpus = prepared(a.data, a.out)
-        found, as_it_is = compared(corpus, a.part, range(a.seeds), WAYS, a.out)
+        names = SCHEME if a.scheme else corpus.labels
+        ways = {way: WAYS[way] for way in a.ways}
+        found, as_it_is = compared(corpus, a.part, range(a.seeds), ways, a.out, names)
     except AnnotateError as error:
         print(f"benchmarks.corrections: {error}", file=sys.stderr)
         return error.exit_code
-    difference = np.subtract(found["uncertain"], found["random"])
-    error_of_mean = float(difference.std(ddof=1) / len(difference) ** 0.5) if len(difference) > 1 else None
-    print(f"EmoryNLP, {a.part}, {CORRECTED} utterances corrected; weighted F1 in percent")
-    print(f"the starter as it is: {100 * as_it_is:.1f}")
-    print("seed  random  uncertain")
-    for seed, (one, other) in enumerate(zip(found["random"], found["uncertain"], strict=True)):
-        print(f"{seed:>4}  {100 * one:>6.1f}  {100 * other:>9.1f}")
-    spread = "" if error_of_mean is None else f" ± {100 * error_of_mean:.1f} (standard error)"
-    print(f"uncertain less random: {100 * difference.mean():+.1f}{spread}")
-    told = {
+    labels = "labels by a scheme of their own" if a.scheme else "its labels"
+    print(f"EmoryNLP, {a.part}, {labels}, {CORRECTED} utterances corrected; weighted F1 in percent")
+    if as_it_is is not None:
+        print(f"the starter as it is: {100 * as_it_is:.1f}")
+    print("seed" + "".join(f"{way:>11}" for way in ways))
+    for seed, row in enumerate(zip(*found.values(), strict=True)):
+        print(f"{seed:>4}" + "".join(f"{100 * f1:>11.1f}" for f1 in row))
+    told: dict[str, object] = {}
+    for way in a.ways[1:]:
+        difference = np.subtract(found[way], found["random"])
+        error_of_mean = float(difference.std(ddof=1) / len(difference) ** 0.5) if a.seeds > 1 else None
+        told[way] = {
+            "weighted_f1": [round(f1, 4) for f1 in found[way]],
+            "less_random": round(float(difference.mean()), 4),
+            "standard_error": None if error_of_mean is None else round(error_of_mean, 4),
+        }
+        margin = "" if error_of_mean is None else f" ± {100 * error_of_mean:.1f} (standard error)"
+        print(f"{way} less random: {100 * difference.mean():+.1f}{margin}")
+    told |= {
         "part": a.part,
+        "scheme": a.scheme,
         "corrected": CORRECTED,
-        **{way: [round(f1, 4) for f1 in values] for way, values in found.items()},
-        "start": round(as_it_is, 4),
-        "difference": round(float(difference.mean()), 4),
-        "standard_error": None if error_of_mean is None else round(error_of_mean, 4),
+        "random": [round(f1, 4) for f1 in found["random"]],
+        "start": None if as_it_is is None else round(as_it_is, 4),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "annotator": __version__,
     }
     print(json.dumps(told))
-    return int(not difference.mean() > 0)
+    return int(not np.mean(found[a.ways[-1]]) > np.mean(found["random"]))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,13 @@
 # Downloads about 3 GB and takes 7 GB of disk meanwhile; `make install-check`, no part of `make test`.
 #
 #     tests/install_check.sh PYTHON [pip|uv]
+#
+# Where pip also looks into a folder or index with PyTorch's CPU build, it takes that torch (a local version counts as
+# newer) and the ordinary torchvision, and the two do not fit. `===` takes the version of that very name. Where all
+# three come from PyTorch's CPU index, set TORCH=2.13.0+cpu.
 set -euo pipefail
 python=$1
+torch=${TORCH:-2.13.0}
 with=${2:-pip}
 source=$(cd "$(dirname "$0")/.." && pwd)
 there=$(mktemp -d)
@@ -16,12 +21,13 @@ echo "1. the wheel"
 build/bin/python -m pip install --quiet --disable-pip-version-check hatchling uv
 (cd "$source" && "$there/build/bin/python" -m hatchling build -t wheel -d "$there/dist" >&2)
 
+echo "torch===$torch" > constraints.txt
 echo "2. installed by $with"
 "$python" -m venv fresh
 if [ "$with" = uv ]; then
-    time build/bin/uv pip install --quiet --python fresh/bin/python dist/*.whl
+    time build/bin/uv pip install --quiet --constraint constraints.txt --python fresh/bin/python dist/*.whl
 else
-    time fresh/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+    time fresh/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 fi
 du -sh fresh | cut -f1
 fresh/bin/python -m pip check
