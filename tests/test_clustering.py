@@ -32,7 +32,6 @@ from annotator.diarize.clustering import (
     directions,
     likeness,
 )
-from annotator.diarize.embedded import surety
 
 Floats = NDArray[np.float32]
 
@@ -139,6 +138,8 @@ def test_a_centre_is_the_mean_by_seconds() -> None:
 
 
 def test_likeness_leaves_a_stretch_out_of_its_own_voice() -> None:
+    from annotator.diarize.embedded import surety  # PyTorch takes seconds
+
     voices = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
     labels = np.array([0, 0, 1, 1])
     found = likeness(voices, np.ones(4, np.float32), labels)
