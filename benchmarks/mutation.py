@@ -131,9 +131,10 @@ def prepare(group: str) -> Path:
         "track_dependencies": ["false"],
         # Forks of a process that has run no test: polars and torch hang in a fork of one that has.
         "process_isolation": ["forkserver"],
-        # Processor seconds, so that a busy machine doesn't count: four times what the tests take, and four.
+        # Processor seconds, so that a busy machine doesn't count: four times what the tests take, and twenty,
+        # since each fork imports PyTorch anew, which takes several.
         "timeout_multiplier": ["2"],
-        "timeout_constant": ["1"],
+        "timeout_constant": ["5"],
     }
     lines = [f"{name} = " + "\n    ".join(values) + "\n" for name, values in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\n" + "".join(lines))

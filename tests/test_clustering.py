@@ -32,7 +32,6 @@ from annotator.diarize.clustering import (
     directions,
     likeness,
 )
-from annotator.diarize.embedded import surety
 
 Floats = NDArray[np.float32]
 
@@ -139,6 +138,8 @@ def test_a_centre_is_the_mean_by_seconds() -> None:
 
 
 def test_likeness_leaves_a_stretch_out_of_its_own_voice() -> None:
+    from annotator.diarize.embedded import surety  # PyTorch takes seconds
+
     voices = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
     labels = np.array([0, 0, 1, 1])
     found = likeness(voices, np.ones(4, np.float32), labels)
@@ -323,6 +324,17 @@ def test_in_a_long_recording_voices_that_are_alike_are_moods_of_one() -> None:
         assert labels.max() + 1 == count, (cosine, seconds)
     asked = cluster(voices_at(0.6, 2, 20, 10.0), no_moods(), 2, None).labels
     assert asked.max() + 1 == 2, "who asks for two gets two"
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(2.0, 3), (20.0, 2)])
+def test_a_voice_that_is_heard_once_counts_in_a_short_recording_only(seconds: float, count: int) -> None:
+    """It is far from both others; in a long recording a mood can be as far away."""
+    two = voices_at(0.0, 2, 12, seconds)
+    embeddings = np.insert(two.embeddings, 6, np.eye(192, dtype=np.float32)[9], axis=0)
+    heard = Stretches(embeddings, np.full(13, seconds, np.float32), np.full(13, 0.5, np.float32))
+    labels = cluster(heard, no_moods(), 1, None).labels
+    assert labels.max() + 1 == count
+    assert (labels == labels[6]).sum() == (1 if count == 3 else 7)
 
 
 def test_no_voice_is_lost_on_the_way() -> None:

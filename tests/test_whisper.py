@@ -16,7 +16,7 @@ from annotator.transcribe import Transcriber, TranscriberSettings, make_transcri
 from annotator.transcribe.heard import (
     HeardWord,
     Piece,
-    Said,
+    StretchText,
     believable,
     doubtful,
     runs_in_loop,
@@ -245,28 +245,29 @@ def pieces(text: str, word_s: float = 0.5) -> tuple[Piece, ...]:
 def test_guards_against_invented_text() -> None:
     long = Stretch(((0.0, 30.0),))
     fine = pieces("no no no that is quite enough of it")
-    assert believable(Said(fine, 0.9, -0.2), long) == (fine, ())
-    assert believable(Said(fine, 0.9, -1.5), long) == ((), ("asr_dropped",))
-    assert believable(Said(pieces("Thank you."), 0.3, -0.2), long) == ((), ("asr_dropped",))
-    assert believable(Said(pieces("Thank you."), 0.01, -0.2), long)[0], "people do say it"
-    assert believable(Said(pieces("I'm not sure if I can"), 0.4, -1.9), long) == ((), ("asr_dropped",))
-    assert believable(Said(pieces("Yeah"), 0.3, -1.9), long)[0], "one unclear word may be said"
+    assert believable(StretchText(fine, 0.9, -0.2), long) == (fine, ())
+    assert believable(StretchText(fine, 0.9, -1.5), long) == ((), ("asr_dropped",))
+    assert believable(StretchText(pieces("Thank you."), 0.3, -0.2), long) == ((), ("asr_dropped",))
+    assert believable(StretchText(pieces("Thank you."), 0.01, -0.2), long)[0], "people do say it"
+    assert believable(StretchText(pieces("I'm not sure if I can"), 0.4, -1.9), long) == ((), ("asr_dropped",))
+    assert believable(StretchText(pieces("Yeah"), 0.3, -1.9), long)[0], "one unclear word may be said"
     assert believable(
-        Said(pieces("one " * 3 + "word after the other, ten a second"), 0.0, -0.2), Stretch(((0.0, 0.6),))
+        StretchText(pieces("one " * 3 + "word after the other, ten a second"), 0.0, -0.2),
+        Stretch(((0.0, 0.6),)),
     )[1]
 
 
 def test_loops_are_cut_to_one_round() -> None:
     long = Stretch(((0.0, 30.0),))
     loop = pieces("well " + "thank you for watching " * 12 + "thank you")
-    kept, flags = believable(Said(loop, 0.0, -0.2), long)
+    kept, flags = believable(StretchText(loop, 0.0, -0.2), long)
     assert flags == ("asr_repetition",)
     assert "".join(p.text for p in kept) == " well thank you for watching"
     go_on = pieces("yeah " * 20 + "so we go on")
-    assert "".join(p.text for p in believable(Said(go_on, 0.0, -0.2), long)[0]) == " yeah so we go on"
+    assert "".join(p.text for p in believable(StretchText(go_on, 0.0, -0.2), long)[0]) == " yeah so we go on"
     assert runs_in_loop(loop) and not runs_in_loop(pieces("no no no that is quite enough of it"))
     said = "Good morning everybody. We begin with the budget, of which twelve thousand dollars are spent."
-    kept, flags = believable(Said(pieces(f"{said} {'the preface of it, ' * 4}the"), 0.0, -0.2), long)
+    kept, flags = believable(StretchText(pieces(f"{said} {'the preface of it, ' * 4}the"), 0.0, -0.2), long)
     assert ("".join(p.text for p in kept), flags) == (f" {said} the preface of it,", ("asr_repetition",))
     assert not runs_in_loop(pieces(f"{said} come on come on come on"))
 
@@ -285,9 +286,9 @@ class Looping:
 
     def said(
         self, states: NDArray[np.float32], languages: list[str], seconds: list[float], no_repeat: int = 0
-    ) -> list[Said]:
-        loop = Said(pieces("yeah " * 30, 0.1), 0.0, -0.2)
-        return [Said(self.other, 0.0, self.sure) if no_repeat else loop for _ in languages]
+    ) -> list[StretchText]:
+        loop = StretchText(pieces("yeah " * 30, 0.1), 0.0, -0.2)
+        return [StretchText(self.other, 0.0, self.sure) if no_repeat else loop for _ in languages]
 
 
 @pytest.mark.parametrize(
@@ -387,10 +388,12 @@ class Bilingual:
         german = [float((s >= self.loud).mean()) for s in spoken]
         return [("de", g) if g >= 0.5 else ("en", 1 - g) for g in german]
 
-    def said(self, states: NDArray[np.float32], languages: list[str], seconds: list[float]) -> list[Said]:
+    def said(
+        self, states: NDArray[np.float32], languages: list[str], seconds: list[float]
+    ) -> list[StretchText]:
         """A word for each half second of speech: the language in which it is heard."""
         return [
-            Said(
+            StretchText(
                 tuple(
                     Piece(f" {language}{i}.", i / 50, i / 50 + 0.4, 0.9)
                     for i in range(0, len(state) - 25, 25)

@@ -260,15 +260,9 @@ def _descend(
             fine, coarse = (torch.from_numpy(t).to(device) for t in targets(part))
             with mixed_precision(device, settings.autocast):
                 loss = compute_loss(
-                    network(inputs),
-                    fine,
-                    coarse,
-                    config,
-                    fine_counts=counts[0],
-                    coarse_counts=counts[1],
-                    task_weights=run.task_weights.weights,
-                    whole=step_weights(batch, config, counts, device),
-                )
+                    network(inputs), fine, coarse, config, fine_counts=counts[0], coarse_counts=counts[1],
+                    task_weights=run.task_weights.weights, whole=step_weights(batch, config, counts, device),
+                )  # fmt: skip
             loss.total.backward()  # type: ignore[no-untyped-call]
             losses = torch.stack([loss.total, loss.fine, loss.coarse]).detach().double().cpu().numpy()
             sums += losses * sum(map(len, batch))

@@ -28,7 +28,7 @@ def label_studio(table: pl.DataFrame, recordings: Recordings, out: Path) -> None
     has pictures, the view shows them, in step with the sound.
     """
     tasks = []
-    seen = any("no_video" not in facts["flags"] for facts in recordings.values())
+    has_pictures = any("no_video" not in facts["flags"] for facts in recordings.values())
     for (file,), rows in table.group_by("file", maintain_order=True):
         results: list[dict[str, Any]] = []
         lasts = recordings.get(str(file), {}).get("duration_s") or rows["end"].max()
@@ -55,15 +55,15 @@ def label_studio(table: pl.DataFrame, recordings: Recordings, out: Path) -> None
         tasks.append(
             {
                 # A player of pictures plays sound alone as well.
-                "data": {"audio": link, **({"video": link} if seen else {}), "file": file},
+                "data": {"audio": link, **({"video": link} if has_pictures else {}), "file": file},
                 "predictions": [{"model_version": rows["model"][0], "result": results}],
             }
         )
     _write(out / "tasks.json", json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
     choices = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels_of(table.columns))
     beside = 'toName="audio" perRegion="true" editable="true" displayMode="region-list"'
-    pictures = '  <Video name="video" value="$video" sync="together"/>\n' if seen else ""
-    in_step = ' sync="together"' if seen else ""
+    pictures = '  <Video name="video" value="$video" sync="together"/>\n' if has_pictures else ""
+    in_step = ' sync="together"' if has_pictures else ""
     _write(
         out / "config.xml",
         f"""<View>
@@ -136,22 +136,22 @@ def lhotse(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
     """
     labels = labels_of(table.columns)
     names = targets(table["file"].unique(maintain_order=True).to_list(), "")
-    lines, heard = [], []
+    lines, sources = [], []
     for (file,), rows in table.group_by("file", maintain_order=True):
         recording = str(names[str(file)])
         facts = recordings.get(str(file), {})
         channels = list(range(facts.get("channels") or 1))
         if facts.get("rate_hz") and facts.get("duration_s"):
-            heard.append(_lhotse_recording(recording, str(file), facts, channels))
+            sources.append(_lhotse_recording(recording, str(file), facts, channels))
         for number, row in enumerate(rows.iter_rows(named=True)):
-            own = re.fullmatch(r"CHANNEL_(\d+)", row["speaker"])
+            channel = re.fullmatch(r"CHANNEL_(\d+)", row["speaker"])
             of_all: int | list[int] = channels if len(channels) > 1 else 0
             entry: dict[str, Any] = {
                 "id": f"{recording}-{number}",
                 "recording_id": recording,
                 "start": row["start"],
                 "duration": round(row["end"] - row["start"], 6),
-                "channel": int(own[1]) - 1 if own and int(own[1]) <= len(channels) else of_all,
+                "channel": int(channel[1]) - 1 if channel and int(channel[1]) <= len(channels) else of_all,
                 "speaker": row["speaker"],
                 "custom": {
                     "emotion": row["emotion"],
@@ -165,7 +165,7 @@ def lhotse(table: pl.DataFrame, recordings: Recordings, out: Path) -> None:
                 entry["text"] = row["text"]
             lines.append(json.dumps(entry, ensure_ascii=False))
     _write(out / "supervisions.jsonl", "".join(line + "\n" for line in lines))
-    _write(out / "recordings.jsonl", "".join(line + "\n" for line in heard))
+    _write(out / "recordings.jsonl", "".join(line + "\n" for line in sources))
 
 
 def _lhotse_recording(name: str, file: str, facts: Mapping[str, Any], channels: list[int]) -> str:

@@ -26,8 +26,8 @@ def targets(files: Sequence[str], ending: str) -> Mapping[str, PurePosixPath]:
             )
     # Systems differ in what is one name: none are written that differ in case or in how umlauts are made.
     stems = Counter(_folded(PurePosixPath(file).with_suffix("")) for file in files)
-    found: dict[str, PurePosixPath] = {}
-    taken: set[str] = set()  # names of files, and of the folders that they lie in
+    places: dict[str, PurePosixPath] = {}
+    used: set[str] = set()  # names of files, and of the folders that they lie in
     folders: set[str] = set()
     for file in files:
         path = PurePosixPath(file)
@@ -37,12 +37,12 @@ def targets(files: Sequence[str], ending: str) -> Mapping[str, PurePosixPath]:
         for name in (*([path.stem] if alone else []), path.name, *numbered):
             place = _fitting(path.parent, digest) / _short(name, ending, digest)
             above = [_folded(parent) for parent in place.parents]
-            if not (_folded(place) in taken | folders or taken & set(above)):
+            if not (_folded(place) in used | folders or used & set(above)):
                 break
-        taken.add(_folded(place))
+        used.add(_folded(place))
         folders.update(above)
-        found[file] = place
-    return found
+        places[file] = place
+    return places
 
 
 def _folded(path: PurePosixPath) -> str:

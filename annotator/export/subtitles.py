@@ -30,13 +30,13 @@ def line(text: str | None) -> str:
 
 def srt(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     """SubRip: speaker, words and emotion of each utterance; one without words has the other two."""
-    shown = []
+    blocks = []
     for row in rows.iter_rows(named=True):
         speaker, emotion = f"{line(row['speaker'])}:", f"({line(row['emotion'])})"
-        shown += list(cues(row, speaker, emotion))
+        blocks += list(cues(row, speaker, emotion))
     numbered = (
         f"{i}\n{clock(start, ',')} --> {clock(end, ',')}\n{text}\n"
-        for i, (start, end, text) in enumerate(shown, 1)
+        for i, (start, end, text) in enumerate(blocks, 1)
     )
     return "\n".join(numbered)
 
@@ -47,8 +47,8 @@ def vtt(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     for row in rows.iter_rows(named=True):
         voice = html.escape(line(row["speaker"]), quote=False)
         for start, end, text in cues(row, "", f"({line(row['emotion'])})"):
-            said = html.escape(text, quote=False)
-            blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n<v {voice}>{said}</v>\n")
+            words = html.escape(text, quote=False)
+            blocks.append(f"{clock(start, '.')} --> {clock(end, '.')}\n<v {voice}>{words}</v>\n")
     return "\n".join(blocks)
 
 

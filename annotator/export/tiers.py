@@ -84,8 +84,8 @@ def textgrid(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
     end = max(0.001, duration_s or 0.0, *rows["end"].to_list())
     tiers = []
     for speaker in speakers(rows):
-        own = rows.filter(pl.col("speaker") == speaker)
-        stretches = list(apart(own, file, 1e-6))
+        speaker_rows = rows.filter(pl.col("speaker") == speaker)
+        stretches = list(apart(speaker_rows, file, 1e-6))
         for column in ("text", "emotion"):
             tiers.append(_tier(f"{speaker} {column}", stretches, column, end))
         if words := list(words_within(stretches, 1e-6)):
@@ -167,14 +167,14 @@ def eaf(rows: pl.DataFrame, file: str, duration_s: float | None) -> str:
         stretches = list(apart(rows.filter(pl.col("speaker") == speaker), file, 0.0015))
         for first, last, row in stretches:
             count += 1
-            own = f"a{count}"
-            aligned = add(add(words, "ANNOTATION"), "ALIGNABLE_ANNOTATION", ANNOTATION_ID=own)
+            identifier = f"a{count}"
+            aligned = add(add(words, "ANNOTATION"), "ALIGNABLE_ANNOTATION", ANNOTATION_ID=identifier)
             ends.append((round(first * 1000), aligned, "TIME_SLOT_REF1"))
             ends.append((round(last * 1000), aligned, "TIME_SLOT_REF2"))
             add(aligned, "ANNOTATION_VALUE").text = _clean(row["text"] or "")
             for column, tier in below.items():
                 count += 1
-                place = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": own}
+                place = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": identifier}
                 label = add(add(tier, "ANNOTATION"), "REF_ANNOTATION", **place)
                 add(label, "ANNOTATION_VALUE").text = _clean(row[column])
         if single := list(words_within(stretches, 0.0015)):

@@ -45,9 +45,9 @@ class CutDetector:
     def cuts(self) -> list[float]:
         """The times of the first pictures of new shots, seconds, in order."""
         changes = np.asarray(self._changes)
-        found = []
+        times = []
         for i in np.flatnonzero(changes > MIN_CHANGE):
             around = np.r_[changes[max(1, i - AROUND) : i], changes[i + 1 : i + 1 + AROUND]]
             if len(around) == 0 or changes[i] > MIN_RATIO * around.mean():
-                found.append(self._times[i])
-        return found
+                times.append(self._times[i])
+        return times

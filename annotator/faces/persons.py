@@ -110,29 +110,29 @@ def join_tracks(
     shares = np.sqrt(shares / np.maximum(shares.sum(1, keepdims=True), 1e-6))
     together = _seen_together(times, index, n)
 
-    chosen = np.sort(np.argsort(-counts, kind="stable")[:MAX_CLUSTERED])
-    apart = np.zeros((len(chosen), len(chosen)), np.bool_)
+    longest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CLUSTERED])
+    apart = np.zeros((len(longest), len(longest)), np.bool_)
     place = np.full(n, -1)
-    place[chosen] = np.arange(len(chosen))
+    place[longest] = np.arange(len(longest))
     for a, b in together:
         if place[a] >= 0 and place[b] >= 0:
             apart[place[a], place[b]] = apart[place[b], place[a]] = True
-    distances = look_distances(faces[chosen], shares[chosen], faces[chosen], shares[chosen])
+    distances = look_distances(faces[longest], shares[longest], faces[longest], shares[longest])
     person_of = np.full(n, -1)
-    person_of[chosen] = chosen[cluster(distances, apart, SAME_PERSON)]
+    person_of[longest] = longest[cluster(distances, apart, SAME_PERSON)]
 
     rivals: dict[int, set[int]] = {}
     for a, b in together:
         rivals.setdefault(a, set()).add(b)
         rivals.setdefault(b, set()).add(a)
     for track in np.flatnonzero(person_of < 0):
-        near = look_distances(faces[track, None], shares[track, None], faces[chosen], shares[chosen])[0]
-        taken = {int(person_of[rival]) for rival in rivals.get(int(track), ())}
+        near = look_distances(faces[track, None], shares[track, None], faces[longest], shares[longest])[0]
+        others = {int(person_of[rival]) for rival in rivals.get(int(track), ())}
         free = [
-            place for place in np.argsort(near, kind="stable") if int(person_of[chosen[place]]) not in taken
+            place for place in np.argsort(near, kind="stable") if int(person_of[longest[place]]) not in others
         ]
         joins = bool(free) and near[free[0]] < SAME_PERSON
-        person_of[track] = person_of[chosen[free[0]]] if joins else track
+        person_of[track] = person_of[longest[free[0]]] if joins else track
     by_observation = person_of[index]
     _, first, inverse = np.unique(by_observation, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)

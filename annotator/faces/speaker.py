@@ -76,10 +76,10 @@ def choose(tracks: FaceTracks, utterances: Sequence[Utterance], audio: Audio | N
             prior.of(speaks, int(p), float(t)) for p, t in zip(view.persons, view.talks, strict=True)
         ]
         mine = _surely(view, odds, prior.beside)
-        shown = view.rows[np.isin(tracks.persons[view.rows], mine) & ~view.resting]
-        rows.append(shown)
-        ambiguous.append(len(view.rows) > 0 and len(shown) == 0)
-        coverage.append(len(np.unique(tracks.times[shown])) / view.frames if view.frames else None)
+        speaking = view.rows[np.isin(tracks.persons[view.rows], mine) & ~view.resting]
+        rows.append(speaking)
+        ambiguous.append(len(view.rows) > 0 and len(speaking) == 0)
+        coverage.append(len(np.unique(tracks.times[speaking])) / view.frames if view.frames else None)
     return SpeakerFaces(tuple(rows), tuple(coverage), tuple(ambiguous))
 
 

@@ -93,8 +93,8 @@ def ffmpeg_path() -> str:
 def ffmpeg_version() -> str:
     """The version that the ffmpeg in use tells, such as ``7.0.2-static``. Raises: SetupError as above."""
     ended = _banner(ffmpeg_path())
-    told = re.search(r"ffmpeg version (\S+)", "\n".join(ended.log))
-    return told[1] if told else "unknown"
+    match = re.search(r"ffmpeg version (\S+)", "\n".join(ended.log))
+    return match[1] if match else "unknown"
 
 
 def sandbox_lacks() -> str | None:
@@ -109,12 +109,12 @@ def _banner(program: str) -> Ended:
 
 
 @functools.lru_cache(maxsize=8)
-def _choose(chosen: str | None, search_path: str | None) -> str:
-    if chosen:
-        path = os.path.abspath(shutil.which(chosen, path=search_path) or chosen)
+def _choose(preferred: str | None, search_path: str | None) -> str:
+    if preferred:
+        path = os.path.abspath(shutil.which(preferred, path=search_path) or preferred)
         fault = _fault_of(path)
         if fault is not None:
-            raise SetupError(f"ANNOTATE_FFMPEG is {chosen!r}, which does not run: {fault}. {_REMEDY}")
+            raise SetupError(f"ANNOTATE_FFMPEG is {preferred!r}, which does not run: {fault}. {_REMEDY}")
         return path
     faults = []
     for candidate in (shutil.which("ffmpeg", path=search_path), _bundled()):
@@ -214,27 +214,27 @@ def run(
     launcher = [sys.executable, "-I", "-S", sandbox.__file__, json.dumps(rules), program]
     log = _Log(on_line)
     pipes: list[int] = []  # our ends
-    theirs: list[int] = []
+    child_ends: list[int] = []
     child: subprocess.Popen[bytes] | None = None
     try:
         for _ in sinks:
-            ours, other = os.pipe()
-            pipes.append(ours)
-            theirs.append(other)
-            _widen(ours)
+            our_end, child_end = os.pipe()
+            pipes.append(our_end)
+            child_ends.append(child_end)
+            _widen(our_end)
         child = subprocess.Popen(
-            [*launcher, *arguments([f"pipe:{number}" for number in theirs])],
+            [*launcher, *arguments([f"pipe:{number}" for number in child_ends])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            pass_fds=theirs,
+            pass_fds=child_ends,
             start_new_session=True,  # a terminal's interrupt is ours to handle, and the group ours to kill
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
             | {"LC_ALL": "C.UTF-8"},
             cwd="/",
         )
-        while theirs:
-            os.close(theirs.pop())
+        while child_ends:
+            os.close(child_ends.pop())
         assert child.stderr is not None
         readers = [(child.stderr.fileno(), log.feed), *zip(pipes, sinks, strict=True)]
         stall_s = wall_s if stall_s is None else stall_s
@@ -256,14 +256,14 @@ def run(
                 child.wait()
             assert child.stderr is not None
             child.stderr.close()
-        for number in (*pipes, *theirs):
+        for number in (*pipes, *child_ends):
             os.close(number)
     return _judge(child.returncode, log, stage)
 
 
-def _judge(status: int, said: _Log, stage: str) -> Ended:
+def _judge(status: int, output: _Log, stage: str) -> Ended:
     """Tell a sandbox that would not start from a decoder that was killed or ended by itself."""
-    log = said.lines()
+    log = output.lines()
     if status == sandbox.REFUSED or status == 127:
         for line in log:
             if line.startswith(sandbox.MARK) or "error while loading shared libraries" in line:
@@ -275,7 +275,7 @@ def _judge(status: int, said: _Log, stage: str) -> Ended:
             "decoder_killed",
             f"ffmpeg was ended by {name} while it read this recording (a crash or a limit).",
         )
-    return Ended(status, log, said.lacks)
+    return Ended(status, log, output.lacks)
 
 
 def _drain(readers: Sequence[tuple[int, Callable[[bytes], None]]], wall_s: float, stall_s: float) -> bool:

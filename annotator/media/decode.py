@@ -186,12 +186,12 @@ def watch(
         steps = math.ceil(MIN_THUMBNAIL_RATE_HZ / frame_rate_hz)
         rate_hz = frame_rate_hz * steps
         frames.append(_Frames(picture, on_thumbnail, rate_hz, THUMBNAIL_PX, longest_s, _MEANS))
-    heard = next(iter(in_order(media.audio, language, audio_track)), None)
+    sound = next(iter(in_order(media.audio, language, audio_track)), None)
     source = _source(media.path, limits, pictures=True)
     stream = source[str(picture.index)]
     log = _null(stream, vf="trim=end_frame=1,showinfo")
     outputs = [dict(format="rawvideo", pix_fmt="rgb24", vf=f.filters) for f in frames]
-    passing = [] if heard is None else [_passed_on(source, heard.index)]
+    passing = [] if sound is None else [_passed_on(source, sound.index)]
 
     def starts(time_s: float) -> None:
         for each in frames:
@@ -211,8 +211,8 @@ def together(media: Media, heard: Heard, watched: Watched | None, limits: Limits
     Raises: RecordingError (``nothing_decoded``).
     """
     limits = limits or Limits()
-    there = in_order(media.audio) or (watched is not None and media.has_video)
-    if not there:
+    has_streams = in_order(media.audio) or (watched is not None and media.has_video)
+    if not has_streams:
         flags = [f for f, has in (("no_audio", media.has_audio), ("no_video", media.has_video)) if not has]
         return Decoded(None, min(media.duration_s or 0.0, limits.longest_s), tuple(flags))
     passes = [heard.ended, *([watched.ended] if watched is not None else [])]
@@ -263,8 +263,8 @@ def decode(
         RecordingError: ``nothing_decoded``, ``timeout``, ``decoder_killed``, ``too_long``, ``no_such_track``.
         SetupError: the disk is full, or ffmpeg is missing.
     """
-    chosen: dict[str, Any] = {"language": language, "audio_track": audio_track, "limits": limits}
-    heard = hear(media, audio_file, apart=apart, watched=on_frame is not None, **chosen)
+    options: dict[str, Any] = {"language": language, "audio_track": audio_track, "limits": limits}
+    heard = hear(media, audio_file, apart=apart, watched=on_frame is not None, **options)
     watched = None
     if on_frame is not None:
         watched = watch(
@@ -273,7 +273,7 @@ def decode(
             frame_rate_hz=frame_rate_hz,
             max_width=max_width,
             on_thumbnail=on_thumbnail,
-            **chosen,
+            **options,
         )
     return together(media, heard, watched, limits)
 
@@ -381,8 +381,8 @@ def _pass(
             starts(time_s)
 
     def command(urls: Sequence[str]) -> list[str]:
-        made = [ffmpeg.output(stream, url, **form) for url, form in zip(urls, outputs, strict=True)]
-        return _words(ffmpeg.merge_outputs(log, *made, *passing))
+        written = [ffmpeg.output(stream, url, **form) for url, form in zip(urls, outputs, strict=True)]
+        return _words(ffmpeg.merge_outputs(log, *written, *passing))
 
     return run(
         command,

@@ -69,32 +69,32 @@ def common_folder(inputs: Sequence[Path]) -> Path:
 def look_through(inputs: Sequence[Path]) -> tuple[list[Found], list[PassedOver]]:
     """The recordings among ``inputs`` as :func:`find` has them, and the files that are not used, by name."""
     roots = [_absolute(path) for path in inputs]
-    for given, root in zip(inputs, roots, strict=True):
+    for argument, root in zip(inputs, roots, strict=True):
         if not os.path.lexists(root):
-            raise UsageError(f"There is no file or folder {escaped(str(given))!r}: check the path.")
+            raise UsageError(f"There is no file or folder {escaped(str(argument))!r}: check the path.")
     if not roots:
         return [], []
     base = common_folder(inputs)
-    found: dict[Path, Found] = {}
+    entries: dict[Path, Found] = {}
     others: dict[Path, None] = {}
     for root in roots:
         candidates = _walk(root, others) if root.is_dir() else iter([(root, _fault(root, None))])
         for path, problem in candidates:
             # The same path may be outside one input and inside another: then it is usable.
-            if path not in found or found[path].problem is not None:
-                found[path] = Found(path, _label(os.path.relpath(path, base)), problem)
+            if path not in entries or entries[path].problem is not None:
+                entries[path] = Found(path, _label(os.path.relpath(path, base)), problem)
     beside: set[Path] = set()
-    for path in list(found):
+    for path in list(entries):
         if not _is_sidecar(path):
             try:
                 beside.update(sidecars(path))
             except RecordingError as error:
-                found[path] = replace(found[path], problem=found[path].problem or error)
-    recordings = [entry for path, entry in found.items() if path not in beside]
+                entries[path] = replace(entries[path], problem=entries[path].problem or error)
+    recordings = [entry for path, entry in entries.items() if path not in beside]
     passed_over = [
         PassedOver(_label(os.path.relpath(path, base)), _why_not(path))
         for path in others
-        if path not in found and path not in beside
+        if path not in entries and path not in beside
     ]
     return (
         sorted(recordings, key=lambda entry: entry.file),
@@ -155,11 +155,11 @@ def stamps(path: Path, *, beside: bool = True) -> dict[Path, Stamp]:
     Raises:
         OSError, RecordingError: they can't be looked at.
     """
-    found = {}
-    for one in (path, *(sidecars(path) if beside else ())):
-        status = one.stat()
-        found[one] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return found
+    stamp_of = {}
+    for file in (path, *(sidecars(path) if beside else ())):
+        status = file.stat()
+        stamp_of[file] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return stamp_of
 
 
 def same(one: Mapping[Path, Sequence[int]], other: Mapping[Path, Sequence[int]]) -> bool:
@@ -174,8 +174,8 @@ def _sidecars(path: Path) -> tuple[Path, ...]:
     folder = path.parent
     listed, owned = _beside(folder, os.stat(folder).st_mtime_ns)
     if path.name not in listed:  # named outright, with an ending that no recording has in a folder
-        known = {stem: (path.name,) for stem in names.stems(path.name)}
-        candidates = [name for name in listed if names.owners(name, known)]
+        owners = {stem: (path.name,) for stem in names.stems(path.name)}
+        candidates = [name for name in listed if names.owners(name, owners)]
     else:
         candidates = owned.get(path.name, [])
     real_folder = os.path.realpath(folder)
@@ -196,20 +196,20 @@ def _beside(folder: Path, changed_ns: int) -> tuple[dict[str, None], dict[str, l
     beside ``talk.mp4``) is no sidecar: it changes with every run.
     """
     listed: dict[str, None] = {}
-    known: dict[str, list[str]] = {}
+    recordings_of: dict[str, list[str]] = {}
     beside = []
     for name in sorted(os.listdir(folder)):
         suffix = os.path.splitext(name)[1].lower()
         if suffix in MEDIA_SUFFIXES:
             listed[name] = None
             for stem in names.stems(name):
-                known.setdefault(stem, []).append(name)
+                recordings_of.setdefault(stem, []).append(name)
         elif suffix in names.SUFFIXES and not name.endswith(_RECORD):
             listed[name] = None
             beside.append(name)
     owned: dict[str, list[str]] = {}
     for name in beside:
-        for recording in names.owners(name, known):
+        for recording in names.owners(name, recordings_of):
             owned.setdefault(recording, []).append(name)
     return listed, owned
 
@@ -248,7 +248,7 @@ def _walk(root: Path, others: dict[Path, None]) -> Iterator[tuple[Path, Recordin
             )
             continue
         runs = [entry.name.removesuffix(_RECORD) for entry in entries if entry.name.endswith(_RECORD)]
-        ours = {run + ending for run in runs for ending in _OUTPUTS}
+        outputs = {run + ending for run in runs for ending in _OUTPUTS}
         for entry in entries:
             path = folder / entry.name
             if entry.name.startswith("."):
@@ -261,7 +261,7 @@ def _walk(root: Path, others: dict[Path, None]) -> Iterator[tuple[Path, Recordin
                     yield path, _outside()
             elif path.suffix.lower() in MEDIA_SUFFIXES:
                 yield path, _fault(path, real_root)
-            elif entry.name not in ours and entry.is_file():
+            elif entry.name not in outputs and entry.is_file():
                 others[path] = None
 
 

@@ -81,22 +81,22 @@ def probe(path: Path, limits: Limits | None = None) -> Media:
         RecordingError: ``not_media``, ``no_streams`` (neither sound nor moving pictures), ``timeout``.
         SetupError: ffmpeg is missing or can't be started.
     """
-    seen = describe(path, limits or Limits())
-    if not seen.has_audio and seen.picture is None:
+    description = describe(path, limits or Limits())
+    if not description.has_audio and description.picture is None:
         raise RecordingError("probe", "no_streams", "The file holds neither sound nor moving pictures.")
-    width, height = seen.picture.shown if seen.picture is not None else (None, None)
+    width, height = description.picture.shown if description.picture is not None else (None, None)
     return Media(
         path=path,
-        duration_s=seen.duration_s,
-        has_audio=seen.has_audio,
-        has_video=seen.picture is not None,
+        duration_s=description.duration_s,
+        has_audio=description.has_audio,
+        has_video=description.picture is not None,
         width=width,
         height=height,
-        audio=seen.audio,
-        frame_rate=seen.picture.frame_rate if seen.picture is not None else None,
-        subtitles=seen.subtitles,
+        audio=description.audio,
+        frame_rate=description.picture.frame_rate if description.picture is not None else None,
+        subtitles=description.subtitles,
         sidecars=sidecars(path),
-        picture=seen.picture.index if seen.picture is not None else None,
+        picture=description.picture.index if description.picture is not None else None,
     )
 
 
@@ -109,10 +109,10 @@ def describe(path: Path, limits: Limits) -> Description:
     # anything: what follows the name is read.
     url = input_url(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     text = "\n".join(ended.log)
-    before, found, after = text.partition(f"from '{url}':\n")
-    if not found and "Input #0" in text:  # ffmpeg prints rare control characters of a name as question marks
-        before, found, after = text.partition("':\n")
-    if not found:
+    before, head, after = text.partition(f"from '{url}':\n")
+    if not head and "Input #0" in text:  # ffmpeg prints rare control characters of a name as question marks
+        before, head, after = text.partition("':\n")
+    if not head:
         raise RecordingError(
             "probe", "not_media", f"This is not a recording that can be read: {reason(ended.log, path)}."
         )
@@ -189,8 +189,8 @@ def _sound(index: int, number: int, language: str | None, codec: str, rest: str)
 
 def _channels(layout: str) -> int | None:
     """How many channels a layout has: ``10 channels (FL+FR+...)``, ``stereo``, ``5.1(side)``."""
-    if counted := _COUNTED.match(layout):
-        return int(counted[1])
+    if match := _COUNTED.match(layout):
+        return int(match[1])
     name = layout.partition("(")[0]
     if re.fullmatch(r"\d(?:\.\d){1,2}", name):
         return sum(map(int, name.split(".")))

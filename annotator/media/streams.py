@@ -38,9 +38,9 @@ def dispositions(line: str) -> tuple[str, ...]:
 
 def title(metadata: dict[str, str]) -> str | None:
     """A stream's title: MP4 has none but in the name of its handler, if that is no program's."""
-    named = metadata.get("title", "").strip()
+    tag = metadata.get("title", "").strip()
     handler = metadata.get("handler_name", "").strip()
-    return named or (handler if handler and not _GENERIC_TITLE.search(handler) else None)
+    return tag or (handler if handler and not _GENERIC_TITLE.search(handler) else None)
 
 
 def described(stream: AudioStream) -> str:
@@ -63,9 +63,9 @@ def in_order(
     Raises:
         RecordingError: ``no_such_track``.
     """
-    asked = list(streams)
+    usable = list(streams)
     if track is not None:
-        asked = tracks.asked_or_error(streams, track, "audio", "probe", list(map(described, streams)))
+        usable = tracks.asked_or_error(streams, track, "audio", "probe", list(map(described, streams)))
 
     def rank(stream: AudioStream) -> tuple[bool, int, bool, bool, bool, bool, int]:
         aside = bool(_ASIDE & set(stream.disposition)) or _is_aside(stream.title)
@@ -79,7 +79,7 @@ def in_order(
             stream.index,
         )
 
-    return sorted((s for s in asked if s.codec is not None), key=rank)
+    return sorted((s for s in usable if s.codec is not None), key=rank)
 
 
 def preferred(

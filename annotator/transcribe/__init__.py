@@ -71,15 +71,16 @@ def _make_subtitles(settings: TranscriberSettings) -> Transcriber:
         wanted, track = iso_639_1(settings.language), settings.subtitle_track
         heard_s = audio.duration_s if audio is not None else 0.0
         about = About(duration_s=max(heard_s, media.duration_s or 0.0) or None, frame_rate=media.frame_rate)
-        found = Transcript()
+        transcript = Transcript()
         if track is None:
-            found = from_sidecars(media.sidecars, media.path.stem, wanted, about)
-        if not found.words:
+            transcript = from_sidecars(media.sidecars, media.path.stem, wanted, about)
+        if not transcript.words:
             inside = from_streams(media, settings.extract_subtitles, wanted, track, turns, about)
-            found = after(inside, found)
-        if not found.words:
-            return found
-        return replace(found, language=found.language or wanted or language_of(w.text for w in found.words))
+            transcript = after(inside, transcript)
+        if not transcript.words:
+            return transcript
+        language = transcript.language or wanted or language_of(w.text for w in transcript.words)
+        return replace(transcript, language=language)
 
     return transcribe
 

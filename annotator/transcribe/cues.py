@@ -50,8 +50,8 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return re.sub("[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]", "", "".join(kept))
+    characters = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return re.sub("[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]", "", "".join(characters))
 
 
 def tokens(text: str) -> list[str]:
@@ -122,9 +122,9 @@ def words_of(cues: Iterable[Cue], name: str) -> tuple[tuple[Word, ...], tuple[st
     pieces: list[Cue] = []
     goes_on: str | None = None  # who speaks until the next >>, where captions name speakers behind it
     for cue, cue_lines in zip(timed, lines, strict=True):
-        said = labels.split(cue_lines)
-        times = spread(cue.start, cue.end, [piece.text for piece in said])
-        for (start, end), piece in zip(times, said, strict=True):
+        cue_pieces = labels.split(cue_lines)
+        times = spread(cue.start, cue.end, [piece.text for piece in cue_pieces])
+        for (start, end), piece in zip(times, cue_pieces, strict=True):
             if piece.change or piece.speaker is not None:
                 goes_on = piece.speaker if piece.change else None
             speaker = piece.speaker or cue.speaker or goes_on

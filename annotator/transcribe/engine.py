@@ -20,7 +20,7 @@ from annotator.records import RATE_HZ, SetupError, UsageError
 from annotator.threads import processors, same_number
 from annotator.whisper_files import MODEL, VOCABULARIES, WhisperFiles
 
-from .heard import Piece, Said
+from .heard import Piece, StretchText
 
 log = logging.getLogger("annotator")
 
@@ -75,8 +75,8 @@ class Engine:
 
     def check(self, language: str) -> None:
         """Raises: UsageError for a language that it does not know."""
-        own = self._tokenizer.token_to_id(f"<|{_CODES.get(language, language)}|>")
-        if language != "en" and (own is None or not self.is_multilingual):
+        token = self._tokenizer.token_to_id(f"<|{_CODES.get(language, language)}|>")
+        if language != "en" and (token is None or not self.is_multilingual):
             raise UsageError(f"This Whisper does not know the language {language!r}.")
 
     def states(self, sounds: Sequence[NDArray[np.float32]]) -> States:
@@ -104,7 +104,7 @@ class Engine:
 
     def said(
         self, states: States, languages: Sequence[str], seconds: Sequence[float], no_repeat: int = 0
-    ) -> list[Said]:
+    ) -> list[StretchText]:
         """What is said in each of the sounds that states are of.
 
         Args:
@@ -126,7 +126,7 @@ class Engine:
         texts = [[t for t in answer.sequences_ids[0] if t < self._end] for answer in answers]
         times = self._times(states, prompts, texts, seconds)
         return [
-            Said(self._pieces(text, at), answer.no_speech_prob, answer.scores[0])
+            StretchText(self._pieces(text, at), answer.no_speech_prob, answer.scores[0])
             for text, at, answer in zip(texts, times, answers, strict=True)
         ]
 

@@ -71,7 +71,7 @@ class HeardWord:
 
 
 @dataclass(frozen=True)
-class Said:
+class StretchText:
     """The text of a stretch.
 
     Args:
@@ -84,34 +84,34 @@ class Said:
     mean_log_probability: float
 
 
-def believable(said: Said, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+def believable(decoded: StretchText, stretch: Stretch) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
     """The pieces of a stretch that can be believed, and flags for what was dropped.
 
     ``asr_dropped``: text where hardly anybody speaks, a guess, or more than can be said; ``asr_repetition``:
     a loop was cut to one round.
     """
-    if not said.pieces:
+    if not decoded.pieces:
         return (), ()
-    if said.silence > SILENCE and said.mean_log_probability < UNLIKELY:
+    if decoded.silence > SILENCE and decoded.mean_log_probability < UNLIKELY:
         return (), ("asr_dropped",)
-    if _is_phantom(said, stretch):
+    if _is_phantom(decoded, stretch):
         return (), ("asr_dropped",)
-    kept, looped = _without_loops(said.pieces)
+    pieces, looped = _without_loops(decoded.pieces)
     flags = ("asr_repetition",) if looped else ()
-    words = sum(piece.text.startswith(" ") for piece in kept)
-    if words >= GUESSED_WORDS and said.mean_log_probability < GUESSED:
+    words = sum(piece.text.startswith(" ") for piece in pieces)
+    if words >= GUESSED_WORDS and decoded.mean_log_probability < GUESSED:
         return (), ("asr_dropped",)
     if words > WORDS_PER_S * stretch.speech_s + WORDS_BESIDES:
         return (), ("asr_dropped",)
-    return kept, flags
+    return pieces, flags
 
 
-def _is_phantom(said: Said, stretch: Stretch) -> bool:
-    text = "".join(piece.text for piece in said.pieces)
+def _is_phantom(decoded: StretchText, stretch: Stretch) -> bool:
+    text = "".join(piece.text for piece in decoded.pieces)
     letters = " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split())
     if not letters:
         return True  # signs alone
-    doubtful = said.silence > PHANTOM_SILENCE or said.mean_log_probability < PHANTOM_UNLIKELY
+    doubtful = decoded.silence > PHANTOM_SILENCE or decoded.mean_log_probability < PHANTOM_UNLIKELY
     return letters in _PHANTOMS and (doubtful or stretch.speech_s < PHANTOM_SPEECH_S)
 
 
@@ -152,12 +152,12 @@ def _without_loops(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], bool]:
     """
     if not runs_in_loop(pieces):
         return tuple(pieces), False
-    kept: list[Piece] = []
+    rounds: list[Piece] = []
     texts = [piece.text.strip().casefold() for piece in pieces]
     i = 0
     while i < len(pieces):
         size = _round(texts, i)
-        kept += pieces[i : i + max(1, size)]
+        rounds += pieces[i : i + max(1, size)]
         if not size:
             i += 1
             continue
@@ -165,7 +165,7 @@ def _without_loops(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], bool]:
         rest = len(texts) - i
         if rest < size and texts[i:] == unit[:rest]:
             i = len(texts)
-    return tuple(kept), True
+    return tuple(rounds), True
 
 
 def doubtful(words: Sequence[HeardWord], stretch: Stretch) -> list[tuple[Span, ...]]:

@@ -75,9 +75,9 @@ def _parsed(raw: str) -> Iterator[Line]:
     bracket = None
     if rest[:1] in "[(（【" and rest and (match := _BRACKET.match(rest)):
         inner = match[1] or match[2] or match[3]
-        named = match[0].rstrip().endswith((":", "：")) or inner.rstrip().endswith((":", "："))
+        is_label = match[0].rstrip().endswith((":", "：")) or inner.rstrip().endswith((":", "："))
         inner = inner.rstrip(" \t:：")
-        if named and not is_sound(inner):
+        if is_label and not is_sound(inner):
             rest = f"{inner}: {rest[match.end() :]}"  # [Name]: is Name:
         elif any(map(str.isalnum, inner)):
             bracket, rest = match[0].rstrip(" \t:："), rest[match.end() :]
@@ -154,12 +154,12 @@ class Labels:
             # Square brackets hold no speech, round ones may; alone in its line neither does.
             if line.bracket[0] not in "[【" and text and not is_sound(inner):
                 text = f"{line.bracket} {text}"
-        if self._names and (found := prefix(text)) and found[0].casefold() in self._names:
-            return self._names[found[0].casefold()], _aside_dropped(found[1])
-        if self._loose and (found := loose(Line(text))) and found[0].casefold() in self._loose:
-            return self._loose[found[0].casefold()], _aside_dropped(found[1])
-        if self._signed and (found := signed(line)) and found[0].casefold() in self._signed:
-            return self._signed[found[0].casefold()], _aside_dropped(found[1])
+        if self._names and (parts := prefix(text)) and parts[0].casefold() in self._names:
+            return self._names[parts[0].casefold()], _aside_dropped(parts[1])
+        if self._loose and (parts := loose(Line(text))) and parts[0].casefold() in self._loose:
+            return self._loose[parts[0].casefold()], _aside_dropped(parts[1])
+        if self._signed and (parts := signed(line)) and parts[0].casefold() in self._signed:
+            return self._signed[parts[0].casefold()], _aside_dropped(parts[1])
         return None, text
 
     def _without_names_above(self, cue: Sequence[Line]) -> Iterator[Line]:
@@ -224,10 +224,10 @@ def _common(
     heads: Counter[str] = Counter()
     for cue in cues:
         for i, line in enumerate(cue):
-            found = label_of(line)
-            if found:
-                key = found[0].casefold()
-                first.setdefault(key, found[0])
+            parts = label_of(line)
+            if parts:
+                key = parts[0].casefold()
+                first.setdefault(key, parts[0])
                 counts[key] += 1
                 heads[key] += i == 0
     names = {key: name for key, name in first.items() if counts[key] > 1}
@@ -247,19 +247,19 @@ def _strict_names(cues: Sequence[Sequence[Line]]) -> dict[str, str]:
     prefixed = 0
     for cue in cues:
         for i, line in enumerate(cue):
-            if found := prefix(line.text):
-                first.setdefault(found[0].casefold(), found[0])
-                counts[found[0].casefold()] += 1
+            if parts := prefix(line.text):
+                first.setdefault(parts[0].casefold(), parts[0])
+                counts[parts[0].casefold()] += 1
                 prefixed += i == 0
     if not first:
         return {}
     upper = lower = 0
     for cue in cues:
         for line in cue:
-            found = prefix(line.text)
-            said = found[1] if found else line.text
-            upper += sum(map(str.isupper, said))
-            lower += sum(map(str.islower, said))
+            parts = prefix(line.text)
+            spoken = parts[1] if parts else line.text
+            upper += sum(map(str.isupper, spoken))
+            lower += sum(map(str.islower, spoken))
     in_capitals = upper > 2 * lower
     script = len(counts) > 1 and 2 * prefixed >= len(cues)
 

@@ -43,11 +43,11 @@ class _Times:
         self.ticks: float | None = None
 
     def take(self, root: ElementTree.Element) -> None:
-        told = {_local(key): value for key, value in root.attrib.items()}
+        rates = {_local(key): value for key, value in root.attrib.items()}
         try:
-            frames, (over, under) = told.get("frameRate"), told.get("frameRateMultiplier", "1 1").split()
+            frames, (over, under) = rates.get("frameRate"), rates.get("frameRateMultiplier", "1 1").split()
             self.frames = float(frames) * float(over) / float(under) if frames else None
-            self.ticks = float(told["tickRate"]) if "tickRate" in told else self.frames
+            self.ticks = float(rates["tickRate"]) if "tickRate" in rates else self.frames
         except (ValueError, ZeroDivisionError):
             raise bad(self._name, "its frame or tick rate is no number") from None
 
@@ -110,9 +110,9 @@ def parse_ttml(text: str, name: str = "the subtitles") -> Transcript:
             element.text = None
         elif tag == "p" or (tag == "span" and "begin" in element.attrib):
             parts = "".join(element.itertext()).split("\x01")
-            said = "\n".join(" ".join(part.split()) for part in parts).strip()
-            if said:
-                cues.append((Cue(begin, begin if end is None else end, said), agent))
+            spoken_text = "\n".join(" ".join(part.split()) for part in parts).strip()
+            if spoken_text:
+                cues.append((Cue(begin, begin if end is None else end, spoken_text), agent))
             tail = element.tail
             element.clear()
             element.tail = tail
@@ -174,19 +174,19 @@ def parse_sami(text: str, name: str = "the subtitles", language: str | None = No
 
     def ends(kind: str, at: float) -> None:
         if kind in showing:
-            start, said, speaker = showing.pop(kind)
-            cues.setdefault(kind, []).append(Cue(start, at, said, speaker))
+            start, paragraph, speaker = showing.pop(kind)
+            cues.setdefault(kind, []).append(Cue(start, at, paragraph, speaker))
 
     for time, block in zip(parts[::2], parts[1::2], strict=True):
         at = max(0.0, int(time) / 1000)
         speakers: dict[str, str] = {}
-        for kind, is_source, said in _paragraphs(block):
+        for kind, is_source, paragraph in _paragraphs(block):
             if is_source:
-                speakers[kind] = " ".join(said.split())
+                speakers[kind] = " ".join(paragraph.split())
                 continue
             ends(kind, at)
-            if said:
-                showing[kind] = at, said, speakers.get(kind)
+            if paragraph:
+                showing[kind] = at, paragraph, speakers.get(kind)
     for kind in list(showing):
         ends(kind, showing[kind][0] + 0.5 + _CHARACTER_S * len(showing[kind][1]))
     codes = {kind.casefold(): iso_639_1(_lang(style)) for kind, style in _STYLE.findall(head[:100_000])}
@@ -206,12 +206,12 @@ def _paragraphs(block: str) -> Iterator[tuple[str, bool, str]]:
     first, *parts = _P.split(block)
     if not parts:
         parts = ["", first]
-    for attributes, said in zip(parts[::2], parts[1::2], strict=True):
+    for attributes, content in zip(parts[::2], parts[1::2], strict=True):
         kind = _CLASS.search(attributes or "")
         # A break in the file is white space, <br> a break in the text.
-        said = re.sub(r"<br\s{0,9}/?>", "\x02", " ".join(said.split()), flags=re.IGNORECASE)
-        said = unescaped(said).replace("\xa0", " ").replace("\x02", "\n")
-        yield (kind[1].casefold() if kind else ""), bool(_SOURCE.search(attributes or "")), said.strip()
+        content = re.sub(r"<br\s{0,9}/?>", "\x02", " ".join(content.split()), flags=re.IGNORECASE)
+        content = unescaped(content).replace("\xa0", " ").replace("\x02", "\n")
+        yield (kind[1].casefold() if kind else ""), bool(_SOURCE.search(attributes or "")), content.strip()
 
 
 def _lang(style: str) -> str | None:

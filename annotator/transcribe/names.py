@@ -98,15 +98,15 @@ def loose(line: Line) -> tuple[str, str] | None:
     colon = _colon(text)
     if colon is None:
         return None
-    label, said = _ASIDE.sub("", text[:colon]).strip(_AROUND), text[colon + 1 :]
-    if text[colon] == ":" and said and not (said[0].isspace() or _LETTER.match(said)):
+    label, rest = _ASIDE.sub("", text[:colon]).strip(_AROUND), text[colon + 1 :]
+    if text[colon] == ":" and rest and not (rest[0].isspace() or _LETTER.match(rest)):
         return None
     words = label.split()
     if not 1 <= len(words) <= 8 or words[0].strip(".").casefold() in _NOT_NAMES:
         return None
     if not _LETTER.search(label) or re.search(r"[.!?…]\s|[\"“”<>{}\[\];]", label):
         return None
-    return label, said.strip()
+    return label, rest.strip()
 
 
 def signed(line: Line) -> tuple[str, str] | None:
@@ -114,26 +114,26 @@ def signed(line: Line) -> tuple[str, str] | None:
     sign = None if line.dash else _SIGN.search(line.text, 1, 81)
     if sign is None:
         return None
-    before, said = line.text[: sign.start()], line.text[sign.end() :].strip()
+    before, rest = line.text[: sign.start()], line.text[sign.end() :].strip()
     nick = sign[0] == ">" and re.fullmatch(r"\w[\w.'-]*", before)  # of a chat, in small letters too
     name = before if nick and _LETTER.search(before) else _name(before)
     # "I - I think": who stumbles says the same again.
-    if name is None or not said or re.match(rf"{re.escape(name)}\b", said, re.IGNORECASE):
+    if name is None or not rest or re.match(rf"{re.escape(name)}\b", rest, re.IGNORECASE):
         return None
-    return name, said
+    return name, rest
 
 
 def above(cue: Sequence[Line]) -> dict[int, str]:
     """Lines of a cue that could name who says what stands below, by their place."""
-    found = {}
+    names = {}
     for i, line in enumerate(cue[:-1]):
         below = cue[i + 1]
         bare = line == Line(line.text, change=line.change)
-        if bare and i - 1 not in found and below.text and not below.change and below.voice is None:
+        if bare and i - 1 not in names and below.text and not below.change and below.voice is None:
             name = None if line.text.endswith((".", "…")) else _name(line.text)
             if name is not None and name.casefold() != below.text.casefold():
-                found[i] = name
-    return found
+                names[i] = name
+    return names
 
 
 def bracketed(line: Line) -> tuple[str, str] | None:

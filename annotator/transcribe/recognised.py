@@ -57,11 +57,12 @@ def parse_json(
             raise _bad(name, f"segment {number + 1} is not an object")
         raw = list(dialects.with_ends(segment.get("words") or [], last, unit))
         timed = timed or any(_times(w) for w in raw)
-        found = _segment_words(segment | {"words": raw}, None if segment.get("whole") else number, unit)
-        if found is None:
+        cue = None if segment.get("whole") else number
+        segment_words = _segment_words(segment | {"words": raw}, cue, unit)
+        if segment_words is None:
             raise _bad(name, f"segment {number + 1} has no times")
-        dropped = dropped or (not found and bool(_text(segment).strip()))
-        words += found
+        dropped = dropped or (not segment_words and bool(_text(segment).strip()))
+        words += segment_words
         if len(words) > bounds.MOST_WORDS:
             break
     words.sort(key=lambda w: w.start)
@@ -112,19 +113,19 @@ def with_neighbours(words: Sequence[Word]) -> list[Word]:
     if all(w.speaker is None for w in words) or all(w.speaker is not None for w in words):
         return out
     for within_segment in (True, False):
-        named: int | None = None
+        before: int | None = None
         waiting: list[int] = []
         for i, word in enumerate([*out, None]):
             if word is not None and word.speaker is None:
                 waiting.append(i)
                 continue
             for k in waiting:
-                near = [n for n in (named, i) if n is not None and n < len(out)]
+                near = [n for n in (before, i) if n is not None and n < len(out)]
                 near = [n for n in near if _goes_with(out[k], out[n], within_segment)]
                 if near:
                     nearest = min(near, key=partial(_gap, out, k))
                     out[k] = replace(out[k], speaker=out[nearest].speaker)
-            named, waiting = i, []
+            before, waiting = i, []
     return out
 
 
@@ -189,12 +190,12 @@ def _segment_words(segment: Mapping[str, Any], cue: int | None, unit: float) -> 
     speaker = _speaker(segment)
     timed = [w for w in _raw_words(segment) if isinstance(w, dict) and _text(w).strip()]
     raw = _joined(timed, _text(segment))
-    known = [t for t in map(_times, raw) if t]
+    spans = [t for t in map(_times, raw) if t]
     bounds = _times(segment)
     if bounds is None:
-        if not known:
+        if not spans:
             return None if _text(segment).strip() or raw else []
-        bounds = known[0][0], max(end for _, end in known)
+        bounds = spans[0][0], max(end for _, end in spans)
     if bounds[1] < bounds[0]:
         return []
     if not raw:
@@ -206,9 +207,9 @@ def _segment_words(segment: Mapping[str, Any], cue: int | None, unit: float) -> 
     for entry, (start, end) in zip(raw, _filled([_times(w) for w in raw], raw, bounds), strict=True):
         parts = tokens(plain(_text(entry)))
         score = _share(entry.get("score"))
-        named = _speaker(entry) or speaker
+        word_speaker = _speaker(entry) or speaker
         for (s, e), part in zip(spread(start * unit, end * unit, parts), parts, strict=True):
-            words.append(Word(s, e, part, named, score, cue))
+            words.append(Word(s, e, part, word_speaker, score, cue))
     return words
 
 
@@ -230,9 +231,9 @@ def _joined(raw: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, An
         times, before = _times(entry), _times(out[-1]) if glued else None
         if glued and times and before and _speaker(entry) == _speaker(out[-1]):
             scores = [_share(w.get("score")) for w in (out[-1], entry)]
-            known = [s for s in scores if s is not None]
+            numbers = [s for s in scores if s is not None]
             out[-1] |= {"word": _text(out[-1]) + piece, "end": max(before[1], times[1])}
-            out[-1] |= {"score": min(known)} if known else {}
+            out[-1] |= {"score": min(numbers)} if numbers else {}
         else:
             out.append({**entry, "word": piece})
     return list(out)
@@ -245,9 +246,9 @@ def _filled(
     out: list[tuple[float, float]] = []
     i = 0
     while i < len(times):
-        known = times[i]
-        if known:
-            out.append((known[0], max(known)))
+        span = times[i]
+        if span:
+            out.append((span[0], max(span)))
             i += 1
             continue
         stop = next((j for j in range(i, len(times)) if times[j]), len(times))

@@ -50,26 +50,26 @@ def from_streams(
     """
     about = replace(about or About(), language=language)
     wanted = language or _sound_language(media)
-    asked: Sequence[SubtitleStream] = media.subtitles
+    streams: Sequence[SubtitleStream] = media.subtitles
     if track is not None:
-        have = [described(stream) for stream in asked]
-        asked = tracks.asked_or_error(asked, track, "subtitle", "transcribe", have)
-    found = Transcript()
+        have = [described(stream) for stream in streams]
+        streams = tracks.asked_or_error(streams, track, "subtitle", "transcribe", have)
+    transcript = Transcript()
     problems: list[RecordingError] = []
     unused: list[tuple[str, str]] = []
-    for stream in sorted(asked, key=lambda s: _rank(s, wanted)):
+    for stream in sorted(streams, key=lambda s: _rank(s, wanted)):
         name = described(stream)
-        if found.words:
-            unused.append((name, f"{found.origin} is taken"))
+        if transcript.words:
+            unused.append((name, f"{transcript.origin} is taken"))
             continue
         if stream.codec not in _SUFFIXES:
             unused.append((name, f"it is no text ({stream.codec})"))
             continue
         try:
-            told = iso_639_1(stream.language)
+            tag = iso_639_1(stream.language)
             raw, suffix = extract(media, stream), _SUFFIXES[stream.codec]
             full_name = f"{name} of {media.path.name}"
-            read_now, _ = parsed(raw, suffix, full_name, replace(about, language=told or language), "")
+            read_now, _ = parsed(raw, suffix, full_name, replace(about, language=tag or language), "")
         except RecordingError as error:
             problems.append(error)
             unused.append((name, BROKEN))
@@ -79,8 +79,8 @@ def from_streams(
         elif track is None and _is_aside(stream) and not _covers(read_now, turns):
             unused.append((name, "it has only some of the lines"))
         else:
-            found = replace(read_now, source="embedded", language=told, origin=name)
-    return with_remarks(found, problems, unused)
+            transcript = replace(read_now, source="embedded", language=tag, origin=name)
+    return with_remarks(transcript, problems, unused)
 
 
 def described(stream: SubtitleStream) -> str:

@@ -50,22 +50,22 @@ def parse_ass(text: str, name: str = "the subtitles") -> Transcript:
     places: dict[tuple[int, int, str], int] = {}
     moving: dict[tuple[str, str], int] = {}  # text and style: where the cue is that its next picture goes on
     for event in _read(dialogue, "ass"):
-        said = _said(event.text)
-        if not said or event.effect.strip().casefold().startswith(_NOT_SPEECH):
+        caption = _said(event.text)
+        if not caption or event.effect.strip().casefold().startswith(_NOT_SPEECH):
             continue
         speaker = " ".join(plain(event.name).split()) or None
         start, end = max(0, event.start), max(0, event.end)
-        before = places.get((start, end, said))
+        before = places.get((start, end, caption))
         if before is not None:
             if cues[before].speaker is None and speaker is not None:
-                cues[before] = Cue(start / 1000, end / 1000, said, speaker)
+                cues[before] = Cue(start / 1000, end / 1000, caption, speaker)
             continue
-        last = moving.get((said, event.style))
+        last = moving.get((caption, event.style))
         if last is not None and end - start < 1000 * _FRAME_S and abs(cues[last].end - start / 1000) < 0.02:
-            cues[last] = Cue(cues[last].start, end / 1000, said, cues[last].speaker)
+            cues[last] = Cue(cues[last].start, end / 1000, caption, cues[last].speaker)
             continue
-        places[start, end, said] = moving[said, event.style] = len(cues)
-        cues.append(Cue(start / 1000, end / 1000, said, speaker))
+        places[start, end, caption] = moving[caption, event.style] = len(cues)
+        cues.append(Cue(start / 1000, end / 1000, caption, speaker))
     complete = len(dialogue) == count
     del lines, dialogue, places, moving, text  # a large file is in memory only once
     words, flags = words_of(cues, name)
@@ -90,13 +90,18 @@ def parse_sub(text: str, name: str = "the subtitles", frame_rate: float | None =
     form = "microdvd" if _MICRODVD.match(first) else "mpl2" if _MPL2.match(first) else None
     if form is None:
         return parse_subviewer(text, name)
-    told = re.match(r"[ \t]*\{1\}\{1\}[ \t]*\d", first, re.ASCII)
+    rate_line = re.match(r"[ \t]*\{1\}\{1\}[ \t]*\d", first, re.ASCII)
     try:
-        events = _read(lines, form, None if told else frame_rate)
+        events = _read(lines, form, None if rate_line else frame_rate)
         spans = ((e.start / 1000, e.end / 1000, _said(e.text)) for e in events)
         del lines  # a large file is in memory only once
         words, flags = words_of(
-            (Cue(max(0.0, start), end, said) for start, end, said in spans if said and end < _LAST_S), name
+            (
+                Cue(max(0.0, start), end, caption)
+                for start, end, caption in spans
+                if caption and end < _LAST_S
+            ),
+            name,
         )
     except UnknownFPSError:
         raise bad(

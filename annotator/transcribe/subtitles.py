@@ -109,10 +109,10 @@ def from_sidecars(
 
     def rank(path: Path) -> tuple[int, bool, int, bool, bool, str]:
         name = sidecars.of(path.name, recording)
-        told = read[path][0].language if path in read else name.language
+        file_language = read[path][0].language if path in read else name.language
         form = SUFFIXES.index(path.suffix.lower())
         return (
-            _distance(told, language),
+            _distance(file_language, language),
             name.forced,
             len(SUFFIXES) if path in read and not read[path][1] else form,
             name.hearing_impaired,
@@ -120,9 +120,9 @@ def from_sidecars(
             path.name,
         )
 
-    known = sorted((p for p in paths if p in read or p.suffix.lower() in SUFFIXES[1:]), key=rank)
-    found = Transcript()
-    for path in known:
+    candidates = sorted((p for p in paths if p in read or p.suffix.lower() in SUFFIXES[1:]), key=rank)
+    best = Transcript()
+    for path in candidates:
         try:
             read_now = read[path][0] if path in read else _read(path, about)[0]
         except RecordingError as error:
@@ -130,28 +130,28 @@ def from_sidecars(
             unused.append((path.name, BROKEN))
             continue
         if read_now is not None and read_now.words:
-            found = replace(read_now, origin=path.name)
+            best = replace(read_now, origin=path.name)
             break
         unused.append((path.name, "it has no words"))
-    return with_remarks(found, problems, unused)
+    return with_remarks(best, problems, unused)
 
 
-def after(found: Transcript, earlier: Transcript) -> Transcript:
+def after(transcript: Transcript, earlier: Transcript) -> Transcript:
     """A transcript with what is to be said of those that were looked at before it."""
     return replace(
-        found,
-        flags=tuple(dict.fromkeys((*earlier.flags, *found.flags))),
-        problems=(*earlier.problems, *found.problems),
-        unused=(*earlier.unused, *found.unused),
+        transcript,
+        flags=tuple(dict.fromkeys((*earlier.flags, *transcript.flags))),
+        problems=(*earlier.problems, *transcript.problems),
+        unused=(*earlier.unused, *transcript.unused),
     )
 
 
 def with_remarks(
-    found: Transcript, problems: Sequence[RecordingError], unused: Sequence[tuple[str, str]]
+    transcript: Transcript, problems: Sequence[RecordingError], unused: Sequence[tuple[str, str]]
 ) -> Transcript:
     """A transcript with what could not be read, and what was passed over and why."""
-    flags = (*found.flags, _UNREADABLE) if problems else found.flags
-    return replace(found, flags=flags, problems=tuple(problems), unused=tuple(unused))
+    flags = (*transcript.flags, _UNREADABLE) if problems else transcript.flags
+    return replace(transcript, flags=flags, problems=tuple(problems), unused=tuple(unused))
 
 
 def _read(path: Path, about: About) -> tuple[Transcript | None, bool]:
@@ -168,11 +168,12 @@ def _read(path: Path, about: About) -> tuple[Transcript | None, bool]:
         raise RecordingError("transcribe", "unreadable_subtitles", message) from None
     if len(raw) > MAX_BYTES:
         raise bad(name, f"it has more than {MAX_BYTES // 1_000_000} MB")
-    told = sidecars.of(path.name, about.name).language
-    found, timed = parsed(raw, suffix, name, replace(about, language=told or about.language), path.stem)
-    if found is not None and found.language is None:
-        found = replace(found, language=told)
-    return found, timed
+    language = sidecars.of(path.name, about.name).language
+    about = replace(about, language=language or about.language)
+    transcript, timed = parsed(raw, suffix, name, about, path.stem)
+    if transcript is not None and transcript.language is None:
+        transcript = replace(transcript, language=language)
+    return transcript, timed
 
 
 def parsed(
@@ -189,34 +190,35 @@ def parsed(
         raise bad(name, f"line {line} is not {encoding}, as the file's first bytes promise") from None
     del raw
     timed = False
-    found: Transcript | None
+    transcript: Transcript | None
     head = text[:2000].lstrip("\ufeff \t\r\n")
     if suffix == ".json":
-        found, timed = parse_json(text, name, about.duration_s)
+        transcript, timed = parse_json(text, name, about.duration_s)
     elif suffix == ".ctm":
-        found = parse_ctm(text, name, about.name if about.name is not None else recording)
+        transcript = parse_ctm(text, name, about.name if about.name is not None else recording)
     elif re.match(r"WEBVTT(?:\s|$)", head):
-        found = parse_vtt(head + text[2000:], name)
+        transcript = parse_vtt(head + text[2000:], name)
     elif re.match(r"\[script info\]", head, re.IGNORECASE) or suffix in (".ass", ".ssa"):
-        found = parse_ass(text, name)
+        transcript = parse_ass(text, name)
     elif suffix in (".ttml", ".dfxp"):
-        found = parse_ttml(text, name)
+        transcript = parse_ttml(text, name)
     elif suffix in (".smi", ".sami"):
-        found = parse_sami(text, name, about.language)
+        transcript = parse_sami(text, name, about.language)
     elif suffix == ".sub":
-        found = parse_sub(text, name, about.frame_rate)
+        transcript = parse_sub(text, name, about.frame_rate)
     elif suffix == ".sbv":
-        found = parse_subviewer(text, name)
+        transcript = parse_subviewer(text, name)
     elif suffix == ".vtt" and "-->" not in text:
-        found = parse_vtt(text, name)  # which says what is amiss
+        transcript = parse_vtt(text, name)  # which says what is amiss
     else:
-        found = parse_srt(text, name)  # as some programs call WebVTT, too
-    if found is not None and guessed:
-        found = replace(found, flags=(*found.flags, "guessed_encoding"))
-    return found, timed
+        transcript = parse_srt(text, name)  # as some programs call WebVTT, too
+    if transcript is not None and guessed:
+        transcript = replace(transcript, flags=(*transcript.flags, "guessed_encoding"))
+    return transcript, timed
 
 
-def _distance(told: str | None, wanted: str | None) -> int:
+def _distance(language: str | None, wanted: str | None) -> int:
     if wanted is None:
-        return 0 if told is None else 1  # the one without a language in its name is as a rule the original
-    return {wanted: 0, None: 1}.get(told, 2)
+        # The one without a language in its name is as a rule the original.
+        return 0 if language is None else 1
+    return {wanted: 0, None: 1}.get(language, 2)

@@ -25,7 +25,7 @@ from .engine import STATE_S, Engine, States
 from .heard import (
     SENTENCE_ENDS,
     HeardWord,
-    Said,
+    StretchText,
     believable,
     doubtful,
     runs_in_loop,
@@ -142,7 +142,7 @@ class Whisper:
         a part of a stretch is not, of which its spans and all of it say the same language.
         """
         heard: dict[Stretch, _Heard] = {}
-        kept: dict[Stretch, States] = {}
+        states: dict[Stretch, States] = {}
         seconds: defaultdict[str, float] = defaultdict(float)
         parted: list[Stretch] = []  # of one language each, out of stretches that hold several
         expected: dict[Stretch, str] = {}  # the language of each of those
@@ -151,9 +151,9 @@ class Whisper:
         for phase in (speech, parted):  # the second is there when the first has ended
             batches = list(_batches(phase, self.batch_size))
             first = partial(self._first, audio=audio, may_part=phase is not parted)
-            for batch, told in zip(batches, side_by_side(first, batches, self._device), strict=True):
+            for batch, outcome in zip(batches, side_by_side(first, batches, self._device), strict=True):
                 for stretch, (language, probability), parts in zip(
-                    batch, told.guesses, told.parts, strict=True
+                    batch, outcome.guesses, outcome.parts, strict=True
                 ):
                     if len(parts) > 1:
                         parted += parts.values()
@@ -161,12 +161,12 @@ class Whisper:
                         continue
                     whole.append(stretch)
                     seconds[language] += stretch.speech_s * probability
-                    if stretch in told.unclear:
-                        if len(kept) < KEPT:
-                            kept[stretch] = told.unclear[stretch]
+                    if stretch in outcome.unclear:
+                        if len(states) < KEPT:
+                            states[stretch] = outcome.unclear[stretch]
                     elif expected.get(stretch) == language:
                         confirmed.add(stretch)
-                heard |= {part.stretch: part for part in told.understood}
+                heard |= {part.stretch: part for part in outcome.understood}
         main = max(seconds, key=lambda name: seconds[name])
         least = max(CHANGE_S, CHANGE_SHARE * sum(seconds.values()))
         again = [
@@ -175,9 +175,9 @@ class Whisper:
             if s not in heard
             or (s not in confirmed and heard[s].language != main and seconds[heard[s].language] < least)
         ]
-        for stretch in [s for s in again if s in kept]:
-            heard[stretch] = self._understood([stretch], kept[stretch], [main])[0]
-        left = [s for s in again if s not in kept]
+        for stretch in [s for s in again if s in states]:
+            heard[stretch] = self._understood([stretch], states[stretch], [main])[0]
+        left = [s for s in again if s not in states]
         heard |= {part.stretch: part for part in self._listen(left, audio, main)}
         in_order = [heard[stretch] for stretch in sorted(whole, key=lambda s: s.speech)]
         in_main = sum(part.stretch.speech_s for part in in_order if part.language == main)
@@ -236,15 +236,15 @@ class Whisper:
     def _understood(self, batch: Sequence[Stretch], states: States, languages: Sequence[str]) -> list[_Heard]:
         """What is said in stretches that are encoded, each in its language."""
         seconds = [stretch.heard_s for stretch in batch]
-        said = self.engine.said(states, languages, seconds)
-        looping = [i for i, s in enumerate(batch) if len(s.speech) == 1 and runs_in_loop(said[i].pieces)]
+        texts = self.engine.said(states, languages, seconds)
+        looping = [i for i, s in enumerate(batch) if len(s.speech) == 1 and runs_in_loop(texts[i].pieces)]
         if not looping:
-            return [_checked(*one) for one in zip(batch, said, languages, strict=True)]
+            return [_checked(*one) for one in zip(batch, texts, languages, strict=True)]
         # One span can't be heard in parts: its text without what comes again, where that can be believed.
         others = self.engine.said(
             states[looping], [languages[i] for i in looping], [seconds[i] for i in looping], NO_REPEAT
         )
-        heard = [_checked(*one) for one in zip(batch, said, languages, strict=True)]
+        heard = [_checked(*one) for one in zip(batch, texts, languages, strict=True)]
         for i, other in zip(looping, others, strict=True):
             again = _checked(batch[i], other, languages[i])
             if len(again.words) > len(heard[i].words):
@@ -256,38 +256,38 @@ class Whisper:
         by_itself: defaultdict[str, set[Span]] = defaultdict(set)
         for part in heard:
             by_itself[part.language] |= {span for spans in part.again for span in spans}
-        told: dict[tuple[str, Span], _Heard] = {}
+        alone_by_span: dict[tuple[str, Span], _Heard] = {}
         for language, speech in by_itself.items():
             # A batch costs what its longest does.
             short_first = sorted(speech, key=lambda span: (span[1] - span[0], span))
             alone = self._listen([Stretch((span,)) for span in short_first], audio, language)
             if times > 1:
                 alone = self._completed(alone, audio, times - 1)
-            told |= {(language, span): part for span, part in zip(short_first, alone, strict=True)}
+            alone_by_span |= {(language, span): part for span, part in zip(short_first, alone, strict=True)}
         whole = []
         for part in heard:
             words, flags = part.words, part.flags
             for spans in part.again:
-                parts = [told[part.language, span] for span in spans]
+                parts = [alone_by_span[part.language, span] for span in spans]
                 words = with_more(words, spans, [word for p in parts for word in p.words])
                 flags = flags.union(*(p.flags for p in parts))
             whole.append(replace(part, words=words, flags=flags))
         return whole
 
 
-def _checked(stretch: Stretch, said: Said, language: str) -> _Heard:
+def _checked(stretch: Stretch, text: StretchText, language: str) -> _Heard:
     """What can be believed of what is said in a stretch, and what of it is doubtful."""
-    if len(stretch.speech) > 1 and runs_in_loop(said.pieces):
+    if len(stretch.speech) > 1 and runs_in_loop(text.pieces):
         return _Heard(stretch, (), frozenset(), language, tuple((span,) for span in stretch.speech))
-    pieces, flags = believable(said, stretch)
+    pieces, flags = believable(text, stretch)
     words = tuple(words_of(pieces, stretch))
     again = doubtful(words, stretch) if words else ()
     return _Heard(stretch, words, frozenset(flags), language, tuple(again))
 
 
-def _is_certain(probability: float, heard: Sequence[_Heard]) -> bool:
+def _is_certain(probability: float, parts: Sequence[_Heard]) -> bool:
     """Whether a recording is in the language that it is taken for: by its probability and its words'."""
-    words = [word.probability for part in heard for word in part.words]
+    words = [word.probability for part in parts for word in part.words]
     return probability >= CERTAIN_LANGUAGE and (not words or sum(words) / len(words) >= CERTAIN_WORDS)
 
 
@@ -296,11 +296,11 @@ def _batches(speech: Sequence[Stretch], size: int) -> Iterator[Sequence[Stretch]
         yield speech[first : first + size]
 
 
-def _numbered(heard: Sequence[_Heard]) -> list[Word]:
+def _numbered(parts: Sequence[_Heard]) -> list[Word]:
     """Words in order of time, each with the number of its sentence as its cue."""
     out: list[Word] = []
     sentence, ended = -1, True
-    for part in heard:
+    for part in parts:
         for i, word in enumerate(part.words):
             sentence += ended or i == 0
             out.append(Word(word.start, word.end, word.text, confidence=word.probability, cue=sentence))

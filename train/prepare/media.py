@@ -108,21 +108,9 @@ def encode_recordings(
     place = WorkDir(work)
     with place.locked():
         _set_keys(parts, place, shaped_by(settings, backends, here, folder), failed)
-        _prepare(
-            parts,
-            recordings,
-            place,
-            WorkerSetup(
-                settings=settings,
-                backends=backends,
-                encoders=here,
-                model_folder=folder,
-                scratch=place.scratch,
-                threads=1,  # shared out when the number of workers is known
-            ),
-            failed,
-            on_progress,
-        )
+        # Threads are shared out once the number of workers is known.
+        setup = WorkerSetup(settings, backends, here, folder, place.scratch, threads=1)
+        _prepare(parts, recordings, place, setup, failed, on_progress)
         encoded = _gathered(table, parts, place, here, folder, device, failed)
     if recordings.whole and "text" in encoders and any(t is not None for t in encoded.text):
         encoder = make_encoder("text", encoders["text"], folder, device)
@@ -154,7 +142,8 @@ def _prepare(
 
     size = max(1, min(setup.settings.worker_count, len(waiting)))
     threads_each = threads.of_worker(size, setup.settings.threads)
-    pool = WorkerPool(size, make_worker, replace(setup, threads=threads_each), reading_limit_s, threads_each)
+    setup = replace(setup, threads=threads_each)
+    pool = WorkerPool(size, make_worker, setup, reading_limit_s, threads_each)
     ended = False
     try:
         while waiting or pool.in_hand:

@@ -53,20 +53,20 @@ def read(data: object, depth: int = 0) -> Recognised | None:
         _youtube,
         _segments,
     ):
-        found = reader(data)
-        if found is not None:
-            return _named(found, data)
+        recognised = reader(data)
+        if recognised is not None:
+            return _named(recognised, data)
     for key in _WRAPPERS:
         inner = data.get(key)
-        if isinstance(inner, (dict, list)) and inner and (found := read(inner, depth + 1)):
-            return _named(found, data)
+        if isinstance(inner, (dict, list)) and inner and (recognised := read(inner, depth + 1)):
+            return _named(recognised, data)
     return None
 
 
-def _named(found: Recognised, data: Entry) -> Recognised:
+def _named(recognised: Recognised, data: Entry) -> Recognised:
     """The same, its speakers called as a table beside it calls them."""
     tables = map(entries.names, (data.get(key) for key in _TABLES))
-    return entries.with_names(found, next((names for names in tables if names), {}))
+    return entries.with_names(recognised, next((names for names in tables if names), {}))
 
 
 def _read_list(data: list[Any], depth: int) -> Recognised | None:
@@ -75,7 +75,7 @@ def _read_list(data: list[Any], depth: int) -> Recognised | None:
         if all(not isinstance(i, dict) or ("word" in i and "words" not in i) for i in data):
             return Recognised(lambda: iter([entries.whole(map(entries.word, entries.dicts(data)))]))
         return Recognised(lambda: _plain_segments(data))
-    parts = [found for item in data if isinstance(item, dict) and (found := read(item, depth + 1))]
+    parts = [answer for item in data if isinstance(item, dict) and (answer := read(item, depth + 1))]
     if not parts:
         return None
     language = next((p.language for p in parts if p.language), None)
@@ -189,7 +189,7 @@ def _deepgram(data: Entry) -> Recognised | None:
     utterances = entries.dicts(results.get("utterances"))
     several = len(channels) > 1
     language = next(
-        (told for c in channels if (told := entries.string(c, "detected_language", "language"))), None
+        (name for c in channels if (name := entries.string(c, "detected_language", "language"))), None
     )
 
     def segments() -> Iterator[Entry]:

@@ -166,15 +166,15 @@ def names(value: object) -> dict[str, str]:
         pairs = [(key, _named(one) if isinstance(one, dict) else one) for key, one in value.items()]
     else:
         pairs = [(next((i[k] for k in _IDS if i.get(k) is not None), None), _named(i)) for i in dicts(value)]
-    known = [(key, name) for key, name in pairs if isinstance(name, str) and name.strip()]
-    times = Counter(name for _, name in known)
-    found: dict[str, str] = {}
-    for key, name in known:
+    strings = [(key, name) for key, name in pairs if isinstance(name, str) and name.strip()]
+    times = Counter(name for _, name in strings)
+    name_by_id: dict[str, str] = {}
+    for key, name in strings:
         if times[name] == 1 and isinstance(key, (int, str)) and not isinstance(key, bool):
-            found[str(key).strip()] = name
+            name_by_id[str(key).strip()] = name
             if str(key).isdecimal() and (numbered := speaker({"speaker": int(key)})):
-                found[numbered] = name  # a number, of which segments may make text or not
-    return found
+                name_by_id[numbered] = name  # a number, of which segments may make text or not
+    return name_by_id
 
 
 def _named(item: Entry) -> str | None:
@@ -185,8 +185,8 @@ def with_names(recognised: Recognised, names: Mapping[str, str]) -> Recognised:
     """The same, its speakers called by their names where those are known."""
 
     def named(item: Entry) -> Entry:
-        told = item.get("speaker")
-        name = names.get(told.strip()) if isinstance(told, str) else None
+        identifier = item.get("speaker")
+        name = names.get(identifier.strip()) if isinstance(identifier, str) else None
         return item if name is None else item | {"speaker": name}
 
     def segments() -> Iterator[Entry]:

@@ -85,11 +85,8 @@ def _main(recording: str, speaker: str, value: str) -> list[AnnotatedUtterance]:
     spoken = re.sub(r"(?<=\w)@\w+(?::\w+)?", "", spoken)  # forms such as woof@o
     spoken = re.sub(r"\s+(?=[.,?!;:](?:\s|$))", "", " ".join(spoken.split()))
     words = spoken if re.search(r"\w", spoken) else None
-    return [
-        AnnotatedUtterance(
-            recording, int(times[0][0]) / 1000, int(times[-1][1]) / 1000, speaker or None, text=words
-        )
-    ]
+    start, end = int(times[0][0]) / 1000, int(times[-1][1]) / 1000
+    return [AnnotatedUtterance(recording, start, end, speaker or None, text=words)]
 
 
 def _dependent(utterance: AnnotatedUtterance, name: str, value: str, names: Names) -> AnnotatedUtterance:

@@ -135,15 +135,7 @@ def _regions(recording: str, results: Iterator[Result], names: Names) -> list[An
             (times[key], {**for_all, **fields.get(key, {})}) for key in sorted(times, key=times.__getitem__)
         ]
     return [
-        AnnotatedUtterance(
-            recording,
-            start,
-            end,
-            parsed.get("speaker"),
-            parsed.get("label"),
-            parsed.get("text"),
-            parsed.get("sentiment"),
-        )
+        AnnotatedUtterance(recording, start, end, *map(parsed.get, ("speaker", "label", "text", "sentiment")))
         for (start, end), parsed in parts
         if parsed
     ]
