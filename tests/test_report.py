@@ -432,12 +432,16 @@ def test_the_page_of_a_run_plays_what_lies_below_it(
 
     def instead(*_: Any, **__: Any) -> RunResult:
         write_table(table, out, {})
+        recordings = pl.DataFrame({"file": ["talk.mp4"], "status": ["annotated"], "rows": [1]})
+        recordings.write_parquet(out.with_suffix(".recordings.parquet"))
         return RunResult(out, 1, table=table)
 
     monkeypatch.setattr("annotator.pipeline.run", instead)
     monkeypatch.setattr("annotator.cli.tables.set_up_logging", lambda *_: None)
     arguments = ["run", str(tmp_path / "videos"), "--out", str(out), "--report", str(tmp_path / page)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0
+    assert ("--media-base" in ended.output) == (address is None)
     [recording] = Page((tmp_path / page).read_text("utf-8")).data["recordings"]
     assert recording.get("media") == address
 
