@@ -192,6 +192,9 @@ def test_the_two_that_are_least_apart_become_one() -> None:
     assert sorted(found) == [2, 3, 4], "no more groups than asked for, and never one"
     assert found[4].tolist() == [0, 1, 2, 0, 3]
     assert found[3].tolist() == [0, 1, 2, 0, 1]
+    third = directions((a + 0.12 * c)[None])[0]
+    grown = clustering._merged(np.stack([a, near_a, third, b]), np.full(4, 4.0, np.float32), 2)
+    assert grown[2].tolist() == [0, 0, 0, 1], "a group stays where its parts are"
     # The long group outweighs the short one that it takes in, wherever it stands.
     long = clustering._merged(np.stack([c, a, near_a]).astype(np.float32), np.array([1, 9, 1], np.float32), 3)
     assert long[2].tolist() == [0, 1, 1] and long[3].tolist() == [0, 1, 2]
