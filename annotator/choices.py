@@ -9,7 +9,7 @@ Transcriber = Literal["auto", "subtitles", "whisper", "none"]
 Engine = Literal["local", "ray"]
 Channels = Literal["mix", "speakers"]
 FaceDetector = Literal["auto", "yunet", "centerface"]
-ReviewOrder = Literal["uncertain"]
+ReviewOrder = Literal["uncertain", "random"]
 ExportFormat = Literal[
     "srt", "vtt", "rttm", "textgrid", "eaf", "chat", "label-studio", "audformat", "lhotse", "meld-csv"
 ]

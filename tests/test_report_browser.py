@@ -344,6 +344,9 @@ def test_review_goes_through_what_is_least_certain(tmp_path: Path, browser: Brow
     browser.key("j")
     browser.key("a")  # and on to the next
     assert browser.run("document.querySelector('#flat tr.now .time').textContent").startswith("0:08.5")
+    browser.open(page_in(tmp_path, *rows, order="random"))
+    assert browser.run("document.getElementById('by-sort').selectedOptions[0].text") == "by chance"
+    assert sorted(shown(browser)) == ["0:01.0", "0:03.3", "0:06.0", "0:08.5"]
     assert browser.errors == []
 
 

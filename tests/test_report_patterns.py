@@ -103,10 +103,19 @@ def test_the_least_margin_comes_first_and_no_speaker_fills_the_list() -> None:
     assert review.uncertain(table.clear(), LABELS) == []
 
 
+def test_an_order_of_chance_has_every_utterance_once_and_stays() -> None:
+    rows = pl.DataFrame({"file": ["a.mp4"] * 500})
+    order = review.by_chance(rows, LABELS)
+    assert sorted(order) == list(range(500)) and order != sorted(order)
+    assert order == review.by_chance(rows, LABELS)
+    assert len(review.by_chance(pl.DataFrame({"file": ["a.mp4"] * 5000}), LABELS)) == review.MOST
+    assert review.by_chance(rows.clear(), LABELS) == []
+
+
 def test_an_unknown_order_is_refused(tmp_path: Path) -> None:
     write_table(table_of(utterance()), tmp_path / "labels.parquet", {})
     with pytest.raises(UsageError, match="choose uncertain"):
-        write_report(tmp_path / "labels.parquet", tmp_path / "labels.html", order="random")
+        write_report(tmp_path / "labels.parquet", tmp_path / "labels.html", order="newest")
     with pytest.raises(UsageError, match="There is no folder"):
         write_report(tmp_path / "labels.parquet", tmp_path / "labels.html", tmp_path / "gone")
     assert not (tmp_path / "labels.html").exists()

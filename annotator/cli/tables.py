@@ -393,7 +393,8 @@ def report(
     review: Annotated[
         ReviewOrder | None,
         typer.Option(
-            help="Order the utterances to correct. uncertain: first those over which the model wavers most."
+            help="Order the utterances to correct. uncertain: first those over which the model wavers most. "
+            "random: any, which is better to train on."
         ),
     ] = None,
 ) -> None:

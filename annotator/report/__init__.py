@@ -29,7 +29,8 @@ from annotator.report import beside, content, patterns, review, rows
 
 __all__ = ["Page", "render", "write_report"]
 
-REVIEWS = {"uncertain": review.uncertain}
+REVIEWS = {"uncertain": review.uncertain, "random": review.by_chance}
+ORDER_NAMES = {"uncertain": "what the model wavers over", "random": "by chance"}  # on the page
 PART_RECORDINGS = 50  # of more, or of more bytes of utterances, the page loads its data in parts
 PART_BYTES = 4 << 20
 # The script of the page, in the order in which its pieces need each other.
@@ -153,6 +154,7 @@ def render(
         "starts": starts,
         "recordings": [described(row, (media or {}).get(row["file"])) for row in listed.to_dicts()],
         "review": at_places(REVIEWS[order](table, labels), sizes) if order else None,
+        "review_name": ORDER_NAMES[order] if order else None,
     }
     script = Markup('"use strict";\n(() => {{\n{}}})();\n').format(Markup("\n").join(map(piece, SCRIPT)))
     css = text_of("page.css")

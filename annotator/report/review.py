@@ -1,9 +1,10 @@
-"""Which utterances to look at first: those over which the model wavers most."""
+"""Which utterances to look at first: those over which the model wavers most, or any, by chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 MOST = 2_000  # utterances in the order; nobody judges more in one go
@@ -26,3 +27,8 @@ def uncertain(table: pl.DataFrame, labels: Sequence[str]) -> list[int]:
         earlier = pl.col("cost").rank("ordinal").over(*group) - 1
         rows = rows.with_columns(pl.col("cost") + price * earlier)
     return rows.sort("cost", "row").head(MOST)["row"].to_list()
+
+
+def by_chance(table: pl.DataFrame, labels: Sequence[str]) -> list[int]:
+    """Rows (from 0) in an order of chance, ``MOST`` at most; the same for a table of the same length."""
+    return np.random.default_rng(0).permutation(len(table))[:MOST].tolist()

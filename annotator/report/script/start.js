@@ -65,7 +65,7 @@ buildDock();
 id("files").append(...recordings.slice(0, 2000).map((r) => make("option", { value: r.file })));
 if (allLoaded()) fillNames();
 if (data.review) {
-  id("by-sort").prepend(make("option", { value: "review", selected: true }, "what the model wavers over"));
+  id("by-sort").prepend(make("option", { value: "review", selected: true }, data.review_name));
   id("by-sort").querySelector("option").setAttribute("selected", "");
   filter.sort = "review";
 }
