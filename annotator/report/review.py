@@ -31,4 +31,4 @@ def uncertain(table: pl.DataFrame, labels: Sequence[str]) -> list[int]:
 
 def by_chance(table: pl.DataFrame, labels: Sequence[str]) -> list[int]:
     """Rows (from 0) in an order of chance, ``MOST`` at most; the same for a table of the same length."""
-    return np.random.default_rng(0).permutation(len(table))[:MOST].tolist()
+    return [int(row) for row in np.random.default_rng(0).permutation(len(table))[:MOST]]
