@@ -97,6 +97,23 @@ def test_the_table_is_as_promised(done: tuple[Path, subprocess.CompletedProcess[
     assert_frame_equal(mute.drop("file"), table.filter(file="b/x.wav").drop("file"))
 
 
+def test_a_batch_of_nothing_but_faults_ends_with_3_in_a_csv_of_any_spelling(tmp_path: Path) -> None:
+    (tmp_path / "broken.wav").write_text("no sound")
+    out = tmp_path / "labels.CSV"
+    ended = annotate("run", tmp_path / "broken.wav", "--out", out)
+    assert ended.returncode == 3 and "Traceback" not in ended.stderr, ended.stderr
+    assert "1 of the inputs failed" in ended.stderr
+    assert len(pl.read_csv(out)) == 0
+
+
+def test_an_address_for_a_path_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    table = "s3://me:secret@bucket/labels.parquet"
+    for words in (("in.wav", "--out", table), (table, "--out", tmp_path / "labels.csv")):
+        ended = annotate("run", *words)
+        assert ended.returncode == 2 and "this machine" in ended.stderr
+        assert "secret" not in ended.stderr + ended.stdout and not list(tmp_path.iterdir())
+
+
 def test_a_recording_without_speech_is_counted_not_failed(
     done: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

@@ -35,12 +35,12 @@ def without_utterances(recordings: Path) -> int:
     """How many recordings of a run's second table were annotated and have no row in the first."""
     import polars as pl
 
-    read = pl.read_csv if recordings.suffix == ".csv" else pl.read_parquet
-    return (
-        read(recordings, columns=["status", "rows"])
-        .filter((pl.col("status") == "annotated") & (pl.col("rows") == 0))
-        .height
-    )
+    columns = {"status": pl.String, "rows": pl.Int32}  # as CSV does not tell
+    if recordings.suffix.lower() == ".csv":
+        table = pl.read_csv(recordings, columns=list(columns), schema_overrides=columns)
+    else:
+        table = pl.read_parquet(recordings, columns=list(columns))
+    return table.filter((pl.col("status") == "annotated") & (pl.col("rows") == 0)).height
 
 
 @command(

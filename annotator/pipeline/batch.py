@@ -22,6 +22,7 @@ from annotator.pipeline.manifests import read_manifest
 from annotator.pipeline.outputs import (
     add_profile,
     check_out,
+    is_address,
     manifest,
     work_manifests,
     write_outputs,
@@ -121,6 +122,10 @@ def _run(
 ) -> RunResult:
     begun = time.monotonic()
     check_out(out)
+    if any(map(is_address, inputs)):
+        raise UsageError(
+            "Recordings are read from this machine: copy or mount what lies at a URL."
+        )
     threads.most()  # what is no number of threads is told before anything is done
     found, passed_over = media.look_through(inputs)
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,8 +29,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("annotator")
 
 
+def is_address(path: Path) -> bool:
+    """Whether somebody gave a URL for a path, which has one slash where the URL had two."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
+
+
 def check_out(out: Path) -> None:
     """Raises: UsageError when a table can't be written under that name."""
+    if is_address(out):  # not repeated: it may hold a password
+        raise UsageError(
+            "Tables are written to the disks of this machine: give --out a path. What is finished is shared "
+            "through a URL by --store."
+        )
     if out.suffix.lower() not in (".parquet", ".csv"):
         raise UsageError(f"{out} ends neither in .parquet nor in .csv: the ending says which table to write.")
     if out.is_dir():

@@ -122,7 +122,8 @@ def dialogue_stage(
         weight_decay=settings.weight_decay,
     )
     average = Average(weights, settings.average)
-    prototypes = Prototypes(network.config.classes, torch.from_numpy(center_of(encoder.text)))
+    center = torch.from_numpy(center_of(encoder.text)).to(encoder.text.device)
+    prototypes = Prototypes(network.config.classes, center)
     history: list[dict[str, float]] = []
     asked = fingerprint(
         settings, network.config.to_json(), weights, texts, dialogues, beliefs or {}, validation_set
@@ -133,7 +134,7 @@ def dialogue_stage(
         put(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
-        prototypes.values = state["prototypes"]
+        prototypes.values = state["prototypes"].to(center)
         history = state["history"]
     vocabulary = sorted(
         {word for d in dialogues for text in texts[d.dialogue_id] for word in (text or "").split()}
@@ -162,7 +163,8 @@ def dialogue_stage(
             loss = compute_loss(output, fine, coarse, network.config)
             whole = loss.total
             if settings.contrast and read is not None:
-                whole = whole + settings.contrast * prototypes.loss(read[0], fine)
+                vectors, there = read
+                whole = whole + settings.contrast * prototypes.loss(vectors, fine.where(there, -1))
             if beliefs:
                 said = [text for d in drawn for text in texts[d.dialogue_id]]
                 whole = whole + settings.taught * doubt(output, said, beliefs)

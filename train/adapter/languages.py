@@ -240,6 +240,7 @@ def refine_languages(
     *,
     seeds: Sequence[int] = SEEDS,
     language: str = "en",
+    without: Sequence[str] = (),
     progress: bool = True,
 ) -> None:
     """Go on from an adapter on the dialogues in languages other than the first encoder's; write the average.
@@ -248,8 +249,9 @@ def refine_languages(
         adapter: of :func:`train_languages`.
         seeds: of as many trainings, which all go on from it.
         language: that the checkpoint's own text encoder reads.
+        without: further languages of the corpus that are left out.
     """
-    corpus = _without(load_corpus(corpus_folder), [language])
+    corpus = _without(load_corpus(corpus_folder), [language, *without])
     work, files = out.with_name(out.name + ".work"), []
     for seed in seeds:
         network = load_checkpoint(checkpoint_folder).network
@@ -358,7 +360,9 @@ def main() -> int:
         "corpus", type=Path, help="labelled dialogues in several languages, from `annotate prepare mmeld`"
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="whose network is to read them")
-    parser.add_argument("--dialogues", type=Path, required=True, help="folder with goemotions/ and emorynlp/")
+    parser.add_argument(
+        "--dialogues", type=Path, help="folder with goemotions/ and emorynlp/"
+    )
     parser.add_argument("--out", type=Path, required=True, help="adapter file to write, .safetensors")
     parser.add_argument(
         "--without", action="append", default=[], metavar="LANGUAGE", help="a language to leave out"
@@ -369,14 +373,19 @@ def main() -> int:
         metavar="ADAPTER",
         help="an adapter of this command to go on from, by three seeds",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="0 when not given; those of --refine are its own")
     parser.add_argument("--limit", type=int, default=None, help="texts and dialogues, for a quick run")
     a = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    settings = replace(SETTINGS, seed=a.seed, limit=a.limit)
+    settings = replace(SETTINGS, seed=a.seed or 0, limit=a.limit)
+    if (a.refine is None) == (a.dialogues is None):
+        parser.error("give --dialogues to train an adapter, or --refine for one that is there")
+    if a.refine is not None and a.seed is not None:
+        parser.error("--seed is not for --refine, which has three of its own")
     try:
         if a.refine is not None:
-            refine_languages(a.corpus, a.checkpoint, a.refine, a.out, replace(REFINED, limit=a.limit))
+            settings = replace(REFINED, limit=a.limit)
+            refine_languages(a.corpus, a.checkpoint, a.refine, a.out, settings, without=a.without)
             return 0
         comments, scenes = sentence_sets(load_corpus(a.corpus), a.dialogues)
         sets = [replace(comments, share=IMITATED), scenes]

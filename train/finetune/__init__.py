@@ -3,7 +3,6 @@
 settings.py  how, and what it came to
 start.py     what is inherited, and each thing that isn't
 text.py      the text encoder's adapter
-joint.py     network and text encoder as one model
 loop.py      the loop
 result.py    the folder that is left: checkpoint, figures, card, page
 folds.py     cross-validation, for corpora of few dialogues

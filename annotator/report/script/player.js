@@ -12,7 +12,7 @@ function hold(recording) {
   playing = recording;
   wanted = null;
   media.pause();
-  id("unheard").textContent = recording.media ? "" : "The recording does not lie beside this page. `annotate report` finds it with --media-base FOLDER.";
+  id("unheard").textContent = recording.media ? "" : "The recording does not lie beside this page. The command annotate report finds it with --media-base FOLDER.";
   media.hidden = !recording.media;
   media.classList.remove("seen");
   if (recording.media) media.src = recording.media;
