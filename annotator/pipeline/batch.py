@@ -123,9 +123,7 @@ def _run(
     begun = time.monotonic()
     check_out(out)
     if any(map(is_address, inputs)):
-        raise UsageError(
-            "Recordings are read from this machine: copy or mount what lies at a URL."
-        )
+        raise UsageError("Recordings are read from this machine: copy or mount what lies at a URL.")
     threads.most()  # what is no number of threads is told before anything is done
     found, passed_over = media.look_through(inputs)
     if not found:

@@ -360,9 +360,7 @@ def main() -> int:
         "corpus", type=Path, help="labelled dialogues in several languages, from `annotate prepare mmeld`"
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="whose network is to read them")
-    parser.add_argument(
-        "--dialogues", type=Path, help="folder with goemotions/ and emorynlp/"
-    )
+    parser.add_argument("--dialogues", type=Path, help="folder with goemotions/ and emorynlp/")
     parser.add_argument("--out", type=Path, required=True, help="adapter file to write, .safetensors")
     parser.add_argument(
         "--without", action="append", default=[], metavar="LANGUAGE", help="a language to leave out"
