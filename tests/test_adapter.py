@@ -23,7 +23,6 @@ from train.adapter import (
     train_adapter,
 )
 from train.adapter import dialogues as second_stage
-from train.adapter.contrast import Prototypes
 from train.adapter.dialogues import Garble
 from train.adapter.encoder import TrainedEncoder
 from train.corpus import load_corpus
@@ -38,7 +37,6 @@ TINY = AdapterSettings(
     sentence_batch=8,
     dialogue_batch=4,
     word_errors=0.5,
-    contrast=0.2,
     limit=24,
 )
 
@@ -184,51 +182,3 @@ def test_garbled_words_come_from_the_vocabulary() -> None:
     assert 0.03 < 1 - len(garbled) / 2000 < 0.09
     assert 0.07 < garbled.count("other") / 2000 < 0.13
     assert Garble(["other"], 0.0, np.random.default_rng(0))([text]) == [text]
-
-
-def naive_contrast(vectors: np.ndarray, labels: list[int], prototypes: np.ndarray) -> float:
-    """Equation 2 of Khosla et al. over the other vectors and the prototypes, one pair at a time."""
-    losses = []
-    for i, label in enumerate(labels):
-        others = [(vectors[j], labels[j]) for j in range(len(labels)) if j != i]
-        others += [(p, c) for c, p in enumerate(prototypes) if p.any()]
-        likeness = [float(vectors[i] @ other) / 0.1 for other, _ in others]
-        whole = np.log(np.exp(likeness).sum())
-        same = [s - whole for s, (_, c) in zip(likeness, others, strict=True) if c == label]
-        losses.append(-sum(same) / len(same))
-    return float(np.mean(losses))
-
-
-def test_contrast_is_that_of_single_pairs_and_leaves_out_what_has_no_label() -> None:
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(6, 4))
-    center = np.full(4, 0.3)
-    prototypes = Prototypes(4, torch.from_numpy(center))
-    found = prototypes.loss(torch.from_numpy(vectors), torch.tensor([0, 2, -1, 0, 1, 2]))
-    rows, labels = [0, 1, 3, 4, 5], [0, 2, 0, 1, 2]
-    directions = vectors[rows] - center
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    assert not prototypes.values[3].any(), "a class that was not met"
-    np.testing.assert_allclose(prototypes.values.norm(dim=1)[:3], 1)
-    assert float(found) == pytest.approx(naive_contrast(directions, labels, prototypes.values.numpy()))
-    before = prototypes.values.clone()
-    assert float(prototypes.loss(torch.from_numpy(vectors), torch.full((6,), -1))) == 0
-    prototypes.loss(torch.from_numpy(vectors[:1]), torch.tensor([1]))
-    moved = (prototypes.values - before).norm(dim=1)
-    assert 0 < moved[1] < 0.2 and not moved[[0, 2, 3]].any(), "one step moves a prototype a little"
-
-
-def test_contrast_parts_classes() -> None:
-    torch.manual_seed(0)
-    vectors = torch.randn(40, 8, requires_grad=True)
-    labels = torch.arange(40) % 2
-    prototypes = Prototypes(2, torch.zeros(8))
-    optimizer = torch.optim.SGD([vectors], lr=1.0)
-    for _ in range(50):
-        optimizer.zero_grad()
-        prototypes.loss(vectors, labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    directions = torch.nn.functional.normalize(vectors.detach(), dim=1)
-    likeness = directions @ directions.T
-    same = labels[:, None] == labels[None]
-    assert likeness[same].mean() > 0.4 and likeness[~same].mean() < -0.1

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from annotator.encode import check_encoder, make_encoder
 from annotator.encode.e5 import load_e5
@@ -18,7 +17,7 @@ from annotator.encode.text import MAX_TOKENS, TextEncoder
 from annotator.encode.weights import E5
 from annotator.records import SetupError
 from train.adapter import AdapterSettings
-from train.adapter.encoder import TrainedEncoder, average_of
+from train.adapter.encoder import TrainedEncoder
 
 SPEC = {"name": "e5"}
 # Beginnings and ends that make sentences: four by five of each language.
@@ -145,23 +144,6 @@ def test_what_an_adapter_learns_comes_back(e5: TextEncoder, tmp_path: Path) -> N
     assert isinstance(loaded, TextEncoder) and loaded.fingerprint != e5.fingerprint
     np.testing.assert_allclose(loaded.encode_texts(texts), expected, atol=1e-4)
     assert np.abs(expected - e5.encode_texts(texts)).max() > 0.01
-
-    settings = AdapterSettings(encoder="e5", rank=4, dropout=0.05)
-    again = TrainedEncoder.going_on(settings, tmp_path / "text.safetensors")
-    again.module.eval()
-    np.testing.assert_allclose(again.text.encode_texts(texts), expected, atol=1e-4)
-    assert again.trained.keys() == trained.trained.keys()
-    with torch.no_grad():
-        for weight in again.trained.values():
-            weight.mul_(3)
-    again.save(tmp_path / "other.safetensors")
-    average_of([tmp_path / "text.safetensors", tmp_path / "other.safetensors"], tmp_path / "mean.safetensors")
-    mean, first = (load_file(tmp_path / f"{name}.safetensors") for name in ("mean", "text"))
-    assert mean.keys() == first.keys()
-    for name, before in first.items():
-        torch.testing.assert_close(mean[name], 2 * before, atol=1e-6, rtol=1e-5)
-    averaged = make_encoder("text", {**SPEC, "adapter": "mean.safetensors"}, tmp_path, "cpu")
-    assert isinstance(averaged, TextEncoder) and np.abs(averaged.encode_texts(texts) - expected).max() > 0.01
 
 
 def test_a_file_of_another_format_is_refused(e5: TextEncoder, tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 from annotator.records import SetupError
 from model import Network, Output, compute_loss
-from train.adapter.contrast import Prototypes
-from train.adapter.encoder import WARMUP, TrainedEncoder, center_of
+from train.adapter.encoder import WARMUP, TrainedEncoder
 from train.core import Average, put, rate_factor
 from train.corpus import Corpus
 from train.evaluate.logits import targets
@@ -122,8 +121,6 @@ def dialogue_stage(
         weight_decay=settings.weight_decay,
     )
     average = Average(weights, settings.average)
-    center = torch.from_numpy(center_of(encoder.text)).to(encoder.text.device)
-    prototypes = Prototypes(network.config.classes, center)
     history: list[dict[str, float]] = []
     asked = fingerprint(
         settings, network.config.to_json(), weights, texts, dialogues, beliefs or {}, validation_set
@@ -134,7 +131,6 @@ def dialogue_stage(
         put(weights, state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, average.steps = state["average"], state["steps"]
-        prototypes.values = state["prototypes"].to(center)
         history = state["history"]
     vocabulary = sorted(
         {word for d in dialogues for text in texts[d.dialogue_id] for word in (text or "").split()}
@@ -158,13 +154,9 @@ def dialogue_stage(
             rows = order[step * settings.dialogue_batch : (step + 1) * settings.dialogue_batch]
             drawn = [dialogues[i] for i in rows]
             fine, coarse = (torch.from_numpy(t).to(encoder.text.device) for t in targets(drawn))
-            read = joint.read(drawn, garble if settings.word_errors else None)
-            output = joint(drawn, read)
+            output = joint(drawn, joint.read(drawn, garble if settings.word_errors else None))
             loss = compute_loss(output, fine, coarse, network.config)
             whole = loss.total
-            if settings.contrast and read is not None:
-                vectors, there = read
-                whole = whole + settings.contrast * prototypes.loss(vectors, fine.where(there, -1))
             if beliefs:
                 said = [text for d in drawn for text in texts[d.dialogue_id]]
                 whole = whole + settings.taught * doubt(output, said, beliefs)
@@ -196,7 +188,6 @@ def dialogue_stage(
             "optimizer": optimizer.state_dict(),
             "average": average.values,
             "steps": average.steps,
-            "prototypes": prototypes.values,
             "history": history,
         }
         save_state(file, state, asked)

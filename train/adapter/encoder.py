@@ -7,18 +7,15 @@ decomposition, the closest change of that rank, and training goes on in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from annotator.encode.adapters import PROJECTION, load_adapter, save_adapter
+from annotator.encode.adapters import PROJECTION, save_adapter
 from annotator.encode.text import TextEncoder
 from annotator.encode.weights import embedded
 from annotator.files import written_whole
@@ -56,17 +53,6 @@ class TrainedEncoder:
         self.base = {name: layer.weight.detach().clone() for name, layer in self.matrices.items()}
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad = name.removesuffix(".weight") in self.matrices
-
-    @classmethod
-    def going_on(cls, settings: AdapterSettings, adapter: Path) -> TrainedEncoder:
-        """One whose adapter, and projection where there is one, were learned before and go on learning."""
-        encoder = cls(settings)
-        encoder.text.projection = load_adapter(encoder.module, adapter, merge=False)
-        configs: Any = encoder.module.peft_config
-        encoder.lora = configs["default"]
-        for name, parameter in encoder.module.named_parameters():
-            parameter.requires_grad = "lora_" in name
-        return encoder
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -118,16 +104,6 @@ class TrainedEncoder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             save_adapter(self.module, self.lora, temporary, self.text.projection)
-
-
-def average_of(adapters: Sequence[Path], out: Path) -> None:
-    """Write the mean of adapters that went on from one: better than each (Wortsman et al., ICML 2022)."""
-    weights = [load_file(file) for file in adapters]
-    with safe_open(adapters[0], "pt") as first:
-        metadata = first.metadata()
-    mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
-    with written_whole(out) as temporary:
-        save_file(mean, temporary, metadata=metadata)
 
 
 def center_of(encoder: TextEncoder) -> NDArray[np.float32]:

@@ -9,10 +9,6 @@ Sentence Embeddings Multilingual using Knowledge Distillation"), then to be read
 1. Imitation: texts in the first language, and their translations, against the first encoder's vectors.
 2. Dialogues (``dialogues.py``) in all languages, under the network's own loss; the network is frozen.
 
-``--refine ADAPTER`` goes on for one more pass over the dialogues in the other languages, with supervised
-contrast, from several seeds, and keeps the average of the adapters. It brought nothing for the starter
-(docs/results/text.md).
-
 State is kept after every pass: the same command goes on after a kill.
 """
 
@@ -42,7 +38,7 @@ from annotator.records import AnnotateError, Conversation, Features, UsageError
 from model import Checkpoint, load_checkpoint
 from train.adapter import sentence_sets
 from train.adapter.dialogues import dialogue_stage
-from train.adapter.encoder import WARMUP, TrainedEncoder, average_of, center_of
+from train.adapter.encoder import WARMUP, TrainedEncoder, center_of
 from train.adapter.sentences import HEAD_LR, Sentences
 from train.adapter.settings import AdapterSettings
 from train.core import Average, put, rate_factor
@@ -58,9 +54,6 @@ log = logging.getLogger("annotator")
 SETTINGS = AdapterSettings(
     encoder="e5", rank=48, sentence_epochs=2, sentence_lr=2e-4, dialogue_epochs=2, word_errors=0.2
 )
-# Of one more pass in the languages that it is for, with contrast, from as many seeds.
-REFINED = replace(SETTINGS, dialogue_epochs=1, contrast=0.2)
-SEEDS = (0, 1, 2)
 IMITATED = 0.4  # share of GoEmotions' comments, which are many and unlike speech
 MOST_PROJECTED = 4000  # texts that the first projection is fitted to
 LABEL_WEIGHT = 0.5  # of the labels beside the vectors to imitate
@@ -231,40 +224,6 @@ def train_languages(
     return best
 
 
-def refine_languages(
-    corpus_folder: Path,
-    checkpoint_folder: Path,
-    adapter: Path,
-    out: Path,
-    settings: AdapterSettings = REFINED,
-    *,
-    seeds: Sequence[int] = SEEDS,
-    language: str = "en",
-    without: Sequence[str] = (),
-    progress: bool = True,
-) -> None:
-    """Go on from an adapter on the dialogues in languages other than the first encoder's; write the average.
-
-    Args:
-        adapter: of :func:`train_languages`.
-        seeds: of as many trainings, which all go on from it.
-        language: that the checkpoint's own text encoder reads.
-        without: further languages of the corpus that are left out.
-    """
-    corpus = _without(load_corpus(corpus_folder), [language, *without])
-    work, files = out.with_name(out.name + ".work"), []
-    for seed in seeds:
-        network = load_checkpoint(checkpoint_folder).network
-        network.requires_grad_(False)
-        file = work / f"{seed}.safetensors"
-        encoder = TrainedEncoder.going_on(replace(settings, seed=seed), adapter)
-        best = dialogue_stage(corpus, encoder, network, work / str(seed), progress=progress)
-        log.info("seed %d: %s", seed, json.dumps(best))
-        encoder.save(file)
-        files.append(file)
-    average_of(files, out)
-
-
 def of_languages(
     corpus: Corpus, split: str, encoder: TextEncoder, languages: Sequence[str], strength: float = 1.0
 ) -> dict[str, list[LabelledConversation]]:
@@ -360,31 +319,17 @@ def main() -> int:
         "corpus", type=Path, help="labelled dialogues in several languages, from `annotate prepare mmeld`"
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="whose network is to read them")
-    parser.add_argument("--dialogues", type=Path, help="folder with goemotions/ and emorynlp/")
+    parser.add_argument("--dialogues", type=Path, required=True, help="folder with goemotions/ and emorynlp/")
     parser.add_argument("--out", type=Path, required=True, help="adapter file to write, .safetensors")
     parser.add_argument(
         "--without", action="append", default=[], metavar="LANGUAGE", help="a language to leave out"
     )
-    parser.add_argument(
-        "--refine",
-        type=Path,
-        metavar="ADAPTER",
-        help="an adapter of this command to go on from, by three seeds",
-    )
-    parser.add_argument("--seed", type=int, help="0 when not given; those of --refine are its own")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None, help="texts and dialogues, for a quick run")
     a = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    settings = replace(SETTINGS, seed=a.seed or 0, limit=a.limit)
-    if (a.refine is None) == (a.dialogues is None):
-        parser.error("give --dialogues to train an adapter, or --refine for one that is there")
-    if a.refine is not None and a.seed is not None:
-        parser.error("--seed is not for --refine, which has three of its own")
+    settings = replace(SETTINGS, seed=a.seed, limit=a.limit)
     try:
-        if a.refine is not None:
-            settings = replace(REFINED, limit=a.limit)
-            refine_languages(a.corpus, a.checkpoint, a.refine, a.out, settings, without=a.without)
-            return 0
         comments, scenes = sentence_sets(load_corpus(a.corpus), a.dialogues)
         sets = [replace(comments, share=IMITATED), scenes]
         best = train_languages(a.corpus, a.checkpoint, sets, a.out, settings, without=a.without)

@@ -32,7 +32,6 @@ class AdapterSettings(Settings):
     weight_decay: Weight = 0.01
     dropout: Share = 0.05  # in the adapter
     average: Share = 0.99  # decay of the running average of the weights, which is what is kept
-    contrast: Weight = 0.0  # of the supervised contrast of vectors, beside the network's loss
     word_errors: Share = 0.0  # share of the training dialogues whose words are garbled as by a recogniser
     seed: int = 0
     device: str = "cpu"
