@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from annotator.records import Conversation, Features, SetupError, UsageError
 from model import Checkpoint, ModelConfig, Network, save_checkpoint
@@ -20,8 +22,11 @@ from train.evaluate import evaluate, probabilities, summarise
 from train.evaluate.asrun import compared, written
 from train.evaluate.bootstrap import Comparison, intervals, paired_bootstrap
 from train.evaluate.calibration import calibrate, fit_temperature, plausible_from, subsets
+from train.evaluate.figures import draw_confusion, draw_reliability
 from train.evaluate.logits import hide, predict_logits, restrict
 from train.evaluate.metrics import (
+    ECE_BINS,
+    Reliability,
     confusion_matrix,
     rates,
     reliability,
@@ -559,3 +564,50 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'holdout' is no split"):
         evaluate(folder, checkpoint_of(corpus, tmp_path / "m3"), "holdout", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are saved."""
+    figures: list[Any] = []
+    save = Figure.savefig
+
+    def kept(figure: Figure, *args: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return figures
+
+
+def test_the_picture_of_a_confusion_has_every_count_and_the_shares(drawn: list[Any], tmp_path: Path) -> None:
+    counts = np.array([[6, 4], [0, 0]])
+    draw_confusion(counts, ["joy", "$x$"], tmp_path / "c.png")
+    axes, bar = drawn[0].axes
+    assert [(t.get_position(), t.get_text(), t.get_color()) for t in axes.texts] == [
+        ((0, 0), "6", "white"), ((1, 0), "4", "black"), ((0, 1), "0", "black"), ((1, 1), "0", "black"),
+    ]  # fmt: skip
+    (image,) = axes.images
+    np.testing.assert_allclose(np.asarray(image.get_array()), [[0.6, 0.4], [0, 0]])
+    assert image.get_clim() == (0, 1) and bar.get_ylabel() == "share of the label"
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["joy", r"\$x\$"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "labelled")
+    assert imread(tmp_path / "c.png").shape[:2] == (444, 504), "at 120 dots an inch"
+
+
+def test_the_picture_of_reliability_is_in_percent(drawn: list[Any], tmp_path: Path) -> None:
+    count = np.zeros(ECE_BINS, np.int64)
+    count[[9, -1]] = 30, 10
+    confidence, accuracy = np.zeros(ECE_BINS), np.zeros(ECE_BINS)
+    confidence[[9, -1]], accuracy[[9, -1]] = (0.63, 0.98), (0.5, 0.9)
+    draw_reliability(Reliability(count, confidence, accuracy), tmp_path / "r.png")
+    above, below = drawn[0].axes
+    points, diagonal = above.lines
+    np.testing.assert_allclose(points.get_xydata(), [[63, 50], [98, 90]])
+    np.testing.assert_allclose(diagonal.get_xydata(), [[0, 0], [100, 100]])
+    np.testing.assert_allclose([bar.get_height() for bar in above.patches], [50, 90])
+    assert [bar.get_height() for bar in below.patches] == count.tolist()
+    assert above.get_title() == "expected calibration error 11.8 %"
+    assert [t.get_text() for t in above.get_legend().get_texts()] == ["perfectly calibrated", "accuracy"]
+    assert (above.get_xlim(), above.get_ylim()) == ((0, 100), (0, 100))
+    assert imread(tmp_path / "r.png").shape[:2] == (660, 600)

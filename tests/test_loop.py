@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from annotator.records import UsageError
-from model import collate, compute_loss, load_checkpoint
+from model import Network, collate, compute_loss, load_checkpoint
 from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
 from train import loop
 from train.core import prior_of, rate_factor
@@ -152,6 +152,66 @@ def test_state_of_another_training_is_not_taken(tmp_path: Path, caplog: pytest.L
         config=SMALL,
         on_epoch=lambda e: seen.append(e.number),
     )
+    assert seen == [1, 2] and "of another training" in caplog.text
+
+
+class Broken(Exception):
+    """What a caller's function raises after an epoch, as a kill between two epochs."""
+
+
+def test_a_training_broken_off_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    config = {**SMALL, "loss": "dynamic"}  # weights that follow from the losses of two epochs before
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 3:
+            raise Broken
+
+    train_corpus(tmp_path / "corpus", tmp_path / "whole", settings=FAST, config=config)
+    with pytest.raises(Broken):
+        train_corpus(tmp_path / "corpus", tmp_path / "m", settings=FAST, config=config, on_epoch=stop)
+    seen: list[int] = []
+    with caplog.at_level("INFO"):
+        train_corpus(
+            tmp_path / "corpus", tmp_path / "m", settings=FAST, config=config,
+            on_epoch=lambda e: seen.append(e.number),
+        )  # fmt: skip
+    assert seen == [4] and "Going on after epoch 3" in caplog.text
+    assert same(tmp_path / "whole", tmp_path / "m")
+    # Whoever trains again into the same place replaces what was there.
+    train_corpus(
+        tmp_path / "corpus", tmp_path / "m", settings=dataclasses.replace(FAST, seed=1), config=config
+    )
+    assert not same(tmp_path / "whole", tmp_path / "m")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_state_of_other_dialogues_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, split: str
+) -> None:
+    corpus = synthetic_corpus(tmp_path / "corpus")
+    sets = {name: corpus.conversations(name) for name in ("train", "validation")}
+    config = network_config(corpus, "default", None, SMALL)
+    start = Network(config)
+    seen: list[int] = []
+
+    def run(on_epoch: Any) -> None:
+        loop.train(
+            sets["train"], sets["validation"], config, dataclasses.replace(FAST, epochs=2), tmp_path / "m",
+            labels=LABELS, encoders={}, start=start, progress=False, on_epoch=on_epoch,
+        )  # fmt: skip
+
+    def stop(epoch: Epoch) -> None:
+        raise Broken
+
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    with pytest.raises(Broken):
+        run(stop)
+    start.load_state_dict(before)
+    sets[split] = sets[split][1:]
+    run(lambda epoch: seen.append(epoch.number))
     assert seen == [1, 2] and "of another training" in caplog.text
 
 
