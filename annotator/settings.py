@@ -16,11 +16,14 @@ from annotator.choices import DEVICE, Channels, Diarizer, Engine, FaceDetector, 
 from annotator.records import DIALOGUE_GAP_S, MODALITIES, UsageError
 from annotator.threads import of_worker, processors
 
+MOST_SHARDS = 100_000
+
 
 class RunSettings(BaseModel):
     """Settings of ``annotate run``. A TOML file may hold any of them, with ``-`` or ``_`` in the keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is no value of theirs may be a password in the wrong place.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str = "starter"
     diarizer: Diarizer = "auto"
@@ -74,9 +77,11 @@ class RunSettings(BaseModel):
             return value
         if not isinstance(value, str):
             value = "/".join(map(str, value))
-        match = re.fullmatch(r"(\d+)/(\d+)", value.strip())
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", value.strip())
         if not match or not 0 <= int(match[1]) <= int(match[2]) or int(match[2]) == 0:
             raise ValueError(f"{value!r} is no shard: write i/N, such as 0/4, with i from 0 to N - 1")
+        if int(match[2]) > MOST_SHARDS:
+            raise ValueError(f"{value!r} are more than {MOST_SHARDS:,} shards")
         # 4/4 means the same as 0/4, so counting from one works too.
         return int(match[1]) % int(match[2]), int(match[2])
 

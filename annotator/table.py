@@ -14,12 +14,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator import plain_json, seal
+from annotator import bounds, plain_json, seal
 from annotator.files import written_whole
 from annotator.read import WORDS
 from annotator.records import MODALITIES, SENTIMENT_COLUMNS, SENTIMENTS, Prediction, Utterance
 from annotator.spreadsheet import for_spreadsheet
 
+MAY_BE_NULL = (
+    *("speaker_confidence", "overlap", "text", "words", "text_source", "language", "asr_confidence"),
+    *("plausible", "face_coverage"),
+)
+MOST_ROWS = bounds.MOST_TURNS + bounds.MOST_WORDS  # of a part: an utterance holds one of either
+ROUNDED = 1e-3  # what a share of 32 bits may lie outside of 0 to 1
 FAILURE_COLUMNS = ("file", "stage", "error", "message", "attempts")
 
 
@@ -188,15 +194,38 @@ def part_of(content: bytes, key: str, file_id: str, labels: Sequence[str]) -> Pa
         if metadata["key"] != key:
             return None
         facts, voices = plain_json.loads(metadata["facts"]), plain_json.loads(metadata["voices"])
-        rows = pl.read_parquet(io.BytesIO(content))
+        columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
+        # Before anything is unpacked: a few bytes may stand for many rows, or for something else.
+        if dict(pl.read_parquet_schema(io.BytesIO(content))) != columns:
+            return None
+        most = min(MOST_ROWS, len(content))
+        rows = pl.read_parquet(io.BytesIO(content), n_rows=most + 1)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, OSError, ValueError):
         return None
-    columns = {name: kind for name, kind in schema(labels).items() if name != "file"}
-    if dict(rows.schema) != columns or not (rows["file_id"] == file_id).all():
+    if len(rows) > most or not _is_of_run(rows, file_id, labels):
         return None
     if not (isinstance(facts, dict) and isinstance(voices, dict) and facts.get("file_id") == file_id):
         return None
     return Part(rows, facts, voices, hashlib.sha256(content).hexdigest())
+
+
+def _is_of_run(rows: pl.DataFrame, file_id: str, labels: Sequence[str]) -> bool:
+    """Whether rows of a part's columns hold what :func:`rows` may give for that recording and model."""
+    emotions = [f"{modality}_emotion" for modality in MODALITIES]
+    may_be_null = {*MAY_BE_NULL, *emotions, *(f"{modality}_confidence" for modality in MODALITIES)}
+    if any(rows[name].has_nulls() for name in set(rows.columns) - may_be_null):
+        return False
+    numbers = [name for name, kind in rows.schema.items() if kind.is_float()]
+    shares = [name for name in numbers if name not in ("start", "end")]
+    allowed = {"file_id": [file_id], "sentiment": SENTIMENTS} | dict.fromkeys(["emotion", *emotions], labels)
+    # What is null in these is neither true nor false, and may be.
+    return (
+        all(rows[name].is_finite().all() for name in numbers)
+        and all(rows[name].is_between(-ROUNDED, 1 + ROUNDED).all() for name in shares)
+        and bool(((rows["start"] >= 0) & (rows["end"] >= rows["start"])).all())
+        and all(set(rows[name].drop_nulls().unique()) <= set(values) for name, values in allowed.items())
+        and set(rows["plausible"].explode().drop_nulls().unique()) <= set(labels)
+    )
 
 
 def merge(parts: Sequence[tuple[str, pl.DataFrame]], labels: Sequence[str]) -> pl.DataFrame:

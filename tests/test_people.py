@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from polars.testing import assert_frame_equal
 
 from annotator import RunSettings, run
+from annotator.diarize.networks import EMBEDDING
 from annotator.pipeline import merge_work_folders
-from annotator.pipeline.people import linked, packed, people, unpacked
+from annotator.pipeline.people import VOICE, linked, packed, people, unpacked
 
 from .media import write_wav
 
 
 def voice(who: int, seed: int) -> NDArray[np.float32]:
-    made = np.eye(16, dtype=np.float32)[who] + np.random.default_rng(seed).normal(0, 0.1, 16)
+    made = np.eye(VOICE, dtype=np.float32)[who] + np.random.default_rng(seed).normal(0, 0.03, VOICE)
     return np.asarray(made / np.linalg.norm(made), np.float32)
 
 
@@ -39,6 +40,7 @@ def test_people_are_numbered_by_file_and_never_two_in_one() -> None:
 
 
 def test_packed_voices_are_the_same_again() -> None:
+    assert VOICE == EMBEDDING
     for seed in range(5):
         made = voice(2, seed)
         assert float(unpacked(packed(made)) @ made) > 0.9999

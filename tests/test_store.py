@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,26 +10,32 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from numpy.typing import NDArray
 from polars.testing import assert_frame_equal
 
 from annotator import folders, offline, seal, table
 from annotator.pipeline import merge_work_folders
 from annotator.pipeline.batch import RunResult, run
+from annotator.pipeline.manifests import as_failure
+from annotator.pipeline.parts import part_of
+from annotator.pipeline.people import VOICE, packed
 from annotator.pipeline.scan import Entry
-from annotator.pipeline.sharing import Sharing, sound_part
+from annotator.pipeline.sharing import Sharing
 from annotator.pipeline.workdir import WorkDir
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings, load_settings
-from annotator.store import Store, StoreError
+from annotator.store import MARK, Store, StoreError
 
 from .media import subtitles, talk
 
@@ -68,10 +75,55 @@ def test_a_store_that_does_not_keep_what_is_there_is_refused(
 ) -> None:
     place.claim()
     place.claim()
-    assert folders.MARK in place.sizes()
+    assert MARK in place.sizes()
     monkeypatch.setattr(Store, "put_new", lambda self, name, content: self.put(name, content) or True)
     with pytest.raises(StoreError, match="If-None-Match"):
         place.claim()
+
+
+def test_a_folder_with_other_files_is_no_store_and_gets_no_mark(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="holds other files .'thesis.tex'"):
+        Store(f"file://{tmp_path}").claim()
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    Store(f"file://{tmp_path}/labels").claim()
+    with pytest.raises(UsageError, match="holds other files"):
+        folders.claim(tmp_path / "labels", "the work folder")
+
+
+def test_links_and_pipes_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    place, outside = Store(f"file://{tmp_path}/shared"), tmp_path / "outside"
+    place.claim()
+    outside.mkdir()
+    (outside / "a").write_bytes(b"theirs")
+    os.mkfifo(tmp_path / "shared" / "manifest.json")
+    (tmp_path / "shared" / "b").symlink_to(outside / "a")
+    assert place.read("manifest.json", 9) is None and place.read("b", 9) is None
+    assert place.sizes().keys() == {MARK}
+    place.put("b", b"ours")
+    assert place.read("b", 9) == b"ours" and (outside / "a").read_bytes() == b"theirs"
+    (tmp_path / "shared" / "parts").symlink_to(outside)
+    for act in (
+        lambda: place.put("parts/x", b"x"),
+        lambda: place.read("parts/a", 9),
+        lambda: place.sizes("parts"),
+    ):
+        with pytest.raises(StoreError, match="parts in it is a file or a link"):
+            act()
+    assert os.listdir(outside) == ["a"]
+
+
+def test_what_a_kill_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    place = Store(f"file://{tmp_path}/shared")
+    place.put("parts/a", b"whole")
+    place.put(MARK, b"")
+    old, young = (tmp_path / "shared" / "parts" / f".a.{digit * 16}.tmp" for digit in "01")
+    for file in (old, young):
+        file.touch()
+    os.utime(old, (0, 0))
+    os.utime(tmp_path / "shared" / "parts" / "a", (0, 0))
+    place.claim()
+    assert place.sizes("parts").keys() == {"a", young.name}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +133,8 @@ def test_a_store_that_does_not_keep_what_is_there_is_refused(
         ("http://host/labels", "no URL of a store"),
         ("simplecache::s3://bucket/labels", "no URL of a store"),
         ("s3://", "names no bucket"),
+        ("file:///", "names no bucket or folder"),
+        ("s3://user:hunter2/x@bucket/labels", "leave them out"),
         ("s3://user:hunter2@bucket/labels", "leave them out"),
         ("s3://bucket/labels?token=hunter2", "a plain prefix"),
         ("s3://bucket/a\nb", "a control character"),
@@ -93,6 +147,14 @@ def test_what_is_no_store_is_refused_without_repeating_it(url: str, words: str) 
     assert "--store" in str(caught.value) and "hunter2" not in str(caught.value)
     with pytest.raises(UsageError, match=words):
         Store(url)
+
+
+def test_a_password_is_not_repeated_by_the_settings_themselves() -> None:
+    with pytest.raises(ValueError) as caught:
+        RunSettings(store="s3://user:hunter2@bucket/labels")
+    assert "leave them out" in str(caught.value) and "hunter2" not in str(caught.value)
+    with pytest.raises(UsageError, match="more than 100,000 shards"):
+        load_settings(None, {"shard": "0/3000000"})
 
 
 def test_a_url_is_no_work_folder() -> None:
@@ -112,7 +174,9 @@ def test_a_package_that_lacks_is_named_and_offline_is_heeded(monkeypatch: pytest
 
 def test_a_fault_of_the_store_is_one_sentence_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no answer\nfrom https://me:hunter2@host/b/a?X-Amz-Signature=hunter2 at all.")
+        raise RuntimeError(
+            "no answer\nfrom https://me:hunter2/hunter2@hunter2@host/b/a?X-Amz-Signature=hunter2 at all."
+        )
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
     with pytest.raises(StoreError) as caught:
@@ -197,7 +261,7 @@ def part_names(files: dict[str, bytes]) -> list[str]:
 def test_a_store_holds_what_a_work_folder_has_finished_and_no_more(done: Done) -> None:
     finished = [file for kind in ("parts", "failures") for file in (done.first.work / kind).iterdir()]
     names = {str(file.relative_to(done.first.work)) for file in finished}
-    assert set(done.files) == names | {"manifest.json", folders.MARK}
+    assert set(done.files) == names | {"manifest.json", MARK}
     assert len(part_names(done.files)) == 2 and b"memory:" not in done.files["manifest.json"]
 
 
@@ -248,13 +312,64 @@ def test_a_merge_refuses_what_is_not_whole(done: Done, other: Machine, tmp_path:
     assert not list(tmp_path.glob("merged*"))
 
 
+FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "rows without number": lambda m: m["files"][-1].update(rows=10**12),
+    "attempts without number": lambda m: m["files"][0]["failure"].update(attempts=10**12),
+    "a problem with attempts": lambda m: m["files"][-1].update(
+        problems=[dict(stage="a", error="b", message="c", attempts="x")]
+    ),
+    "a part in the manifest": lambda m: m["files"][0].update(found=1),
+    "a version that is a number": lambda m: m["versions"].update({"conversation-annotator": 5}),
+    "millions of shards": lambda m: m.update(shard=[0, 3_000_000]),
+    "half a character": lambda m: m.update(model="\ud800"),
+    "a deep profile": lambda m: m["run"].update(profile=json.loads('{"a":' * 300 + "1" + "}" * 300)),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_manifest_is_none(forgery: str, other: Machine, done: Done, tmp_path: Path) -> None:
+    manifest = json.loads(done.files["manifest.json"])
+    FORGERIES[forgery](manifest)
+    Store(other.url).put("manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(UsageError, match=r"manifest.json is no manifest"):
+        merge_work_folders(tmp_path / "merged.parquet", [other.url])
+
+
+def test_of_many_missing_shards_ten_are_named(other: Machine, done: Done, tmp_path: Path) -> None:
+    manifest = json.loads(done.files["manifest.json"]) | {"shard": [0, 50]}
+    Store(other.url).put("manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(UsageError, match="1/50, .*, 10/50 and 39 more"):
+        merge_work_folders(tmp_path / "merged.parquet", [other.url])
+
+
+def test_a_full_temporary_folder_is_a_sentence_that_names_it(
+    other: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SetupError, match=f"into {tmp_path}: No space left on device.*TMPDIR"):
+        merge_work_folders(tmp_path / "merged.parquet", [other.url])
+    assert not list(tmp_path.glob("annotate-store-*"))
+
+
 def flipped(content: bytes, name: str) -> bytes:
     changed = bytearray(content)
     changed[random.Random(1).randrange(len(changed))] ^= 1
     return bytes(changed)
 
 
-def with_other_facts(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes, str], bytes]:
+def same(value: Any) -> Any:
+    return value
+
+
+def forged(
+    facts: Callable[[dict[str, Any]], object] = same,
+    rows: Callable[[pl.DataFrame], pl.DataFrame] = same,
+    voices: str = "{}",
+) -> Callable[[bytes, str], bytes]:
     """A part whose hash is right, as somebody makes it who may write to the store."""
 
     def forge(content: bytes, name: str) -> bytes:
@@ -262,12 +377,12 @@ def with_other_facts(change: Callable[[dict[str, Any]], object]) -> Callable[[by
         metadata = pl.read_parquet_metadata(content)
         part = table.part_of(content, key, json.loads(metadata["facts"])["file_id"], LABELS)
         assert part is not None
-        facts = dict(part.facts)
-        change(facts)
+        told = dict(part.facts)
+        facts(told)
         sealed = seal.blank()
-        made = {seal.KEY: sealed, "key": key, "facts": json.dumps(facts), "voices": "{}"}
+        made = {seal.KEY: sealed, "key": key, "facts": json.dumps(told), "voices": voices}
         path = Path(os.environ["FORGED"])
-        part.rows.write_parquet(path, metadata=made)
+        rows(part.rows).write_parquet(path, metadata=made)
         seal.close(path, sealed)
         return path.read_bytes()
 
@@ -280,8 +395,28 @@ LABELS = json.loads(
 DAMAGES: dict[str, Callable[[bytes, str], bytes]] = {
     "a bit": flipped,
     "cut off": lambda content, name: content[:100],
-    "facts that lack": with_other_facts(lambda facts: facts.pop("streams")),
-    "facts of another kind": with_other_facts(lambda facts: facts.update(duration_s="long")),
+    "facts that lack": forged(lambda facts: facts.pop("streams")),
+    "facts of another kind": forged(lambda facts: facts.update(duration_s="long")),
+    "facts that rename": forged(lambda facts: facts.update(file="../elsewhere.mp4")),
+    "facts that fail": forged(lambda facts: facts.update(failure=3)),
+    "facts of more rows": forged(lambda facts: facts.update(rows=3)),
+    "speakers without number": forged(lambda facts: facts.update(speakers=10**12)),
+    "half a character": forged(lambda facts: facts.update(flags=["\ud800"])),
+    "a problem with attempts": forged(
+        lambda facts: facts.update(problems=[dict(stage="a", error="b", message="c", attempts="x")])
+    ),
+    "rows of nobody": forged(rows=lambda rows: rows.with_columns(pl.lit(None, pl.String()).alias("file_id"))),
+    "no emotion": forged(rows=lambda rows: rows.with_columns(pl.lit(None, pl.String()).alias("emotion"))),
+    "another emotion": forged(rows=lambda rows: rows.with_columns(pl.lit("boredom").alias("emotion"))),
+    "no time": forged(rows=lambda rows: rows.with_columns(pl.lit(float("nan")).alias("start"))),
+    "more than certain": forged(
+        rows=lambda rows: rows.with_columns(pl.lit(2, pl.Float32()).alias("confidence"))
+    ),
+    "rows out of nothing": forged(
+        lambda facts: facts.update(rows=2_000_000),
+        lambda rows: rows.head(1).select(pl.all().repeat_by(2_000_000).explode()),
+    ),
+    "a voice of nobody": forged(voices=json.dumps({"X": packed(np.ones(VOICE, np.float32))})),
 }
 
 
@@ -293,8 +428,29 @@ def test_a_damaged_or_forged_part_is_none(
     for name in part_names(done.files):
         content, key = done.files[name], Path(name).stem
         file_id = json.loads(pl.read_parquet_metadata(content)["facts"])["file_id"]
-        assert sound_part(content, key, file_id, LABELS) is not None
-        assert sound_part(DAMAGES[damage](content, name), key, file_id, LABELS) is None
+        assert part_of(content, key, file_id, LABELS) is not None
+        assert part_of(DAMAGES[damage](content, name), key, file_id, LABELS) is None
+
+
+@pytest.mark.parametrize("voice", [np.full(VOICE, np.nan, np.float32), np.ones(7, np.float32)])
+def test_a_voice_that_is_none_is_told_before_it_is_linked(
+    voice: NDArray[np.float32], done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGED", str(tmp_path / "forged.parquet"))
+    name = part_names(done.files)[0]
+    key, file_id = Path(name).stem, entry_of(done, name).file_id
+    assert file_id is not None
+    who = pl.read_parquet(done.files[name])["speaker"][0]
+    for made, sound in ((np.ones(VOICE, np.float32), True), (voice, False)):
+        content = forged(voices=json.dumps({who: packed(made)}))(done.files[name], name)
+        assert (part_of(content, key, file_id, LABELS) is not None) == sound
+
+
+def test_a_failure_from_a_store_is_as_a_run_writes_it() -> None:
+    sound = {"stage": "probe", "error": "not_media", "message": "It is none.", "attempts": 1}
+    assert as_failure(sound) == sound
+    for change in ({"attempts": True}, {"attempts": 10**12}, {"message": "\ud800"}, {"file": "x"}):
+        assert as_failure(sound | change) is None
 
 
 @pytest.mark.parametrize("damaged", [flipped, lambda content, name: b"", lambda content, name: content * 2])
@@ -332,15 +488,69 @@ def test_machines_that_did_the_same_agree_and_the_first_stays(
     assert_frame_equal(rows, done.rows, check_exact=True)
 
 
+def entry_of(done: Done, name: str) -> Entry:
+    """The input that a part in the store is of."""
+    file_id = json.loads(pl.read_parquet_metadata(done.files[name])["facts"])["file_id"]
+    return Entry("a.wav", done.first.videos / "a.wav", file_id=file_id, part=Path(name).stem)
+
+
+def test_a_part_left_by_a_killed_run_is_compared_with_the_one_in_the_store(
+    done: Done, other: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (other.work / "parts", WorkDir(other.work).scratch):
+        folder.mkdir(parents=True)
+    name = part_names(done.files)[0]
+    fetched: list[str] = []
+    read = Store.read
+
+    def noting(self: Store, name: str, most: int) -> bytes | None:
+        fetched.append(name)
+        return read(self, name, most)
+
+    monkeypatch.setattr(Store, "read", noting)
+    for own in (b"another", done.files[name]):
+        (other.work / name).write_bytes(own)
+        sharing = Sharing(Store(other.url), WorkDir(other.work), LABELS, fresh=False)
+        sharing.begin()
+        sharing.found(entry_of(done, name))
+        sharing.deliver()
+        assert sharing.lacks() is None and (other.work / name).read_bytes() == done.files[name]
+    assert fetched == [name], "the same one is not fetched"
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_part_in_the_store_is_not_removed_for_one_that_is_gone(
+    fresh: bool, done: Done, other: Machine
+) -> None:
+    name = part_names(done.files)[0]
+    sharing = Sharing(Store(other.url), WorkDir(other.work), LABELS, fresh)
+    sharing.begin()
+    sharing.made(entry_of(done, name))
+    sharing.deliver()
+    assert in_store(other.url)[name] == done.files[name]
+
+
+def test_an_empty_part_is_no_part_and_stays_until_it_is_replaced(done: Done, other: Machine) -> None:
+    name = part_names(done.files)[0]
+    Store(other.url).put(name, b"")
+    sharing = Sharing(Store(other.url), WorkDir(other.work), LABELS, fresh=False)
+    sharing.begin()
+    assert not sharing.fetch(entry_of(done, name))
+    assert Store(other.url).sizes("parts")[Path(name).name] == 0, "another machine may be replacing it"
+
+
 def test_fresh_replaces_what_is_there(done: Done, other: Machine) -> None:
     name = part_names(done.files)[0]
-    (other.work / "parts").mkdir()
-    (other.work / name).write_bytes(b"made anew")
+    for folder in (other.work / "parts", WorkDir(other.work).scratch):
+        folder.mkdir(parents=True)
+    entry = entry_of(done, name)
     for fresh, expected in ((False, done.files[name]), (True, b"made anew")):
+        (other.work / name).write_bytes(b"made anew")
         sharing = Sharing(Store(other.url), WorkDir(other.work), LABELS, fresh)
         sharing.begin()
-        sharing.made(Entry("one.wav", other.videos / "one.wav", file_id="0" * 64, part=Path(name).stem))
+        sharing.made(entry)
         sharing.deliver()
+        assert (other.work / name).read_bytes() == expected
         assert sharing.lacks() is None and in_store(other.url)[name] == expected
 
 
@@ -350,7 +560,7 @@ def test_nothing_is_lost_when_the_store_is_away(
     machine = done.machine(tmp_path)
 
     def away(self: MemoryFileSystem, path: str, *_: Any, **__: Any) -> None:
-        if folders.MARK not in path:
+        if MARK not in path:
             raise ConnectionError("no route to host")
         raise FileExistsError
 
@@ -361,7 +571,7 @@ def test_nothing_is_lost_when_the_store_is_away(
     assert_frame_equal(pl.read_parquet(machine.out), done.rows, check_exact=True)
     assert result.not_shared is not None and "no route to host" in result.not_shared
     assert "3 finished files of this run lie in" in result.not_shared
-    assert not [n for n in in_store(machine.url) if n != folders.MARK]
+    assert not [n for n in in_store(machine.url) if n != MARK]
     again = machine.run()
     assert again.annotated == 0 and again.not_shared is None
     assert part_names(in_store(machine.url)) == part_names(done.files)

@@ -15,6 +15,7 @@ from typing import Any
 
 from annotator import encode, media, table, threads, weights
 from annotator.pipeline.loading import without_collection
+from annotator.pipeline.parts import read_part
 from annotator.pipeline.prepared import Prepared
 from annotator.pipeline.profile import PREPARING, Profile
 from annotator.pipeline.progress import Meter, OnProgress, clock
@@ -238,7 +239,7 @@ class Job:
         entry.part = hash_json([entry.file_id, beside, self.part_settings])
         if not self.settings.fresh:
             file = self.work.part_file(entry.part)
-            part = table.read_part(file, entry.file_id, self.predictor.labels)
+            part = read_part(file, entry.file_id, self.predictor.labels)
             if part is not None:
                 entry.duration_s = float(part.facts["duration_s"])
                 return

@@ -1,4 +1,8 @@
-"""What a manifest in a work folder may hold, and the facts in a part: what is read is checked by this."""
+"""What a manifest in a work folder may hold, the facts in a part, and what is noted of a failure.
+
+Others may have written them, so what is read is checked by this: no key that a run doesn't write, no text
+that is none, no number that a table can't hold.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +10,75 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from annotator import plain_json
+from annotator.settings import MOST_SHARDS
 
 MANIFEST_FORMAT = 2  # raised when a manifest says something else
+MOST_ATTEMPTS = 1_000_000
+_DEEPEST = 20  # of settings and profiles, whose own shape nobody here knows
+
+
+def _text(value: str) -> str:
+    value.encode()  # JSON may hold halves of characters, which no file can; raises ValueError
+    return value
+
+
+def _shallow(tree: Any, most: int = _DEEPEST) -> Any:
+    if isinstance(tree, dict | list):
+        if most == 0:
+            raise ValueError("it is nested too deeply")
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            _shallow(value, most - 1)
+    return tree
+
+
+Text = Annotated[str, AfterValidator(_text)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # so that no part leads out of its folder
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]  # as the tables have them
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class Failure(_Shape):
-    """Why a recording has no part."""
-
-    stage: str
-    error: str
-    message: str
-    attempts: int
+    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 class Problem(_Shape):
     """Why a recording was annotated without its transcript."""
 
-    stage: str
-    error: str
-    message: str
+    stage: Text
+    error: Text
+    message: Text
+
+
+class Failure(Problem):
+    """Why a recording has no part."""
+
+    attempts: Annotated[Count, Field(ge=1)]
 
 
 class File(_Shape):
     """What became of a recording."""
 
-    file: str
+    file: Text
     file_id: Hash | None
     part: Hash | None
     sha256: Hash | None = None
     failure: Failure | None = None
     problems: list[Problem] = []
     duration_s: Seconds = 0.0
-    rows: int = 0
-    speakers: int = 0
-    flags: list[str] = []
-    text_source: str | None = None
-    language: str | None = None
-    rate_hz: int | None = None
-    channels: int | None = None
-    streams: dict[str, str | None] = {}
-    beside: dict[str, str | None] = {}
-    seconds: dict[str, Seconds] = {}
+    rows: Count = 0
+    speakers: Count = 0
+    flags: list[Text] = []
+    text_source: Text | None = None
+    language: Text | None = None
+    rate_hz: Count | None = None
+    channels: Count | None = None
+    streams: dict[Text, Text | None] = {}
+    streams_not_used: dict[Text, Text] = {}
+    beside: dict[Text, Text | None] = {}
+    seconds: dict[Text, Seconds] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> File:
@@ -69,40 +92,47 @@ class File(_Shape):
 class NotUsed(_Shape):
     """A file that no run used, and why."""
 
-    file: str
-    reason: str
+    file: Text
+    reason: Text
 
 
 class Run(_Shape):
     """The facts of a run."""
 
-    started: str
+    started: Text
     wall_seconds: Seconds
-    seconds_per_stage: dict[str, Seconds]
-    annotated_now: int
-    device: str
-    backends: dict[str, str | None]
-    profile: dict[str, Any] = {}
+    seconds_per_stage: dict[Text, Seconds]
+    annotated_now: Count
+    device: Text
+    backends: dict[Text, Text | None]
+    profile: Annotated[dict[Text, Any], AfterValidator(_shallow)] = {}
 
 
 class RunSettings(_Shape):
-    """Those that a merge goes by."""
+    """Those that a merge goes by; the others are only told."""
+
+    model_config = ConfigDict(extra="allow")
 
     link_speakers: bool
-    link_threshold: float
+    link_threshold: Annotated[float, Field(ge=-1, le=1)]
+
+    @model_validator(mode="after")
+    def _flat(self) -> RunSettings:
+        _shallow(self.model_extra)
+        return self
 
 
 class Manifest(_Shape):
     """Which file has which part, with the facts of each recording and of the run."""
 
-    format: int
-    shard: Annotated[list[int], Field(min_length=2, max_length=2)] | None
+    format: Count
+    shard: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
     run: Run
     settings_hash: Hash
     settings: RunSettings
-    versions: dict[str, Any]
-    model: str
-    labels: list[str]
+    versions: dict[Text, Text]
+    model: Text
+    labels: list[Text]
     files: list[File]
     not_used: list[NotUsed]
 
@@ -110,6 +140,8 @@ class Manifest(_Shape):
     def _named(self) -> Manifest:
         if "conversation-annotator" not in self.versions:
             raise ValueError("it does not say which version wrote it")
+        if self.shard is not None and not self.shard[0] < self.shard[1] <= MOST_SHARDS:
+            raise ValueError("there is no such shard")
         return self
 
 
@@ -118,19 +150,19 @@ class Facts(_Shape):
 
     file_id: Hash
     duration_s: Seconds
-    rows: int
-    speakers: int
-    flags: list[str]
-    text_source: str | None
-    language: str | None
-    rate_hz: int | None
-    channels: int | None
-    streams: dict[str, str | None]
-    beside: dict[str, str]
+    rows: Count
+    speakers: Count
+    flags: list[Text]
+    text_source: Text | None
+    language: Text | None
+    rate_hz: Count | None
+    channels: Count | None
+    streams: dict[Text, Text | None]
+    beside: dict[Text, Text]
     problems: list[Problem]
-    streams_not_used: dict[str, str]
-    not_used: dict[str, str]
-    seconds: dict[str, Seconds]
+    streams_not_used: dict[Text, Text]
+    not_used: dict[Text, Text]
+    seconds: dict[Text, Seconds]
 
     @model_validator(mode="after")
     def _subtitles(self) -> Facts:
@@ -146,6 +178,15 @@ def are_facts(found: Mapping[str, Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def as_failure(found: Any) -> dict[str, Any] | None:
+    """What is noted of a failure; None where it is not as a run writes it."""
+    try:
+        # Tried again, a recording has failed once more, which its manifest is to hold, too.
+        return found if Failure.model_validate(found).attempts < MOST_ATTEMPTS else None
+    except ValueError:
+        return None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

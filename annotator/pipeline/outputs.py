@@ -14,9 +14,10 @@ import polars as pl
 
 from annotator import media, plain_json, table
 from annotator.files import write_json
-from annotator.pipeline.manifests import MANIFEST_FORMAT, read_manifest
+from annotator.pipeline.manifests import MANIFEST_FORMAT, Facts, read_manifest
+from annotator.pipeline.parts import read_part
 from annotator.pipeline.people import linked, unpacked
-from annotator.pipeline.recordings import left_beside, not_used_line, read_beside, write_recordings
+from annotator.pipeline.recordings import SHOWN, left_beside, not_used_line, read_beside, write_recordings
 from annotator.pipeline.sharing import spooled
 from annotator.pipeline.workdir import OutputFiles, WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
@@ -71,7 +72,7 @@ def gather(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> list[dict[str, A
                 continue
             if before is None or before["part"] is None:
                 path = root / "parts" / f"{entry['part']}.parquet"
-                part = table.read_part(path, entry["file_id"], manifest["labels"])
+                part = read_part(path, entry["file_id"], manifest["labels"])
                 if part is None or part.sha256 != entry["sha256"]:
                     raise SetupError(
                         f"The part of {media.escaped(entry['file'])} in {root} is missing, damaged or not "
@@ -203,9 +204,10 @@ def _merged(out: Path, folders: Sequence[tuple[str, Path]]) -> tuple[pl.DataFram
     numbers = {m["shard"][0] for _, m in manifests if m["shard"]}
     missing = [f"{i}/{n}" for n in kinds if n for i in range(n) if i not in numbers]
     if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise UsageError(
-            f"These shards are missing: {', '.join(missing)}. Add their work folders to --from, or wait "
-            "until they have ended."
+            f"These shards are missing: {', '.join(missing[:SHOWN])}{more}. Add their work folders to "
+            "--from, or wait until they have ended."
         )
     with output_held(out), output_merging(out):
         return write_outputs(manifests, out)
@@ -243,14 +245,15 @@ def manifest(
         else:
             path = job.work.part_file(entry.part)
             assert entry.file_id is not None
-            part = table.read_part(path, entry.file_id, job.predictor.labels)
+            part = read_part(path, entry.file_id, job.predictor.labels)
             if part is None:
                 raise SetupError(
                     f"The part of {media.escaped(entry.file)} in {job.work.root} is missing or damaged: run "
                     "the same command again."
                 )
             facts = dict(part.facts)
-            line |= {**facts, "part": entry.part, "sha256": part.sha256}
+            line |= {name: facts[name] for name in Facts.model_fields}
+            line |= {"part": entry.part, "sha256": part.sha256}
             line["beside"] = read_beside(entry.path, facts["beside"])
             inside = facts["streams"]["subtitles"]
             taken = ({"transcript": inside} if inside else {}) | line["beside"]

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Voices = Mapping[str, NDArray[np.float32]]  # name of a speaker -> (d,) norm 1
+Voices = Mapping[str, NDArray[np.float32]]  # name of a speaker -> (VOICE,) norm 1
+VOICE = 192  # length of a voice: diarize.networks.EMBEDDING, without loading the networks
 NUMBERED = re.compile(r"(?:SPEAKER|CHANNEL)_\d+")
 
 
@@ -24,8 +25,10 @@ def packed(voice: NDArray[np.float32]) -> str:
 
 
 def unpacked(text: str) -> NDArray[np.float32]:
-    """The voice that ``packed`` made text of, norm 1."""
+    """The voice that ``packed`` made text of, (VOICE,) norm 1. Raises: TypeError, ValueError for others."""
     voice = np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+    if len(voice) != VOICE or not np.isfinite(voice).all():
+        raise ValueError("it is no voice")
     return np.asarray(voice / max(float(np.linalg.norm(voice)), 1e-9), np.float32)
 
 

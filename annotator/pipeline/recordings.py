@@ -32,7 +32,7 @@ SCHEMA: dict[str, pl.DataType] = {
     **{f"seconds_{stage}": pl.Float64() for stage in STAGES},
 }
 _PLAIN = ("text_source", "language", "speakers", "rows", "flags", "rate_hz", "channels")
-SHOWN = 10  # names in the line that tells what is not used
+SHOWN = 10  # names in a line for people
 
 
 def label(name: str, recording: str) -> str:

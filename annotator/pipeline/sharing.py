@@ -13,23 +13,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from annotator import media, plain_json, table
+from annotator import media, plain_json
 from annotator.files import write_json, written_whole
-from annotator.pipeline.manifests import are_facts, as_manifest, read_manifest
-from annotator.pipeline.people import unpacked
+from annotator.pipeline.manifests import as_failure, as_manifest, read_manifest
+from annotator.pipeline.parts import part_of
 from annotator.pipeline.scan import Entry
-from annotator.pipeline.workdir import WorkDir, as_failure
+from annotator.pipeline.workdir import WorkDir
 from annotator.records import SetupError, UsageError
 from annotator.store import Store, StoreError
 from annotator.terminal import counted
 
 log = logging.getLogger("annotator")
 
-PART_BYTES = 256 << 20  # of a part; that of ten hours has some ten million
+PART_BYTES = 64 << 20  # of a part; that of ten hours has some ten million
+END_BYTES = 64 << 10  # of a part, in which its own hash lies
 FAILURE_BYTES = 1 << 20
 AT_ONCE = 8  # files on their way to or from a store
 AGAIN_S = 60.0  # after a fault, until the store is tried again
@@ -45,18 +46,6 @@ def failure_name(key: str) -> str:
     return f"failures/{key}.json"
 
 
-def sound_part(content: bytes | None, key: str, file_id: str, labels: Sequence[str]) -> table.Part | None:
-    """A part that somebody else has made; None where it is not as a run writes it."""
-    part = None if content is None else table.part_of(content, key, file_id, labels)
-    if part is None or not are_facts(part.facts):
-        return None
-    try:
-        sizes = {unpacked(voice).size for voice in part.voices.values()}
-    except (TypeError, ValueError):
-        return None
-    return part if len(sizes) <= 1 else None
-
-
 class Sharing:
     """What a run takes from a store and gives to it.
 
@@ -67,7 +56,7 @@ class Sharing:
 
     def __init__(self, store: Store, work: WorkDir, labels: Sequence[str], fresh: bool) -> None:
         self._store, self._work, self._labels, self._fresh = store, work, labels, fresh
-        self._there: set[str] = set()  # names in the store
+        self._there: dict[str, int] = {}  # names in the store, and bytes
         self._left: dict[str, str | None] = {}  # names to deliver, with the file_id of a part
         self._not_before = 0.0
         self._fault: StoreError | None = None
@@ -77,11 +66,8 @@ class Sharing:
         self._store.claim()
         for folder, name in _NAMES.items():
             found = self._store.sizes(folder)
-            ours = {f"{folder}/{file}": size for file, size in found.items() if name.fullmatch(file)}
-            self._there |= {file for file, size in ours.items() if size}
-            for file in ours.keys() - self._there:  # nobody can read it, and it would stay as the first
-                log.warning("%s in the store is damaged: it has no content, and is removed.", file)
-                self._store.remove(file)
+            # One without content counts as none, and is replaced like any that is damaged.
+            self._there |= {f"{folder}/{f}": size for f, size in found.items() if size and name.fullmatch(f)}
         parts = sum(name.startswith("parts/") for name in self._there)
         log.info("store: %s, with %s", self._store.url, counted(parts, "part"))
 
@@ -105,10 +91,10 @@ class Sharing:
             return False
         content = self._store.read(name, PART_BYTES)
         assert entry.file_id is not None
-        part = sound_part(content, entry.part, entry.file_id, self._labels)
+        part = part_of(content, entry.part, entry.file_id, self._labels)
         if part is None:
             log.warning("%s in the store is damaged: that recording is done again.", name)
-            self._there.discard(name)
+            del self._there[name]
             return False
         entry.fetched, entry.duration_s = content, float(part.facts["duration_s"])
         return True
@@ -123,9 +109,12 @@ class Sharing:
             return None
 
     def found(self, entry: Entry) -> None:
-        """Keep a part that was fetched, or deliver one that an earlier run has left in the work folder."""
+        """Keep a part that was fetched, or deliver one that an earlier run has left in the work folder.
+
+        Of the latter another machine may have put its own, after that run was killed.
+        """
         if entry.fetched is None:
-            self._deliver_later(part_name(entry.part), entry.file_id)
+            self._left[part_name(entry.part)] = entry.file_id
             return
         with written_whole(self._work.part_file(entry.part), self._work.scratch) as temporary:
             temporary.write_bytes(entry.fetched)
@@ -133,7 +122,7 @@ class Sharing:
 
     def made(self, entry: Entry) -> None:
         """A part was made; what a run noted of a failure before is void."""
-        self._deliver_later(part_name(entry.part), entry.file_id)
+        self._left[part_name(entry.part)] = entry.file_id
         if failure_name(entry.key) in self._there:
             self._left[failure_name(entry.key)] = None
 
@@ -142,10 +131,6 @@ class Sharing:
         name = failure_name(entry.key)
         if entry.key and (anew or name not in self._there) and self._work.failure_file(entry.key).exists():
             self._left[name] = None
-
-    def _deliver_later(self, name: str, file_id: str | None) -> None:
-        if self._fresh or name not in self._there:
-            self._left[name] = file_id
 
     def deliver(self, *, last: bool = False) -> None:
         """Put what is finished into the store. What can't be put is tried again after a while.
@@ -167,30 +152,43 @@ class Sharing:
             self._fault, self._not_before = error, time.monotonic() + AGAIN_S
 
     def _deliver(self, name: str) -> None:
+        file_id = self._left[name]
         try:
             content = (self._work.root / name).read_bytes()
-        except FileNotFoundError:  # a failure that is void
-            self._store.remove(name)
-            self._there.discard(name)
+        except FileNotFoundError:
+            if file_id is None:  # a failure that is void; a part of the store is not ours to remove
+                self._store.remove(name)
+                self._there.pop(name, None)
         else:
-            file_id = self._left[name]
             if file_id is None or self._fresh:
                 self._store.put(name, content)
-            elif not self._store.put_new(name, content):
-                self._agree(name, content, file_id)
-            self._there.add(name)
+            elif not self._is_same(name, content) and (
+                name in self._there or not self._store.put_new(name, content)
+            ):
+                content = self._agree(name, content, file_id)
+            self._there[name] = len(content)
         del self._left[name]
 
-    def _agree(self, name: str, own: bytes, file_id: str) -> None:
-        """Another machine has put the part of a recording before: it stays, and takes the place of ours."""
+    def _is_same(self, name: str, own: bytes) -> bool:
+        """Whether a part in the store is ours, by its size and its end; without fetching all of it."""
+        size = self._there.get(name)
+        return size == len(own) and self._store.read_end(name, size, END_BYTES) == own[-END_BYTES:]
+
+    def _agree(self, name: str, own: bytes, file_id: str) -> bytes:
+        """Another machine has put the part of a recording before: it stays, and takes the place of ours.
+
+        Returns: what is in the store then.
+        """
         path = self._work.root / name
         theirs = self._store.read(name, PART_BYTES)
-        if theirs is None or sound_part(theirs, path.stem, file_id, self._labels) is None:
+        if theirs is None or part_of(theirs, path.stem, file_id, self._labels) is None:
             log.warning("%s in the store is damaged: it is replaced.", name)
             self._store.put(name, own)
-        elif theirs != own:
+            return own
+        if theirs != own:
             with written_whole(path, self._work.scratch) as temporary:
                 temporary.write_bytes(theirs)
+        return theirs
 
     def end(self) -> str | None:
         """Put the manifest of the run, of which all parts are there.
@@ -207,9 +205,10 @@ class Sharing:
 
     def lacks(self) -> str | None:
         """A sentence that says what the store lacks, and why; None where it has all that is finished."""
-        if self._fault is None or not self._left:
+        lacking = [n for n, part in self._left.items() if self._fresh or part is None or n not in self._there]
+        if self._fault is None or not lacking:
             return None
-        what = counted(len(self._left), "finished file")
+        what = counted(len(lacking), "finished file")
         return f"{self._fault} {what} of this run lie in {self._work.root} only."
 
 
@@ -217,7 +216,8 @@ class Sharing:
 def spooled(url: str) -> Iterator[Path]:
     """What runs have left in a store, as a work folder of this machine to merge from; it goes at the end.
 
-    Raises: UsageError when no run with this store has ended; SetupError when a part is missing or damaged.
+    Raises: UsageError when no run with this store has ended; SetupError when a part is missing or damaged, or
+    the temporary folder has no room.
     """
     store = Store(url)
     names = [name for name in store.sizes() if _MANIFEST.fullmatch(name)]
@@ -226,16 +226,29 @@ def spooled(url: str) -> Iterator[Path]:
             f"{store.url} holds no finished run (no manifest): give the --store of `annotate run`, after it "
             "has ended."
         )
-    with tempfile.TemporaryDirectory(prefix="annotate-store-") as temporary:
-        folder = Path(temporary)
-        (folder / "parts").mkdir()
-        for name in names:
-            (folder / name).write_bytes(store.read(name, plain_json.MOST_BYTES) or b"")
-            manifest = read_manifest(folder / name)
-            if manifest is not None:  # else the merge says that it is none
-                _spool_parts(store, manifest, folder)
-                write_json(folder / name, manifest)
+    with ExitStack() as around:
+        where = "the temporary folder"
+        try:
+            where = tempfile.gettempdir()
+            folder = Path(around.enter_context(tempfile.TemporaryDirectory(prefix="annotate-store-")))
+            _spool(store, names, folder)
+        except OSError as error:
+            raise SetupError(
+                f"What {store.url} holds can't be put into {where}: {error.strerror}. Free as much space "
+                "there as the store takes, or name another folder in the environment variable TMPDIR."
+            ) from error
         yield folder
+
+
+def _spool(store: Store, names: Sequence[str], folder: Path) -> None:
+    """Fetch manifests by name, and the parts that they name."""
+    (folder / "parts").mkdir()
+    for name in names:
+        (folder / name).write_bytes(store.read(name, plain_json.MOST_BYTES) or b"")
+        manifest = read_manifest(folder / name)
+        if manifest is not None:  # else the merge says that it is none
+            _spool_parts(store, manifest, folder)
+            write_json(folder / name, manifest)
 
 
 def _spool_parts(store: Store, manifest: dict[str, Any], folder: Path) -> None:
@@ -250,7 +263,7 @@ def _spool_parts(store: Store, manifest: dict[str, Any], folder: Path) -> None:
     def fetch(line: dict[str, Any]) -> None:
         name = part_name(line["part"])
         content = store.read(name, PART_BYTES) if sizes.get(Path(name).name) else None
-        part = sound_part(content, line["part"], line["file_id"], manifest["labels"])
+        part = part_of(content, line["part"], line["file_id"], manifest["labels"])
         if content is None or part is None:
             raise SetupError(
                 f"The part of {media.escaped(line['file'])} in {store.url} is missing or damaged: run the "

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from annotator import folders, plain_json
 from annotator.files import left_by_kill, write_json
 from annotator.pipeline import locks
+from annotator.pipeline.manifests import as_failure
 from annotator.records import SetupError, UsageError
 
 log = logging.getLogger("annotator")
@@ -207,14 +208,3 @@ def _is_input(entry: Any) -> bool:
         and isinstance(entry[-1], str)
         and HASH.fullmatch(entry[-1]) is not None
     )
-
-
-def as_failure(failure: Any) -> dict[str, Any] | None:
-    """What is noted of a failure; None where it is not as a run writes it."""
-    sound = (
-        isinstance(failure, dict)
-        and all(isinstance(failure.get(key), str) for key in ("stage", "error", "message"))
-        and isinstance(failure.get("attempts"), int)
-        and 0 < failure["attempts"] < 1_000_000
-    )
-    return dict(failure) if sound else None
