@@ -588,7 +588,7 @@ def test_the_picture_of_a_confusion_has_every_count_and_the_shares(drawn: list[A
         ((0, 0), "6", "white"), ((1, 0), "4", "black"), ((0, 1), "0", "black"), ((1, 1), "0", "black"),
     ]  # fmt: skip
     (image,) = axes.images
-    np.testing.assert_allclose(np.asarray(image.get_array()), [[0.6, 0.4], [0, 0]])
+    np.testing.assert_allclose(np.asarray(image.get_array()), np.array([[0.6, 0.4], [0, 0]]))
     assert image.get_clim() == (0, 1) and bar.get_ylabel() == "share of the label"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["joy", r"\$x\$"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "labelled")
