@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from annotator.records import Conversation, Features, SetupError, UsageError
+from annotator.settings import RunSettings
 from model import Checkpoint, ModelConfig, Network, save_checkpoint
-from tests.corpora import LABELS, WIDTHS, synthetic_corpus
-from train.corpus import Corpus
+from tests.corpora import LABELS, WIDTHS, synthetic_corpus, synthetic_features, synthetic_rows
+from train.corpus import Corpus, write_corpus
 from train.evaluate import evaluate, probabilities, summarise
-from train.evaluate.asrun import compared, written
+from train.evaluate.asrun import compared, evaluate_as_run, written
 from train.evaluate.bootstrap import Comparison, intervals, paired_bootstrap
 from train.evaluate.calibration import calibrate, fit_temperature, plausible_from, subsets
 from train.evaluate.figures import draw_confusion, draw_reliability
@@ -611,3 +613,89 @@ def test_the_picture_of_reliability_is_in_percent(drawn: list[Any], tmp_path: Pa
     assert [t.get_text() for t in above.get_legend().get_texts()] == ["perfectly calibrated", "accuracy"]
     assert (above.get_xlim(), above.get_ylim()) == ((0, 100), (0, 100))
     assert imread(tmp_path / "r.png").shape[:2] == (660, 600)
+
+
+def recorded_corpus(folder: Path, *, whole: bool = False) -> pl.DataFrame:
+    """A corpus of two recordings of its test split and one of another; its labelled test utterances."""
+    rows = synthetic_rows((2, 1, 2)).with_columns(
+        recording=pl.col("dialogue_id").replace_strict(
+            {"test-0": "one.wav", "test-1": "two.wav"}, default="other.wav"
+        )
+    )
+    unlabelled = (pl.col("split") == "test") & (pl.int_range(pl.len()) == pl.len() - 1)
+    rows = rows.with_columns(emotion=pl.when(unlabelled).then(None).otherwise("emotion"))
+    features = synthetic_features(synthetic_rows((2, 1, 2)), ("text",))
+    provenance = {"whole_recordings": True} if whole else {}
+    write_corpus(
+        folder, rows, LABELS, features, encoders={"text": {"name": "planted"}}, provenance=provenance
+    )
+    return rows.filter(split="test").drop_nulls("emotion")
+
+
+def test_as_run_the_recordings_of_the_split_are_run_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = recorded_corpus(tmp_path / "corpus")
+    media = tmp_path / "media"
+    for name in ("x/one.wav", "y/two.wav", "other.wav"):
+        (media / name).parent.mkdir(parents=True, exist_ok=True)
+        (media / name).write_bytes(b"sound")
+    asked: list[Any] = []
+
+    def run(inputs: list[Path], out: Path, settings: RunSettings, progress: bool) -> SimpleNamespace:
+        asked.append((inputs, out, settings, progress))
+        table = gold.select(
+            file=pl.col("recording").replace({"one.wav": "x/one.wav", "two.wav": "y/two.wav"}),
+            start="start", end="end", speaker=pl.lit("SPEAKER_0") + pl.col("speaker"),
+            text_source=pl.lit("whisper"),
+            **{f"p_{label}": (pl.col("emotion") == label).cast(pl.Float64) for label in LABELS},
+        )  # fmt: skip
+        return SimpleNamespace(table=table, failures=[{"file": "x"}])
+
+    monkeypatch.setattr("train.evaluate.asrun.pipeline.run", run)
+    settings = RunSettings(model="starter", store=(tmp_path / "store").as_uri())
+    found = evaluate_as_run(tmp_path / "corpus", media, "test", tmp_path / "out", settings, progress=False)
+    ((inputs, out, given, progress),) = asked
+    assert inputs == [media / "x/one.wav", media / "y/two.wav"] and out == tmp_path / "out/run.parquet"
+    assert given.store is None and given.model == "starter" and progress is False
+    assert found["n"] == len(gold) and found["dialogues"] == 2 and found["failed"] == 1
+    assert found["accuracy"] == found["weighted_f1"] == found["found"] == found["speaker_accuracy"] == 1.0
+    assert found["text_sources"] == {"whisper": len(gold)}
+
+    (media / "y/two.wav").unlink()
+    with pytest.raises(UsageError, match="two.wav.*the folder that the corpus was prepared from"):
+        evaluate_as_run(tmp_path / "corpus", media, "test", tmp_path / "out", settings)
+
+
+def test_as_run_a_corpus_must_say_where_its_recordings_are(tmp_path: Path) -> None:
+    synthetic_corpus(tmp_path / "corpus")
+    with pytest.raises(UsageError, match="prepare it with --media"):
+        evaluate_as_run(tmp_path / "corpus", tmp_path, "test", tmp_path / "out", RunSettings())
+    rows = synthetic_rows((2, 1, 2)).with_columns(
+        recording=pl.when(pl.col("split") == "train").then(pl.lit("a.wav"))
+    )
+    features = synthetic_features(rows, ("text",))
+    write_corpus(tmp_path / "half", rows, LABELS, features, encoders={"text": {"name": "planted"}})
+    with pytest.raises(UsageError, match="No labelled utterance of the test split"):
+        evaluate_as_run(tmp_path / "half", tmp_path, "test", tmp_path / "out", RunSettings())
+
+
+def test_as_run_an_utterance_may_be_all_of_its_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = recorded_corpus(tmp_path / "corpus", whole=True)
+    one = gold.filter(recording="one.wav")
+    for name in ("one.wav", "two.wav"):
+        (tmp_path / name).write_bytes(b"sound")
+
+    def run(inputs: list[Path], out: Path, settings: RunSettings, progress: bool) -> SimpleNamespace:
+        table = pl.DataFrame(
+            {"file": "one.wav", "start": 500.0, "end": 501.0, "speaker": "S", "text_source": None}
+            | {f"p_{label}": float(label == one["emotion"][0]) for label in LABELS},
+            schema_overrides={"text_source": pl.String},
+        )
+        return SimpleNamespace(table=table, failures=[])
+
+    monkeypatch.setattr("train.evaluate.asrun.pipeline.run", run)
+    found = evaluate_as_run(tmp_path / "corpus", tmp_path, "test", tmp_path / "out", RunSettings())
+    assert found["found"] == pytest.approx(len(one) / len(gold)), "wherever it lies"

@@ -57,7 +57,9 @@ def evaluate_as_run(
     for name in gold["recording"].unique(maintain_order=True):
         entry = index.look_up(name)
         if isinstance(entry, str):
-            raise UsageError(f"{entry}. Give --media the folder that the corpus was prepared from.")
+            raise UsageError(
+                f"{entry.rstrip('.')}. Give --media the folder that the corpus was prepared from."
+            )
         paths[name] = entry.path
     alone = settings.model_copy(update={"store": None})  # that of a run: its manifest would be replaced
     result = pipeline.run(list(paths.values()), out / "run.parquet", alone, progress=progress)
