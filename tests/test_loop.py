@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -187,19 +188,20 @@ def test_a_training_broken_off_goes_on_as_if_it_had_not_been(
     assert not same(tmp_path / "whole", tmp_path / "m")
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
-def test_state_of_other_dialogues_is_not_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, split: str
+@pytest.mark.parametrize("other", ["train", "validation", "settings"])
+def test_state_of_other_dialogues_or_settings_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: str
 ) -> None:
     corpus = synthetic_corpus(tmp_path / "corpus")
     sets = {name: corpus.conversations(name) for name in ("train", "validation")}
     config = network_config(corpus, "default", None, SMALL)
     start = Network(config)
+    settings = dataclasses.replace(FAST, epochs=2)
     seen: list[int] = []
 
     def run(on_epoch: Any) -> None:
         loop.train(
-            sets["train"], sets["validation"], config, dataclasses.replace(FAST, epochs=2), tmp_path / "m",
+            sets["train"], sets["validation"], config, settings, tmp_path / "m",
             labels=LABELS, encoders={}, start=start, progress=False, on_epoch=on_epoch,
         )  # fmt: skip
 
@@ -210,7 +212,10 @@ def test_state_of_other_dialogues_is_not_taken(
     with pytest.raises(Broken):
         run(stop)
     start.load_state_dict(before)
-    sets[split] = sets[split][1:]
+    if other == "settings":
+        settings = dataclasses.replace(settings, lr=settings.lr / 2)
+    else:
+        sets[other] = sets[other][1:]
     run(lambda epoch: seen.append(epoch.number))
     assert seen == [1, 2] and "of another training" in caplog.text
 
@@ -304,6 +309,16 @@ def test_unlabelled_splits_are_refused(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", rows, LABELS, features)
     with pytest.raises(UsageError, match="needs utterances with an emotion"):
         train_corpus(tmp_path / "corpus", tmp_path / "m")
+
+
+def test_the_first_label_is_one_too(tmp_path: Path) -> None:
+    first = pl.when(pl.col("split") == "validation").then(pl.lit(LABELS[0])).otherwise("emotion")
+    rows = synthetic_rows((4, 2, 2))
+    features = synthetic_features(rows, ("text",))
+    write_corpus(tmp_path / "corpus", rows.with_columns(emotion=first), LABELS, features)
+    settings = dataclasses.replace(FAST, epochs=1)
+    trained = train_corpus(tmp_path / "corpus", tmp_path / "m", settings=settings, config=SMALL)
+    assert 0 <= trained.best.accuracy <= 1
 
 
 def test_weights_of_encoders_lie_beside_the_checkpoint(tmp_path: Path) -> None:
