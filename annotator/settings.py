@@ -88,8 +88,7 @@ class RunSettings(BaseModel):
     @field_validator("work_dir")
     @classmethod
     def _work_dir(cls, value: Path | None) -> Path | None:
-        # A path has one slash where the URL had two.
-        if value is not None and re.match(r"[a-z][a-z0-9+.-]+:/", str(value)):
+        if value is not None and store.is_address(value):
             raise ValueError("it is a folder of this machine: a URL belongs to --store")
         return value
 

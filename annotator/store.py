@@ -47,6 +47,11 @@ def is_url(place: str | os.PathLike[str]) -> bool:
     return _URL.fullmatch(os.fspath(place)) is not None
 
 
+def is_address(path: Path) -> bool:
+    """Whether somebody gave a URL for a path, which has one slash where the URL had two."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
+
+
 def checked(url: str) -> str:
     """The URL of a store, without slashes at its end.
 

@@ -22,7 +22,6 @@ from annotator.pipeline.manifests import read_manifest
 from annotator.pipeline.outputs import (
     add_profile,
     check_out,
-    is_address,
     manifest,
     work_manifests,
     write_outputs,
@@ -38,7 +37,7 @@ from annotator.pipeline.workers import Pool, WorkerPool
 from annotator.predict import Predictor
 from annotator.records import SetupError, UsageError
 from annotator.settings import RunSettings
-from annotator.store import Store
+from annotator.store import Store, is_address
 from annotator.terminal import counted
 
 log = logging.getLogger("annotator")

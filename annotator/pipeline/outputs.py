@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,18 +20,13 @@ from annotator.pipeline.recordings import SHOWN, left_beside, not_used_line, rea
 from annotator.pipeline.sharing import spooled
 from annotator.pipeline.workdir import OutputFiles, WorkDir, output_held, output_merging
 from annotator.records import SetupError, UsageError
-from annotator.store import is_url
+from annotator.store import is_address, is_url
 
 if TYPE_CHECKING:
     from annotator.pipeline.job import Job
     from annotator.pipeline.profile import Profile
 
 log = logging.getLogger("annotator")
-
-
-def is_address(path: Path) -> bool:
-    """Whether somebody gave a URL for a path, which has one slash where the URL had two."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None
 
 
 def check_out(out: Path) -> None:
